@@ -1,0 +1,36 @@
+# Boxship. `make run` and `make test` need python3-venv, make and git, and root; nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: run test check bench clean
+
+# Editable, so that a change is there at the next run and a second run installs nothing.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	@touch $@
+
+run: $(VENV)/installed
+	@.ci/demo $(BIN)
+
+test: $(VENV)/installed-test
+	.ci/packages test
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not alone" $(TESTS)
+	$(BIN)/pytest -m alone $(TESTS)
+
+check: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed-test
+	.ci/packages bench
+	$(BIN)/python -m benchmarks $(BENCH)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,40 @@
+"""`make bench`, or `python -m benchmarks [start cli memory logs thousand bus] [--peers boxship,dockerd,podman] [--rounds N]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+
+from benchmarks import cli, image, logs, memory, start, thousand
+from benchmarks.engine import PEERS, installed
+
+SUITES = {"start": start.run, "cli": cli.run, "memory": memory.run, "logs": logs.run, "thousand": thousand.run}
+
+
+def main() -> None:
+    """Run the suites asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suites", nargs="*", default=[*SUITES, "bus"], choices=[*SUITES, "bus", []])
+    parser.add_argument("--peers", default=",".join(installed()))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("benchmarks run real containers: be root")
+    suites = [name for name in options.suites if name in SUITES]
+    if suites:
+        with ExitStack() as stack:
+            engines = [stack.enter_context(PEERS[name]()) for name in options.peers.split(",")]
+            for engine in engines:
+                asyncio.run(image.load(engine))
+            for name in suites:
+                SUITES[name](engines, options.rounds)
+    if "bus" in options.suites:
+        subprocess.run([sys.executable, "-m", "benchmarks.bus"], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m boxship``."""
+
+from boxship.cli.main import main
+
+main()

@@ -1,0 +1,86 @@
+"""Which commands there are and where each one's code is. Nothing is imported before it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boxship.cli.command import Command
+
+# Name: (module below boxship.cli, attribute, summary).
+CONTAINER: dict[str, tuple[str, str, str]] = {
+    "attach": ("attach", "ATTACH", "Attach local standard input, output, and error streams to a running container"),
+    "create": ("create", "CREATE", "Create a new container"),
+    "inspect": ("inspect", "INSPECT_CONTAINER", "Display detailed information on one or more containers"),
+    "kill": ("lifecycle", "KILL", "Kill one or more running containers"),
+    "logs": ("logs", "LOGS", "Fetch the logs of a container"),
+    "ls": ("ps", "PS", "List containers"),
+    "prune": ("prune", "PRUNE_CONTAINERS", "Remove all stopped containers"),
+    "rename": ("lifecycle", "RENAME", "Rename a container"),
+    "restart": ("lifecycle", "RESTART", "Restart one or more containers"),
+    "rm": ("lifecycle", "RM", "Remove one or more containers"),
+    "run": ("run", "RUN", "Create and run a new container from an image"),
+    "start": ("start", "START", "Start one or more stopped containers"),
+    "stop": ("lifecycle", "STOP", "Stop one or more running containers"),
+    "wait": ("lifecycle", "WAIT", "Block until one or more containers stop, then print their exit codes"),
+}
+IMAGE: dict[str, tuple[str, str, str]] = {
+    "history": ("history", "HISTORY", "Show the history of an image"),
+    "import": ("archives", "IMPORT", "Import the contents from a tarball to create a filesystem image"),
+    "inspect": ("inspect", "INSPECT_IMAGE", "Display detailed information on one or more images"),
+    "load": ("archives", "LOAD", "Load an image from a tar archive or STDIN"),
+    "ls": ("images", "IMAGES", "List images"),
+    "prune": ("prune", "PRUNE_IMAGES", "Remove unused images"),
+    "rm": ("images", "RMI", "Remove one or more images"),
+    "save": ("archives", "SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
+    "tag": ("images", "TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+}
+SYSTEM: dict[str, tuple[str, str, str]] = {
+    "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection"),
+    "events": ("events", "EVENTS", "Get real time events from the server"),
+    "info": ("info", "INFO", "Display system-wide information"),
+    "prune": ("prune", "PRUNE_SYSTEM", "Remove unused data"),
+    "shutdown": ("shutdown", "SHUTDOWN", "Stop every container, then the daemon and all its helpers"),
+}
+TOP: dict[str, tuple[str, str, str]] = {
+    **{name: entry for name, entry in CONTAINER.items() if name not in ("inspect", "ls", "prune")},
+    **{name: entry for name, entry in IMAGE.items() if name not in ("inspect", "ls", "prune", "rm")},
+    "ps": CONTAINER["ls"],
+    "images": IMAGE["ls"],
+    "rmi": IMAGE["rm"],
+    "inspect": ("inspect", "INSPECT", "Return low-level information on Docker objects"),
+    "events": SYSTEM["events"],
+    "info": SYSTEM["info"],
+    "version": ("version", "VERSION", "Show the Boxship version information"),
+}
+GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
+    "container": ("Manage containers", CONTAINER),
+    "image": ("Manage images", IMAGE),
+    "system": ("Manage Boxship", SYSTEM),
+}
+COMMON = ("run", "ps", "images", "version", "info")
+HIDDEN = frozenset(("dial-stdio",))
+ALIASES: dict[str, dict[str, str]] = {
+    "container": {"list": "ls", "ps": "ls", "remove": "rm"},
+    "image": {"list": "ls", "remove": "rm"},
+    "system": {},
+}
+# Commands of Docker's whose feature isn't there.
+ABSENT = frozenset(
+    (
+        "bake build builder buildx checkpoint commit compose config context cp diff exec export login logout manifest network node pause "
+        "plugin port pull push search secret service stack stats swarm top trust unpause update volume"
+    ).split()
+)
+ABSENT_IN_GROUP: dict[str, frozenset[str]] = {
+    "container": frozenset("commit cp diff exec export pause port stats top unpause update".split()),
+    "image": frozenset("build pull push".split()),
+    "system": frozenset(("df",)),
+}
+
+
+def load(entry: tuple[str, str, str]) -> Command[Any]:
+    """Import a command."""
+    module, attribute, _ = entry
+    command: Command[Any] = getattr(__import__(f"boxship.cli.{module}", fromlist=[attribute]), attribute)
+    return command

@@ -1,0 +1,1 @@
+"""The terminal: raw mode, detach keys, tables, templates, progress."""

@@ -1,0 +1,129 @@
+"""Websocket client: the handshake travels through an HTTP connection, the frames are wsproto's."""
+
+from __future__ import annotations
+
+import os
+from binascii import b2a_base64
+from collections.abc import Iterable
+
+from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
+
+from boxship.errors import ProtocolError
+from boxship.http.connection import Headers
+from boxship.http.duplex import Duplex
+from boxship.http.stream import Stream
+
+# The largest payload of a frame sent: big enough to be cheap to mask, small enough to interleave with answers.
+FRAME_BYTES = 65536
+
+
+class Handshake:
+    """The client's half of the opening handshake (RFC 6455, section 4.1).
+
+    Args:
+        subprotocols: in order of preference.
+    """
+
+    def __init__(self, subprotocols: Iterable[str] = ()) -> None:
+        self._key = b2a_base64(os.urandom(16), newline=False).decode()
+        self._subprotocols = tuple(subprotocols)
+
+    @property
+    def headers(self) -> Headers:
+        """The headers to send."""
+        fields = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Key", self._key),
+            ("Sec-WebSocket-Version", "13"),
+        ]
+        if self._subprotocols:
+            fields.append(("Sec-WebSocket-Protocol", ", ".join(self._subprotocols)))
+        return fields
+
+    def check(self, headers: dict[str, str]) -> str:
+        """Check the server's answer; the subprotocol it chose, empty for none.
+
+        Raises:
+            ProtocolError: it is no answer to this handshake.
+        """
+        from hashlib import sha1
+
+        digest = sha1(self._key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
+        if headers.get("sec-websocket-accept") != b2a_base64(digest, newline=False).decode():
+            raise ProtocolError("the daemon's websocket handshake has the wrong key")
+        chosen = headers.get("sec-websocket-protocol", "")
+        if chosen and chosen not in self._subprotocols:
+            raise ProtocolError(f"the daemon chose a websocket subprotocol that was not offered: {chosen!r}")
+        return chosen
+
+
+class WebSocket(Duplex):
+    """An open websocket that carries binary messages; a context manager that closes it.
+
+    Args:
+        stream: the byte stream, owned from here on.
+        received: bytes that came with the handshake's answer.
+        subprotocol: the one in use.
+    """
+
+    def __init__(self, stream: Stream, received: bytes = b"", subprotocol: str = "") -> None:
+        super().__init__(stream)
+        self._frames = FrameProtocol(client=True, extensions=[])
+        self.subprotocol = subprotocol
+        self.close_code = 0
+        self.close_reason = ""
+        self._close_sent = False
+        self._take(received)
+
+    def write(self, data: bytes) -> None:
+        """Queue ``data`` and send what can be sent without waiting."""
+        for start in range(0, len(data), FRAME_BYTES):
+            self._queue(self._frames.send_data(data[start : start + FRAME_BYTES]))
+        self.flush()
+
+    def finish_writing(self) -> None:
+        """Say that no more input comes: an empty binary message, which no data ever is."""
+        self._queue(self._frames.send_data(b""))
+        self.flush()
+
+    def close(self) -> None:
+        """Close the websocket and the stream below it."""
+        if not self._close_sent and not self.unsent:
+            self._close_sent = True
+            try:
+                self._queue(self._frames.close(CloseReason.NORMAL_CLOSURE))
+                self.flush()
+            except ProtocolError:
+                pass
+        super().close()
+
+    def _end(self) -> None:
+        if not self.close_code:
+            raise ProtocolError("the daemon hung up in the middle of a stream")
+
+    def _take(self, data: bytes) -> None:
+        if not data:
+            return
+        self._frames.receive_bytes(data)
+        try:
+            for frame in self._frames.received_frames():
+                payload = frame.payload
+                if frame.opcode is Opcode.CLOSE and isinstance(payload, tuple):
+                    self._closed(*payload)
+                elif frame.opcode is Opcode.PING and isinstance(payload, bytes):
+                    self._queue(self._frames.pong(payload))
+                    self.flush()
+                elif isinstance(payload, str):
+                    self._arrived.append(payload.encode("utf-8", "surrogateescape"))
+                elif frame.opcode is not Opcode.PONG and payload and isinstance(payload, bytes):
+                    self._arrived.append(payload)
+        except ParseFailed as error:
+            raise ProtocolError(f"the daemon broke the websocket protocol: {error}") from error
+
+    def _closed(self, code: int, reason: str) -> None:
+        self.ended = True
+        self.close_code = int(code)
+        self.close_reason = reason
+        if code not in (CloseReason.NORMAL_CLOSURE, CloseReason.GOING_AWAY, CloseReason.NO_STATUS_RCVD):
+            raise ProtocolError(reason or f"the daemon closed the stream with code {self.close_code}")

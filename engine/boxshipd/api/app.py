@@ -1,0 +1,132 @@
+"""The application: every request goes through ``Application.handle``, and every error comes out as Docker's JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import cast
+from urllib.parse import unquote
+
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
+from boxship.types.system import Info
+
+from boxshipd.api.attach import AttachOperations
+from boxshipd.api.call import Call
+from boxshipd.api.connection import Connection, ConnectionServer, TakenOver
+from boxshipd.api.containers import ContainerOperations
+from boxshipd.api.coverage import OPERATIONS
+from boxshipd.api.errors import response_to
+from boxshipd.api.events import EventOperations
+from boxshipd.api.images import ImageOperations
+from boxshipd.api.logs import LogOperations
+from boxshipd.api.router import Handler, Router
+from boxshipd.api.security import BrowserGuard
+from boxshipd.api.system import SystemOperations
+from boxshipd.api.version import split_version
+from boxshipd.containers.service import Containers
+from boxshipd.events import Events
+from boxshipd.images.service import Images
+
+
+class Application:
+    """The API on top of the engine's services; it keeps no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        containers: Containers,
+        images: Images,
+        events: Events,
+        info: Callable[[], Awaitable[Info]],
+        shutdown: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._router = Router(OPERATIONS, _handlers(containers, images, events, SystemOperations(info, shutdown)))
+
+    def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:
+        """The protocol factory for one listener; ``guard`` where a browser could reach it."""
+        return ConnectionServer(self.handle, guard)
+
+    async def handle(self, request: BaseRequest) -> StreamResponse:
+        """Answer a request."""
+        operation, call = request.method, None
+        connection = cast(Connection, request.protocol)
+        try:
+            if connection.guard is not None:
+                connection.guard.check(request)
+            path = request.raw_path.partition("?")[0]
+            if not path.startswith("/"):
+                path = request.path
+            elif "%" in path:
+                path = unquote(path)
+            version, path = split_version(path)
+            route, name = self._router.find(request.method, path)
+            operation = route.operation.name
+            if "Expect" in request.headers:
+                await _allow_body(request)
+            call = Call(request, name, version)
+            return await route.handler(call)
+        except asyncio.CancelledError:
+            # The client went away and the handler was ended for that, or the daemon ends: nobody reads an answer.
+            raise
+        except ConnectionError as error:
+            if connection.transport is None or connection.transport.is_closing():
+                return TakenOver()
+            return _failed(connection, call, error, operation)
+        except Exception as error:  # noqa: BLE001 - the outermost border: whatever it is becomes an answer
+            return _failed(connection, call, error, operation)
+
+
+def _failed(connection: Connection, call: Call | None, error: Exception, operation: str) -> StreamResponse:
+    response = response_to(error, operation)
+    connection.refuse_takeover(response)
+    if call is not None and call.started:
+        # All that can still be told is that the body isn't complete.
+        connection.release()
+        return TakenOver()
+    return response
+
+
+def _handlers(containers: Containers, images: Images, events: Events, system: SystemOperations) -> dict[str, Handler]:
+    of_containers, of_images = ContainerOperations(containers), ImageOperations(images)
+    attaching, logs = AttachOperations(containers), LogOperations(containers)
+    return {
+        "ContainerAttach": attaching.attach,
+        "ContainerAttachWebsocket": attaching.attach_websocket,
+        "ContainerCreate": of_containers.create,
+        "ContainerDelete": of_containers.remove,
+        "ContainerInspect": of_containers.inspect,
+        "ContainerKill": of_containers.kill,
+        "ContainerList": of_containers.list,
+        "ContainerLogs": logs.stream,
+        "ContainerLogsWebsocket": logs.websocket,
+        "ContainerPrune": of_containers.prune,
+        "ContainerRename": of_containers.rename,
+        "ContainerResize": of_containers.resize,
+        "ContainerRestart": of_containers.restart,
+        "ContainerStart": of_containers.start,
+        "ContainerStop": of_containers.stop,
+        "ContainerWait": of_containers.wait,
+        "ImageCreate": of_images.create,
+        "ImageDelete": of_images.remove,
+        "ImageGet": of_images.get,
+        "ImageGetAll": of_images.get,
+        "ImageHistory": of_images.history,
+        "ImageInspect": of_images.inspect,
+        "ImageList": of_images.list,
+        "ImageLoad": of_images.load,
+        "ImagePrune": of_images.prune,
+        "ImageTag": of_images.tag,
+        "SystemEvents": EventOperations(events).stream,
+        "SystemInfo": system.info,
+        "SystemPing": system.ping,
+        "SystemPingHead": system.ping_head,
+        "SystemShutdown": system.shutdown,
+        "SystemVersion": system.version,
+    }
+
+
+async def _allow_body(request: BaseRequest) -> None:
+    """Tell a client that waits for permission to send its body that it may."""
+    if request.headers["Expect"].lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,0 +1,158 @@
+"""What of the Engine API is covered: every operation of v1.51, and either that it is there or what is missing for it.
+
+The router is built from this table, and so is the documentation's coverage list.
+Source: Docker Engine API v1.51, every ``operationId`` with its method and path.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from boxshipd import __version__
+
+RELEASE = ".".join(__version__.split(".")[:2])
+
+_NO_EXEC = "running further programs in a container"
+_NO_COPY = "copying files in and out of containers"
+_NO_BUILD = "building images"
+_NO_REGISTRY = "registries"
+_NO_NETWORKS = "user-defined networks"
+_NO_VOLUMES = "named volumes"
+_NO_PLUGINS = "plug-ins"
+_NO_SWARM = "Swarm"
+
+
+class Operation(NamedTuple):
+    """One operation of the API.
+
+    Attributes:
+        name: its ``operationId``.
+        method: of HTTP.
+        path: with the name's place written as ``{id}`` or ``{name}``.
+        lacks: the missing feature that it is refused for; empty where the operation is covered.
+        extension: whether it is Boxship's own rather than Docker's.
+    """
+
+    name: str
+    method: str
+    path: str
+    lacks: str = ""
+    extension: bool = False
+
+    @property
+    def refusal(self) -> str:
+        """What a client that asks for it is told."""
+        return f"{self.name} ({self.lacks}) is not available in Boxship {RELEASE}"
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("ContainerList", "GET", "/containers/json"),
+    Operation("ContainerCreate", "POST", "/containers/create"),
+    Operation("ContainerInspect", "GET", "/containers/{id}/json"),
+    Operation("ContainerTop", "GET", "/containers/{id}/top", "listing processes"),
+    Operation("ContainerLogs", "GET", "/containers/{id}/logs"),
+    Operation("ContainerChanges", "GET", "/containers/{id}/changes", "comparing with the image"),
+    Operation("ContainerExport", "GET", "/containers/{id}/export", "exporting a file system"),
+    Operation("ContainerStats", "GET", "/containers/{id}/stats", "resource statistics"),
+    Operation("ContainerResize", "POST", "/containers/{id}/resize"),
+    Operation("ContainerStart", "POST", "/containers/{id}/start"),
+    Operation("ContainerStop", "POST", "/containers/{id}/stop"),
+    Operation("ContainerRestart", "POST", "/containers/{id}/restart"),
+    Operation("ContainerKill", "POST", "/containers/{id}/kill"),
+    Operation("ContainerUpdate", "POST", "/containers/{id}/update", "changing limits of an existing container"),
+    Operation("ContainerRename", "POST", "/containers/{id}/rename"),
+    Operation("ContainerPause", "POST", "/containers/{id}/pause", "pausing"),
+    Operation("ContainerUnpause", "POST", "/containers/{id}/unpause", "pausing"),
+    Operation("ContainerAttach", "POST", "/containers/{id}/attach"),
+    Operation("ContainerAttachWebsocket", "GET", "/containers/{id}/attach/ws"),
+    Operation("ContainerWait", "POST", "/containers/{id}/wait"),
+    Operation("ContainerDelete", "DELETE", "/containers/{id}"),
+    Operation("ContainerArchiveInfo", "HEAD", "/containers/{id}/archive", _NO_COPY),
+    Operation("ContainerArchive", "GET", "/containers/{id}/archive", _NO_COPY),
+    Operation("PutContainerArchive", "PUT", "/containers/{id}/archive", _NO_COPY),
+    Operation("ContainerPrune", "POST", "/containers/prune"),
+    Operation("ImageList", "GET", "/images/json"),
+    Operation("ImageBuild", "POST", "/build", _NO_BUILD),
+    Operation("BuildPrune", "POST", "/build/prune", _NO_BUILD),
+    Operation("ImageCreate", "POST", "/images/create"),
+    Operation("ImageInspect", "GET", "/images/{name}/json"),
+    Operation("ImageHistory", "GET", "/images/{name}/history"),
+    Operation("ImagePush", "POST", "/images/{name}/push", _NO_REGISTRY),
+    Operation("ImageTag", "POST", "/images/{name}/tag"),
+    Operation("ImageDelete", "DELETE", "/images/{name}"),
+    Operation("ImageSearch", "GET", "/images/search", _NO_REGISTRY),
+    Operation("ImagePrune", "POST", "/images/prune"),
+    Operation("SystemAuth", "POST", "/auth", _NO_REGISTRY),
+    Operation("SystemInfo", "GET", "/info"),
+    Operation("SystemVersion", "GET", "/version"),
+    Operation("SystemPing", "GET", "/_ping"),
+    Operation("SystemPingHead", "HEAD", "/_ping"),
+    Operation("ImageCommit", "POST", "/commit", "making images of containers"),
+    Operation("SystemEvents", "GET", "/events"),
+    Operation("SystemDataUsage", "GET", "/system/df", "accounting of disk usage"),
+    Operation("ImageGet", "GET", "/images/{name}/get"),
+    Operation("ImageGetAll", "GET", "/images/get"),
+    Operation("ImageLoad", "POST", "/images/load"),
+    Operation("ContainerExec", "POST", "/containers/{id}/exec", _NO_EXEC),
+    Operation("ExecStart", "POST", "/exec/{id}/start", _NO_EXEC),
+    Operation("ExecResize", "POST", "/exec/{id}/resize", _NO_EXEC),
+    Operation("ExecInspect", "GET", "/exec/{id}/json", _NO_EXEC),
+    Operation("VolumeList", "GET", "/volumes", _NO_VOLUMES),
+    Operation("VolumeCreate", "POST", "/volumes/create", _NO_VOLUMES),
+    Operation("VolumeInspect", "GET", "/volumes/{name}", _NO_VOLUMES),
+    Operation("VolumeUpdate", "PUT", "/volumes/{name}", _NO_VOLUMES),
+    Operation("VolumeDelete", "DELETE", "/volumes/{name}", _NO_VOLUMES),
+    Operation("VolumePrune", "POST", "/volumes/prune", _NO_VOLUMES),
+    Operation("NetworkList", "GET", "/networks", _NO_NETWORKS),
+    Operation("NetworkInspect", "GET", "/networks/{id}", _NO_NETWORKS),
+    Operation("NetworkDelete", "DELETE", "/networks/{id}", _NO_NETWORKS),
+    Operation("NetworkCreate", "POST", "/networks/create", _NO_NETWORKS),
+    Operation("NetworkConnect", "POST", "/networks/{id}/connect", _NO_NETWORKS),
+    Operation("NetworkDisconnect", "POST", "/networks/{id}/disconnect", _NO_NETWORKS),
+    Operation("NetworkPrune", "POST", "/networks/prune", _NO_NETWORKS),
+    Operation("PluginList", "GET", "/plugins", _NO_PLUGINS),
+    Operation("GetPluginPrivileges", "GET", "/plugins/privileges", _NO_PLUGINS),
+    Operation("PluginPull", "POST", "/plugins/pull", _NO_PLUGINS),
+    Operation("PluginInspect", "GET", "/plugins/{name}/json", _NO_PLUGINS),
+    Operation("PluginDelete", "DELETE", "/plugins/{name}", _NO_PLUGINS),
+    Operation("PluginEnable", "POST", "/plugins/{name}/enable", _NO_PLUGINS),
+    Operation("PluginDisable", "POST", "/plugins/{name}/disable", _NO_PLUGINS),
+    Operation("PluginUpgrade", "POST", "/plugins/{name}/upgrade", _NO_PLUGINS),
+    Operation("PluginCreate", "POST", "/plugins/create", _NO_PLUGINS),
+    Operation("PluginPush", "POST", "/plugins/{name}/push", _NO_PLUGINS),
+    Operation("PluginSet", "POST", "/plugins/{name}/set", _NO_PLUGINS),
+    Operation("NodeList", "GET", "/nodes", _NO_SWARM),
+    Operation("NodeInspect", "GET", "/nodes/{id}", _NO_SWARM),
+    Operation("NodeDelete", "DELETE", "/nodes/{id}", _NO_SWARM),
+    Operation("NodeUpdate", "POST", "/nodes/{id}/update", _NO_SWARM),
+    Operation("SwarmInspect", "GET", "/swarm", _NO_SWARM),
+    Operation("SwarmInit", "POST", "/swarm/init", _NO_SWARM),
+    Operation("SwarmJoin", "POST", "/swarm/join", _NO_SWARM),
+    Operation("SwarmLeave", "POST", "/swarm/leave", _NO_SWARM),
+    Operation("SwarmUpdate", "POST", "/swarm/update", _NO_SWARM),
+    Operation("SwarmUnlockkey", "GET", "/swarm/unlockkey", _NO_SWARM),
+    Operation("SwarmUnlock", "POST", "/swarm/unlock", _NO_SWARM),
+    Operation("ServiceList", "GET", "/services", _NO_SWARM),
+    Operation("ServiceCreate", "POST", "/services/create", _NO_SWARM),
+    Operation("ServiceInspect", "GET", "/services/{id}", _NO_SWARM),
+    Operation("ServiceDelete", "DELETE", "/services/{id}", _NO_SWARM),
+    Operation("ServiceUpdate", "POST", "/services/{id}/update", _NO_SWARM),
+    Operation("ServiceLogs", "GET", "/services/{id}/logs", _NO_SWARM),
+    Operation("TaskList", "GET", "/tasks", _NO_SWARM),
+    Operation("TaskInspect", "GET", "/tasks/{id}", _NO_SWARM),
+    Operation("TaskLogs", "GET", "/tasks/{id}/logs", _NO_SWARM),
+    Operation("SecretList", "GET", "/secrets", _NO_SWARM),
+    Operation("SecretCreate", "POST", "/secrets/create", _NO_SWARM),
+    Operation("SecretInspect", "GET", "/secrets/{id}", _NO_SWARM),
+    Operation("SecretDelete", "DELETE", "/secrets/{id}", _NO_SWARM),
+    Operation("SecretUpdate", "POST", "/secrets/{id}/update", _NO_SWARM),
+    Operation("ConfigList", "GET", "/configs", _NO_SWARM),
+    Operation("ConfigCreate", "POST", "/configs/create", _NO_SWARM),
+    Operation("ConfigInspect", "GET", "/configs/{id}", _NO_SWARM),
+    Operation("ConfigDelete", "DELETE", "/configs/{id}", _NO_SWARM),
+    Operation("ConfigUpdate", "POST", "/configs/{id}/update", _NO_SWARM),
+    Operation("DistributionInspect", "GET", "/distribution/{name}/json", _NO_REGISTRY),
+    Operation("Session", "POST", "/session", _NO_BUILD),
+    Operation("ContainerLogsWebsocket", "GET", "/containers/{id}/logs/ws", extension=True),
+    Operation("SystemShutdown", "POST", "/system/shutdown", extension=True),
+)

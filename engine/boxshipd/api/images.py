@@ -1,0 +1,125 @@
+"""Images over HTTP.
+
+Source: Docker Engine API v1.51, the Image operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp.web_response import StreamResponse
+from boxship.types.images import ImageInspect, OCIPlatform, ProgressMessage
+
+from boxshipd.api.call import Call, empty_response, json_response
+from boxshipd.api.coverage import RELEASE
+from boxshipd.api.jsonstream import stream_progress
+from boxshipd.errors import InvalidParameter, NotImplementedHere
+from boxshipd.filters import Filters
+from boxshipd.images.service import Images
+
+
+class ImageOperations:
+    """The operations on images."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    async def list(self, call: Call) -> StreamResponse:
+        """ImageList."""
+        query = call.query
+        filters = Filters.parse(query.text("filters"))
+        shared_size = call.version >= (1, 42) and query.boolean("shared-size")
+        images = await self._images.list(query.boolean("all"), filters, query.boolean("digests"), shared_size)
+        return json_response(images)
+
+    async def inspect(self, call: Call) -> StreamResponse:
+        """ImageInspect. Clients before 1.44 read the size under an older name too."""
+        _platform(call, "platform", since=(1, 49))
+        image = await self._images.inspect(call.name)
+        return json_response(image if call.version >= (1, 44) else _with_virtual_size(image))
+
+    async def history(self, call: Call) -> StreamResponse:
+        """ImageHistory."""
+        _platform(call, "platform", since=(1, 48))
+        return json_response(await self._images.history(call.name))
+
+    async def tag(self, call: Call) -> StreamResponse:
+        """ImageTag."""
+        await self._images.tag(call.name, call.query.text("repo"), call.query.text("tag"))
+        return empty_response(201)
+
+    async def remove(self, call: Call) -> StreamResponse:
+        """ImageDelete."""
+        if not call.name.strip():
+            raise InvalidParameter("image name cannot be blank")
+        _platform(call, "platforms", since=(1, 50))
+        removed = await self._images.remove(call.name, call.query.boolean("force"), not call.query.boolean("noprune"))
+        return json_response(removed)
+
+    async def prune(self, call: Call) -> StreamResponse:
+        """ImagePrune."""
+        return json_response(await self._images.prune(Filters.parse(call.query.text("filters"))))
+
+    async def create(self, call: Call) -> StreamResponse:
+        """ImageCreate: import an archive of a root file system (``fromSrc=-``). Pulling takes a registry client."""
+        query = call.query
+        if image := query.text("fromImage"):
+            tag = query.text("tag")
+            reference = image if not tag else f"{image}@{tag}" if ":" in tag else f"{image}:{tag}"
+            raise NotImplementedHere(
+                f"pulling {reference} from a registry is not available in Boxship {RELEASE}; load or import an image, "
+                "or use the embedded boxship/base"
+            )
+        if (source := query.text("fromSrc")) != "-":
+            raise NotImplementedHere(
+                f'importing from "{source}" is not available in Boxship {RELEASE}: send the archive itself (fromSrc=-)'
+            )
+        platform = query.text("platform") if call.version >= (1, 32) else ""
+        messages = self._images.import_(
+            call.chunks(), query.text("repo"), query.text("tag"), query.text("message"), query.texts("changes"), platform
+        )
+        return await stream_progress(call, messages)
+
+    async def load(self, call: Call) -> StreamResponse:
+        """ImageLoad."""
+        _platform(call, "platform", since=(1, 48))
+        messages: AsyncIterator[ProgressMessage] = self._images.load(call.chunks(), call.query.boolean("quiet", default=True))
+        return await stream_progress(call, messages)
+
+    async def get(self, call: Call) -> StreamResponse:
+        """ImageGet and ImageGetAll: images as one archive."""
+        _platform(call, "platform", since=(1, 48))
+        names = [call.name] if call.name else call.query.texts("names")
+        pieces = self._images.get(names)
+        # Errors are answered with their status as long as no byte has been sent.
+        first = await anext(pieces, b"")
+        response = await call.open_stream("application/x-tar")
+        await response.write(first)
+        async for piece in pieces:
+            await response.write(piece)
+        return response
+
+
+def _platform(call: Call, parameter: str, since: tuple[int, int]) -> None:
+    """Check the platform a client asks for.
+
+    Raises:
+        InvalidParameter: it isn't an OCI platform in JSON, or there are several where one is allowed.
+    """
+    texts = call.query.texts(parameter) if call.version >= since else []
+    if parameter == "platform" and len(texts) > 1:
+        raise InvalidParameter(
+            "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
+        )
+    for text in filter(None, texts):
+        try:
+            msgspec.json.decode(text, type=OCIPlatform)
+        except msgspec.DecodeError as error:
+            raise InvalidParameter(f"failed to parse platform: {error}") from None
+
+
+def _with_virtual_size(image: ImageInspect) -> dict[str, object]:
+    fields: dict[str, object] = msgspec.json.decode(msgspec.json.encode(image))
+    fields["VirtualSize"] = image.size
+    return fields

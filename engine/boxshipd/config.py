@@ -1,0 +1,384 @@
+"""The daemon's configuration: dockerd's flags and ``daemon.json`` keys, where they mean the same.
+
+An option whose feature isn't here is refused by name, unless its value only says that the feature is off. Nothing that
+was asked for is ever ignored.
+Source: dockerd's ``daemon/config`` and ``daemon/command/options.go``, from which the messages are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from boxship.types.host import LogConfig, Ulimit
+from msgspec import Struct
+
+from boxshipd import __version__
+
+DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"
+RELEASE = ".".join(__version__.split(".")[:2])
+
+Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits"]
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; the text says what is wrong with which option."""
+
+
+class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
+    """Every setting. Names are daemon.json's keys with underscores; see OPTIONS for what each means."""
+
+    hosts: tuple[str, ...] = ()
+    data_root: str = "/var/lib/boxship"
+    exec_root: str = "/var/run/boxship"
+    pidfile: str = "/var/run/boxship.pid"
+    group: str = ""
+    cgroup_parent: str = "/boxship"
+    debug: bool = False
+    log_level: str = "info"
+    log_format: str = "text"
+    labels: tuple[str, ...] = ()
+    live_restore: bool = True
+    shutdown_timeout: int = 15
+    log_driver: str = "json-file"
+    log_opts: dict[str, str] = {}
+    default_shm_size: int = 64 << 20
+    default_ulimits: dict[str, Ulimit] = {}
+    default_ipc_mode: str = "private"
+    default_cgroupns_mode: str = "private"
+    no_new_privileges: bool = False
+    seccomp_profile: str = ""
+    init: bool = False
+    dns: tuple[str, ...] = ()
+    dns_opts: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    tls: bool = False
+    tlsverify: bool = False
+    tlscacert: str = ""
+    tlscert: str = ""
+    tlskey: str = ""
+    insecure_tcp: bool = False
+
+    @property
+    def level(self) -> str:
+        """The log level in effect: ``--debug`` wins."""
+        return "debug" if self.debug else self.log_level
+
+    @property
+    def log_config(self) -> LogConfig:
+        """The log driver containers get that ask for none."""
+        return LogConfig(type=self.log_driver, config=dict(self.log_opts))
+
+
+class Option(NamedTuple):
+    """An option as a key of daemon.json and as a flag (``short`` without its dash)."""
+
+    key: str
+    flag: str
+    kind: Kind
+    help: str
+    short: str = ""
+    reloadable: bool = False
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("hosts", "host", "list", "Daemon socket(s) to listen at: unix://path, tcp://host:port, fd://", "H"),
+    Option("data-root", "data-root", "text", "Root directory of persistent state"),
+    Option("exec-root", "exec-root", "text", "Root directory for execution state files"),
+    Option("pidfile", "pidfile", "text", "Path to use for the daemon's PID file", "p"),
+    Option("group", "group", "text", 'Group for the unix socket (default "docker" where there is one, else root)', "G"),
+    Option("cgroup-parent", "cgroup-parent", "text", "Parent cgroup of all containers"),
+    Option("debug", "debug", "bool", "Enable debug mode", "D", reloadable=True),
+    Option("log-level", "log-level", "text", 'Logging level ("debug"|"info"|"warn"|"error"|"fatal")', "l"),
+    Option("log-format", "log-format", "text", 'Logging format ("text"|"json")'),
+    Option("labels", "label", "list", "key=value labels of the daemon", reloadable=True),
+    Option("live-restore", "live-restore", "bool", "Leave containers running when the daemon ends", reloadable=True),
+    Option("shutdown-timeout", "shutdown-timeout", "int", "Seconds containers get to stop in at shutdown", reloadable=True),
+    Option("log-driver", "log-driver", "text", "Default log driver of containers"),
+    Option("log-opts", "log-opt", "map", "Default log driver options of containers"),
+    Option("default-shm-size", "default-shm-size", "bytes", "Default size of containers' /dev/shm"),
+    Option("default-ulimits", "default-ulimit", "ulimits", "Default ulimits of containers (name=soft[:hard])"),
+    Option("default-ipc-mode", "default-ipc-mode", "text", 'Default IPC mode of containers ("shareable"|"private")'),
+    Option("default-cgroupns-mode", "default-cgroupns-mode", "text", 'Default cgroup namespace ("host"|"private")'),
+    Option("no-new-privileges", "no-new-privileges", "bool", "Set no-new-privileges by default for new containers"),
+    Option("seccomp-profile", "seccomp-profile", "text", 'Path to a seccomp profile, "builtin" or "unconfined"'),
+    Option("init", "init", "bool", "Run an init in containers to forward signals and reap processes"),
+    Option("dns", "dns", "list", "DNS servers of containers"),
+    Option("dns-opts", "dns-opt", "list", "DNS options of containers"),
+    Option("dns-search", "dns-search", "list", "DNS search domains of containers"),
+    Option("tls", "tls", "bool", "Use TLS; implied by --tlsverify"),
+    Option("tlsverify", "tlsverify", "bool", "Use TLS and make clients show a certificate"),
+    Option("tlscacert", "tlscacert", "text", "Trust only clients' certificates signed by this CA"),
+    Option("tlscert", "tlscert", "text", "Path to the TLS certificate file"),
+    Option("tlskey", "tlskey", "text", "Path to the TLS key file"),
+    Option("insecure-tcp", "insecure-tcp", "bool", "Serve tcp:// even where anybody could connect. Dangerous"),
+)
+
+BY_KEY = {option.key: option for option in OPTIONS}
+
+ABSENT: dict[str, tuple[Any, ...]] = {
+    "add-runtime": ({},),
+    "allow-direct-routing": (False,),
+    "api-cors-header": ("",),
+    "authorization-plugins": ([],),
+    "bip": (),
+    "bip6": (),
+    "bridge": ("none",),
+    "bridge-accept-fwmark": (),
+    "builder": ({},),
+    "cdi-spec-dirs": ([],),
+    "containerd": (),
+    "containerd-namespace": (),
+    "containerd-plugins-namespace": (),
+    "cpu-rt-period": (0,),
+    "cpu-rt-runtime": (0,),
+    "cri-containerd": (False,),
+    "default-address-pools": ([],),
+    "default-gateway": (),
+    "default-gateway-v6": (),
+    "default-network-opts": ({},),
+    "default-runtime": ("boxrun",),
+    "exec-opts": ([], ["native.cgroupdriver=cgroupfs"]),
+    "experimental": (False,),
+    "features": ({},),
+    "firewall-backend": (),
+    "fixed-cidr": (),
+    "fixed-cidr-v6": (),
+    "host-gateway-ip": (),
+    "host-gateway-ips": ([],),
+    "icc": (True,),
+    "init-path": ("",),
+    "insecure-registries": ([],),
+    "ip": (),
+    "ip-forward": (False,),
+    "ip-forward-no-drop": (False,),
+    "ip-masq": (False,),
+    "ip6tables": (False,),
+    "iptables": (False,),
+    "ipv6": (False,),
+    "max-concurrent-downloads": (),
+    "max-concurrent-uploads": (),
+    "max-download-attempts": (),
+    "metrics-addr": ("",),
+    "mtu": (),
+    "network-control-plane-mtu": (),
+    "network-diagnostic-port": (0,),
+    "node-generic-resources": ([],),
+    "proxies": ({},),
+    "http-proxy": ("",),
+    "https-proxy": ("",),
+    "no-proxy": ("",),
+    "raw-logs": (False,),
+    "registry-mirrors": ([],),
+    "runtimes": ({},),
+    "selinux-enabled": (False,),
+    "storage-driver": ("overlay2", "overlayfs"),
+    "storage-opts": ([],),
+    "swarm-default-advertise-addr": ("",),
+    "userland-proxy": (False,),
+    "userland-proxy-path": ("",),
+    "userns-remap": ("",),
+}
+"""dockerd's options whose features aren't here, each with the values that don't ask for the feature."""
+
+_FLAG_OF_ABSENT = {
+    "authorization-plugins": "authorization-plugin",
+    "cdi-spec-dirs": "cdi-spec-dir",
+    "default-address-pools": "default-address-pool",
+    "default-network-opts": "default-network-opt",
+    "exec-opts": "exec-opt",
+    "features": "feature",
+    "insecure-registries": "insecure-registry",
+    "node-generic-resources": "node-generic-resource",
+    "registry-mirrors": "registry-mirror",
+    "storage-opts": "storage-opt",
+}
+
+ABSENT_FLAGS = {_FLAG_OF_ABSENT.get(key, key): key for key in ABSENT}
+"""From the flag to the key."""
+
+_LEVELS = ("debug", "info", "warn", "error", "fatal", "panic", "trace")
+_LOG_DRIVERS = ("json-file", "local", "none")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+
+
+def load(flags: Mapping[str, Any], config_file: str | None) -> Config:
+    """Merge what the command line and the file say.
+
+    Args:
+        flags: values given on the command line, by key.
+        config_file: the file; None for the default one, which need not exist.
+
+    Raises:
+        ConfigError: an option is unknown, given twice, not available, or wrong.
+    """
+    path = config_file or DEFAULT_CONFIG_FILE
+    try:
+        values = read_file(path)
+        conflicts = [
+            f"{key}: (from flag: {_shown(flags[key])}, from file: {_shown(values[key])})" for key in values if key in flags
+        ]
+        if conflicts:
+            raise ConfigError(
+                f"the following directives are specified both as a flag and in the configuration file: {', '.join(conflicts)}"
+            )
+        build(values)
+    except FileNotFoundError as error:
+        if config_file is not None:
+            raise ConfigError(f"unable to configure the daemon with file {path}: {error}") from error
+        values = {}
+    except (OSError, ConfigError) as error:
+        raise ConfigError(f"unable to configure the daemon with file {path}: {error}") from error
+    return build({**values, **flags})
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """The file's keys and values; unknown keys are refused, absent features too unless they are off.
+
+    Raises:
+        OSError: it can't be read.
+        ConfigError: it isn't a JSON object, or names what isn't known.
+    """
+    with open(path, "rb") as file:
+        text = file.read().removeprefix(b"\xef\xbb\xbf").strip()
+    if not text:
+        return {}
+    try:
+        values = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ConfigError(str(error)) from error
+    unknown = [key for key in values if key not in BY_KEY and key not in ABSENT]
+    if unknown:
+        raise ConfigError(f"the following directives don't match any configuration option: {', '.join(unknown)}")
+    for key in values.keys() & ABSENT.keys():
+        refuse_absent(key, values[key], key)
+    return {key: value for key, value in values.items() if key in BY_KEY}
+
+
+def refuse_absent(key: str, value: Any, named: str) -> None:
+    """Refuse an option whose feature isn't here.
+
+    Raises:
+        ConfigError: ``value`` asks for the feature; ``named`` is the option as the user wrote it.
+    """
+    accepted = ABSENT[key]
+    if value in accepted or (isinstance(value, dict) and value and not any(value.values()) and {} in accepted):
+        return
+    hint = f" (only {' or '.join(_shown(entry) or 'nothing' for entry in accepted)})" if accepted else ""
+    raise ConfigError(f"{named} {_shown(value)} is not available in Boxship {RELEASE}{hint}")
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """Make the configuration of values by key.
+
+    Raises:
+        ConfigError: a value is wrong, or doesn't go with another.
+    """
+    prepared = {key: _prepare(BY_KEY[key], value) for key, value in values.items()}
+    if prepared.get("tlsverify") or (prepared.get("tls") and "tlsverify" not in prepared):
+        prepared["tls"] = prepared["tlsverify"] = True
+    if prepared.get("tls"):
+        _default_certificates(prepared)
+    for key in ("data-root", "exec-root", "pidfile"):
+        if prepared.get(key):
+            prepared[key] = os.path.abspath(prepared[key])
+    try:
+        config = msgspec.convert(prepared, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from error
+    _validate(config)
+    return config
+
+
+def reload(running: Config, flags: Mapping[str, Any], config_file: str | None) -> Config:
+    """The configuration after SIGHUP: reloadable keys as the file has them now, the rest as it runs.
+
+    Raises:
+        ConfigError: the file is wrong; nothing has changed then.
+    """
+    fresh = load(flags, config_file)
+    names = [option.key.replace("-", "_") for option in OPTIONS if option.reloadable]
+    return msgspec.structs.replace(running, **{name: getattr(fresh, name) for name in names})
+
+
+def _default_certificates(values: dict[str, Any]) -> None:
+    directory = os.environ.get("DOCKER_CERT_PATH") or os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    for key, name in (("tlscacert", "ca.pem"), ("tlscert", "cert.pem"), ("tlskey", "key.pem")):
+        values.setdefault(key, os.path.join(directory, name))
+
+
+def _prepare(option: Option, value: Any) -> Any:
+    """Bring a value from the file or the command line into the form that Config has."""
+    if option.kind == "bytes" and isinstance(value, str):
+        return parse_size(value, option.key)
+    if option.kind == "ulimits" and isinstance(value, list):
+        return dict(parse_ulimit(text) for text in value)
+    if option.kind == "map" and isinstance(value, list):
+        return dict(_pair(text, option.flag) for text in value)
+    return value
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f'invalid argument "{text}" for "--{flag}" flag: it must be key=value')
+    return name, value
+
+
+def parse_size(text: str, name: str) -> int:
+    """Read a size such as ``64m`` (powers of 1024) as bytes.
+
+    Raises:
+        ConfigError: it isn't one.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ConfigError(f"{name}: invalid size: '{text}'")
+    return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
+
+
+def parse_ulimit(text: str) -> tuple[str, Ulimit]:
+    """Read ``name=soft[:hard]``.
+
+    Raises:
+        ConfigError: it isn't that.
+    """
+    name, _, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    try:
+        return name, Ulimit(name=name, soft=int(soft), hard=int(hard or soft))
+    except ValueError:
+        raise ConfigError(f"invalid ulimit argument: {text}") from None
+
+
+def _validate(config: Config) -> None:
+    if config.log_level.lower() not in _LEVELS:
+        raise ConfigError(f"invalid logging level: {config.log_level}")
+    if config.log_format not in ("text", "json"):
+        raise ConfigError(f"invalid log format: {config.log_format}")
+    if config.log_driver not in _LOG_DRIVERS:
+        raise ConfigError(
+            f'log-driver "{config.log_driver}" is not available in Boxship {RELEASE}; there are {", ".join(_LOG_DRIVERS)}'
+        )
+    if config.default_ipc_mode not in ("private", "shareable"):
+        raise ConfigError(f'IPC mode "{config.default_ipc_mode}" is not valid: it must be private or shareable')
+    if config.default_cgroupns_mode not in ("private", "host"):
+        raise ConfigError(f'default cgroup namespace mode "{config.default_cgroupns_mode}" is invalid, use "host" or "private"')
+    seen: dict[str, str] = {}
+    for label in config.labels:
+        name, equals, value = label.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"bad attribute format: {label}")
+        if seen.setdefault(name, value) != value:
+            raise ConfigError(f"conflict labels for {name}={value} and {name}={seen[name]}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return f"[{' '.join(map(_shown, value))}]"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

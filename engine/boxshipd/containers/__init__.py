@@ -1,0 +1,1 @@
+"""Containers: their records, their states, and everything that is done to them."""

@@ -1,0 +1,224 @@
+"""Creating a container: merge with the image, validate, make its directory, record it.
+
+The directory is the first of the two phases: one without a record is what a crash left behind, and the next start sweeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+
+from boxrun.container.defaults import MASKED_PATHS, READONLY_PATHS
+from boxship.types.containers import ContainerConfig, CreateRequest, CreateResponse
+from boxship.types.host import HostConfig, RestartPolicy
+from msgspec.structs import replace
+
+from boxshipd.containers.directories import Directories
+from boxshipd.containers.host_files import write_files
+from boxshipd.containers.log_config import build_log, effective
+from boxshipd.containers.model import Config, Container, State
+from boxshipd.containers.mount_options import parse_mounts
+from boxshipd.containers.names import make_name, validate_name
+from boxshipd.containers.registry import Registry
+from boxshipd.containers.settings import Settings
+from boxshipd.containers.spec_builder import build_spec
+from boxshipd.containers.validation import validate_config, validate_host_config, validate_request
+from boxshipd.errors import Conflict, InternalError, InvalidParameter
+from boxshipd.events import Events
+from boxshipd.images.service import Image, Images
+
+_LOOPBACK_ONLY = (
+    "Container networks are not available yet: the container has a network namespace of its own with only the loopback interface "
+    "(use --network host for the host's, or --network none to be told nothing)"
+)
+
+
+class Creator:
+    """Makes containers."""
+
+    def __init__(
+        self, registry: Registry, directories: Directories, images: Images, events: Events, settings: Settings
+    ) -> None:
+        self._registry = registry
+        self._directories = directories
+        self._images = images
+        self._events = events
+        self._settings = settings
+
+    async def create(self, name: str, request: CreateRequest, platform: str) -> CreateResponse:
+        """Create a container and answer when its record is durable.
+
+        Raises:
+            NotFound: no such image, or a container it joins.
+            Conflict: the name is in use.
+            InvalidParameter, NotImplementedHere: the configuration can't be, or not here.
+        """
+        name = validate_name(name) if name else make_name(self._registry.names)
+        if not request.image:
+            raise InvalidParameter("no image specified")
+        id_ = _new_id()
+        self._registry.reserve(name, id_)
+        try:
+            image = await self._images.resolve(request.image, platform)
+            container, warnings = self._build(id_, name, request, image)
+            await self._record(container)
+        except BaseException:
+            if self._registry.names.get(name) == id_ and self._registry.get(id_) is None:
+                self._registry.release(name)
+            raise
+        self._events.publish("container", "create", id_, container.attributes())
+        return CreateResponse(id=id_, warnings=warnings)
+
+    def _build(self, id: str, name: str, request: CreateRequest, image: Image) -> tuple[Container, list[str]]:
+        """Merge and validate everything; nothing is made yet."""
+        host = self._host_config(request.host_config or HostConfig())
+        validate_request(request, host)
+        warnings: list[str] = []
+        if host.network_mode == "default":
+            warnings.append(_LOOPBACK_ONLY)
+        config = merge(request, image.config)
+        validate_config(config)
+        validate_host_config(config, host)
+        if image.config.volumes:
+            warnings.append("The image's volumes are kept in the container's own layer: volumes are not available yet")
+        config = replace(config, hostname=self._hostname(config, host, id))
+        words = [*_words(config.entrypoint), *_words(config.cmd)]
+        if not words:
+            raise InvalidParameter("no command specified")
+        directory = self._directories.path(id)
+        log = effective(host.log_config, self._settings.log_config)
+        record = Config(
+            id=id,
+            created=time.time_ns(),
+            image_id=image.id,
+            layers=image.layers,
+            config=config,
+            host_config=replace(host, log_config=log),
+            path=words[0],
+            args=words[1:],
+            log=build_log(log, container=config, id=id, name=name, image=config.image, directory=directory),
+            networking=request.networking_config,
+            mounts=parse_mounts(host).points,
+            platform=image.os or "linux",
+        )
+        container = Container(name, record, State(), directory)
+        try:
+            container.spec = build_spec(container, self._settings, self._registry.find)
+        except (Conflict, InternalError):
+            # It joins a container that isn't running now, or a device that isn't there now: that is for its start to find.
+            container.spec = None
+        return container, warnings
+
+    def _host_config(self, host: HostConfig) -> HostConfig:
+        """The request's host configuration with Docker's defaults filled in, as ``inspect`` shows it."""
+        mode = "default" if host.network_mode in {"", "bridge"} else host.network_mode
+        if mode.startswith("container:") and len(mode) > len("container:"):
+            mode = f"container:{self._registry.find(mode.removeprefix('container:')).id}"
+        for other in (host.pid_mode, host.ipc_mode):
+            if other.startswith("container:") and len(other) > len("container:"):
+                self._registry.find(other.removeprefix("container:"))
+        policy = host.restart_policy or RestartPolicy()
+        return replace(
+            host,
+            network_mode=mode,
+            shm_size=host.shm_size or self._settings.default_shm_size,
+            memory_swap=host.memory * 2 if host.memory > 0 and not host.memory_swap else host.memory_swap,
+            restart_policy=policy if policy.name else replace(policy, name="no"),
+            ipc_mode=host.ipc_mode or self._settings.default_ipc_mode,
+            cgroupns_mode=host.cgroupns_mode or self._settings.default_cgroupns_mode,
+            masked_paths=_paths(host.masked_paths, MASKED_PATHS, host.privileged),
+            readonly_paths=_paths(host.readonly_paths, READONLY_PATHS, host.privileged),
+            runtime=host.runtime or "boxrun",
+        )
+
+    def _hostname(self, config: ContainerConfig, host: HostConfig, id: str) -> str:
+        if config.hostname:
+            return config.hostname
+        if host.network_mode == "host" or host.uts_mode == "host":
+            return os.uname().nodename
+        if host.network_mode.startswith("container:"):
+            return self._registry.find(host.network_mode.removeprefix("container:")).config.config.hostname
+        return id[:12]
+
+    async def _record(self, container: Container) -> None:
+        """Make the directory, then the record; without the latter the former goes again."""
+        shareable = container.config.host_config.ipc_mode == "shareable"
+        try:
+            self._directories.make(container.id, shared_memory=shareable, local_log=container.config.log.driver == "local")
+            write_files(
+                container.directory,
+                hostname=container.config.config.hostname,
+                host=container.config.host_config,
+                settings=self._settings,
+            )
+        except OSError as error:
+            self._directories.discard(container.id)
+            raise InternalError(f"create container {container.id}: {error}") from error
+        adding = asyncio.ensure_future(self._registry.add(container))
+        try:
+            await asyncio.shield(adding)
+        except asyncio.CancelledError:
+            # Whether the record became durable is settled first: the directory goes only without it.
+            await asyncio.wait([adding])
+            if adding.exception() is not None:
+                self._directories.discard(container.id)
+            raise
+        except BaseException:
+            self._directories.discard(container.id)
+            raise
+
+
+def _new_id() -> str:
+    """64 random hex digits whose first twelve aren't a number, lest the short form be mistaken for one."""
+    while True:
+        id_ = secrets.token_hex(32)
+        if not id_[:12].isdigit():
+            return id_
+
+
+def _paths(given: list[str] | None, default: tuple[str, ...], privileged: bool) -> list[str] | None:
+    if given is not None or privileged:
+        return given
+    return list(default)
+
+
+def _words(value: list[str] | str | None) -> list[str]:
+    """A command in either of the forms the API takes."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+def merge(request: CreateRequest, image: ContainerConfig) -> ContainerConfig:
+    """The request's configuration with what it leaves open taken from the image.
+
+    Source: moby daemon/commit.go (merge) and create.go (mergeAndVerifyConfig).
+    """
+    entrypoint, cmd = request.entrypoint, request.cmd
+    if not _words(entrypoint):
+        if not _words(cmd):
+            cmd = image.cmd
+        if entrypoint is None:
+            entrypoint = image.entrypoint
+    if _words(entrypoint) == [""]:
+        entrypoint = None
+    set_names = {entry.partition("=")[0] for entry in request.env or ()}
+    env = [*(request.env or ()), *(e for e in image.env or () if e.partition("=")[0] not in set_names)]
+    fields = {name: getattr(request, name) for name in ContainerConfig.__struct_fields__}
+    fields |= {
+        "user": request.user or image.user,
+        "entrypoint": _words(entrypoint) or None,
+        "cmd": _words(cmd) or None,
+        "env": env,
+        "labels": {**(image.labels or {}), **(request.labels or {})},
+        "working_dir": request.working_dir or image.working_dir,
+        "stop_signal": request.stop_signal or image.stop_signal,
+        "shell": request.shell or image.shell,
+        "volumes": image.volumes,
+    }
+    exposed = {**(image.exposed_ports or {}), **(request.exposed_ports or {})}
+    if exposed:
+        fields["exposed_ports"] = exposed
+    return ContainerConfig(**fields)

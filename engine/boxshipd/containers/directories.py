@@ -1,0 +1,100 @@
+"""The containers' directories: made at creation, moved aside at removal and emptied when nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+# Below a container's directory; ``runtime`` is the runtime's, for its exit record.
+_PARTS = ("upper", "work", "runtime")
+
+
+class Directories:
+    """``<data root>/containers/<id>``, and ``<data root>/trash`` for those that are to go."""
+
+    def __init__(self, data_root: str) -> None:
+        self.root = f"{data_root}/containers"
+        self._trash = f"{data_root}/trash"
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="trash")
+        self._count = 0
+        for path in (self.root, self._trash):
+            os.makedirs(path, mode=0o710, exist_ok=True)
+
+    def path(self, id: str) -> str:
+        """A container's directory."""
+        return f"{self.root}/{id}"
+
+    def make(self, id: str, *, shared_memory: bool = False, local_log: bool = False) -> None:
+        """Make a container's directory.
+
+        Args:
+            id: the container's.
+            shared_memory: with a place for a /dev/shm that others may join.
+            local_log: with a place for the ``local`` driver's files.
+
+        Raises:
+            OSError: it can't be made.
+        """
+        path = self.path(id)
+        os.mkdir(path, 0o710)
+        for part in _PARTS:
+            os.mkdir(f"{path}/{part}", 0o755 if part == "upper" else 0o700)
+        # The umask must not narrow what the container sees as its root.
+        os.chmod(f"{path}/upper", 0o755)
+        if shared_memory:
+            os.mkdir(f"{path}/shm")
+            os.chmod(f"{path}/shm", 0o1777)
+        if local_log:
+            os.mkdir(f"{path}/local-logs", 0o700)
+
+    def discard(self, id: str) -> None:
+        """Move a container's directory, if there is one, out of sight at once and delete it later."""
+        self._count += 1
+        aside = f"{self._trash}/{id}.{self._count}"
+        try:
+            os.rename(self.path(id), aside)
+        except FileNotFoundError:
+            return
+        self._pool.submit(_delete, aside)
+
+    def sweep(self, known: set[str]) -> list[str]:
+        """Discard directories without a record, and what is left in the trash; the ids of the former."""
+        strangers = [name for name in os.listdir(self.root) if name not in known]
+        for name in strangers:
+            self.discard(name)
+        for name in os.listdir(self._trash):
+            self._pool.submit(_delete, f"{self._trash}/{name}")
+        return strangers
+
+    async def settle(self) -> None:
+        """Wait until everything discarded so far is deleted."""
+        await asyncio.get_running_loop().run_in_executor(self._pool, int)
+
+    def close(self) -> None:
+        """Finish deleting."""
+        self._pool.shutdown(wait=True)
+
+
+def _delete(path: str) -> None:
+    """Delete a tree; what can't be deleted now is tried again at the daemon's next start."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def size_of(directory: str) -> int:
+    """Bytes of the files below a directory, each hard link counted once."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    for path, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            try:
+                status = os.lstat(f"{path}/{name}")
+            except FileNotFoundError:
+                continue
+            if status.st_nlink > 1 and not os.path.isdir(f"{path}/{name}"):
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_size
+    return total

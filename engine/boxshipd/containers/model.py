@@ -1,0 +1,151 @@
+"""A container: the record of it in the database, and the live object around that record."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+from boxrun.container.spec import Log, Spec
+from boxship.types.containers import ContainerConfig, MountPoint, WaitResponse
+from boxship.types.host import HostConfig
+from boxship.types.networks import NetworkingConfig
+from msgspec import Struct
+
+from boxshipd.scheduler.restart import Backoff
+
+if TYPE_CHECKING:
+    from boxshipd.containers.attach import Pending
+
+
+class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What never changes about a container, as it was validated and merged at its creation.
+
+    Args:
+        id: 64 hex digits.
+        created: ns since the epoch.
+        image_id: the image's ``sha256:`` digest.
+        layers: the image's snapshot directories, topmost first.
+        config: the request's configuration merged with the image's.
+        host_config: the request's, with Docker's defaults filled in.
+        networking: what the request says of networks.
+        path, args: the program and its arguments.
+        mounts: binds and tmpfs for ``inspect``.
+        log: where output goes.
+        platform: the image's operating system.
+    """
+
+    id: str
+    created: int
+    image_id: str
+    layers: tuple[str, ...]
+    config: ContainerConfig
+    host_config: HostConfig
+    path: str
+    args: list[str]
+    log: Log
+    networking: NetworkingConfig | None = None
+    mounts: tuple[MountPoint, ...] = ()
+    platform: str = "linux"
+
+
+class State(Struct, kw_only=True, omit_defaults=True):
+    """What changes. Times are ns since the epoch, 0 for never.
+
+    ``starting`` is recorded before the runtime is asked: after a crash the runtime knows whether it came to anything.
+    A container that waits to be restarted is ``running`` and ``restarting``, as in Docker.
+    """
+
+    starting: bool = False
+    running: bool = False
+    restarting: bool = False
+    removing: bool = False
+    dead: bool = False
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: int = 0
+    finished_at: int = 0
+    restart_count: int = 0
+    manually_stopped: bool = False
+    log_dropped: int = 0
+
+    @property
+    def status(self) -> str:
+        """Docker's word for it: created, running, restarting, removing, exited or dead."""
+        if self.running:
+            return "restarting" if self.restarting else "running"
+        if self.removing:
+            return "removing"
+        if self.dead:
+            return "dead"
+        return "exited" if self.started_at else "created"
+
+
+class Container:
+    """A container in memory: record, waiters, clients that wait for its start. Touched by the event loop alone."""
+
+    __slots__ = (
+        "attachments",
+        "auto_remove",
+        "backoff",
+        "config",
+        "directory",
+        "exited",
+        "name",
+        "no_restart",
+        "removed",
+        "spec",
+        "state",
+        "waiters",
+    )
+
+    def __init__(self, name: str, config: Config, state: State, directory: str) -> None:
+        self.name = name
+        self.config = config
+        self.state = state
+        self.directory = directory
+        self.auto_remove = config.host_config.auto_remove
+        self.backoff = Backoff()
+        self.no_restart = False
+        self.spec: Spec | None = None
+        self.attachments: list[Pending] = []
+        self.waiters: dict[str, list[asyncio.Future[WaitResponse]]] = {}
+        self.exited: asyncio.Event | None = None
+        self.removed = False
+
+    @property
+    def id(self) -> str:
+        """Its 64 hex digits."""
+        return self.config.id
+
+    @property
+    def runtime_dir(self) -> str:
+        """Where the runtime keeps its exit record."""
+        return f"{self.directory}/runtime"
+
+    def attributes(self, extra: dict[str, str] | None = None) -> dict[str, str]:
+        """The attributes of its events: image, name and labels, and what the event adds."""
+        attributes = {"image": self.config.config.image, "name": self.name}
+        if extra:
+            attributes.update(extra)
+        if self.config.config.labels:
+            for key, value in self.config.config.labels.items():
+                attributes.setdefault(key, value)
+        return attributes
+
+
+_config_decoder = msgspec.json.Decoder(Config)
+_state_decoder = msgspec.json.Decoder(State)
+encode = msgspec.json.encode
+
+
+def decode_config(data: bytes) -> Config:
+    """A configuration out of the database."""
+    return _config_decoder.decode(data)
+
+
+def decode_state(data: bytes) -> State:
+    """A state out of the database."""
+    return _state_decoder.decode(data)

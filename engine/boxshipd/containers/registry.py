@@ -1,0 +1,128 @@
+"""Every container there is: looked up by id, its beginning, or name; kept in memory and in the database alike."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+
+from boxshipd.containers.model import Container, decode_config, decode_state, encode
+from boxshipd.errors import Conflict, InvalidParameter, NotFound
+from boxshipd.state.store import Store
+
+
+class Registry:
+    """The index. Names are taken in memory first, so that two requests can't get the same one."""
+
+    def __init__(self, store: Store, directory: str) -> None:
+        self._store = store
+        self._directory = directory
+        self._by_id: dict[str, Container] = {}
+        self._names: dict[str, str] = {}
+
+    async def load(self) -> None:
+        """Read all records."""
+        rows = await self._store.read(lambda db: db.execute("SELECT id, name, config, state FROM containers").fetchall())
+        for id_, name, config, state in rows:
+            container = Container(name, decode_config(config), decode_state(state), f"{self._directory}/{id_}")
+            self._by_id[id_] = container
+            self._names[name] = id_
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names in use, with the ids they belong to; a container that is being created has its name here already."""
+        return self._names
+
+    def get(self, id: str) -> Container | None:
+        """The container with this full id."""
+        return self._by_id.get(id)
+
+    def find(self, ref: str) -> Container:
+        """The container that ``ref`` means: a full id, a name, or the beginning of an id, in this order.
+
+        Raises:
+            NotFound: there is none.
+            InvalidParameter: several ids begin so.
+        """
+        container = self._by_id.get(ref)
+        if container is not None:
+            return container
+        id_ = self._names.get(ref.removeprefix("/"))
+        if id_ is not None:
+            container = self._by_id.get(id_)
+            if container is not None:
+                return container
+        found = [c for i, c in self._by_id.items() if i.startswith(ref)] if ref else []
+        if not found:
+            raise NotFound(f"No such container: {ref}")
+        if len(found) > 1:
+            raise InvalidParameter(f"multiple IDs or names found with provided prefix: {ref}")
+        return found[0]
+
+    def reserve(self, name: str, id: str) -> None:
+        """Take a name.
+
+        Raises:
+            Conflict: it is in use.
+        """
+        owner = self._names.get(name)
+        if owner is not None:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+        self._names[name] = id
+
+    def release(self, name: str) -> None:
+        """Give a reserved name back."""
+        self._names.pop(name, None)
+
+    async def add(self, container: Container) -> None:
+        """Record a new container, whose name is reserved; it can be found once this is durable."""
+        row = (container.id, container.name, encode(container.config), encode(container.state))
+        await self._store.write(lambda db: _insert(db, row))
+        self._by_id[container.id] = container
+
+    def save(self, container: Container) -> asyncio.Future[None]:
+        """Queue the container's state, as it is now, to be recorded; await the result for it to be durable."""
+        row = (encode(container.state), container.id)
+        return self._store.submit(lambda db: _update(db, row))
+
+    async def rename(self, container: Container, name: str) -> None:
+        """Give the container a name that has been reserved, and its old one back."""
+        old = container.name
+        await self._store.write(lambda db: _rename(db, (name, container.id)))
+        container.name = name
+        self.release(old)
+
+    async def delete(self, container: Container) -> None:
+        """Forget the container: gone from the record first, then from memory."""
+        id_ = container.id
+        await self._store.write(lambda db: _delete(db, id_))
+        self._by_id.pop(id_, None)
+        if self._names.get(container.name) == id_:
+            del self._names[container.name]
+
+
+def _insert(db: sqlite3.Connection, row: tuple[str, str, bytes, bytes]) -> None:
+    db.execute("INSERT INTO containers (id, name, config, state) VALUES (?, ?, ?, ?)", row)
+
+
+def _update(db: sqlite3.Connection, row: tuple[bytes, str]) -> None:
+    db.execute("UPDATE containers SET state = ? WHERE id = ?", row)
+
+
+def _rename(db: sqlite3.Connection, row: tuple[str, str]) -> None:
+    db.execute("UPDATE containers SET name = ? WHERE id = ?", row)
+
+
+def _delete(db: sqlite3.Connection, id: str) -> None:
+    db.execute("DELETE FROM containers WHERE id = ?", (id,))
+
+

@@ -1,0 +1,132 @@
+"""``SecurityOpt``, capabilities and sysctls: parsing and validation.
+
+Source: moby daemon (daemon_unix.go parseSecurityOpt), oci/caps; runc libcontainer/configs/validate.
+"""
+
+from __future__ import annotations
+
+from boxrun.container.capabilities import CAPABILITIES
+from boxrun.container.defaults import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from boxrun.container.spec import Seccomp
+from boxship.types.host import HostConfig
+from msgspec import Struct
+
+from boxshipd.errors import InvalidParameter, NotImplementedHere
+
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_IPC_SYSCTLS = frozenset(
+    {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni"}
+    | {"kernel.shm_rmid_forced"}
+)
+_UTS_SYSCTLS = frozenset({"kernel.domainname", "kernel.hostname"})
+
+
+class SecurityOptions(Struct, frozen=True):
+    """What ``--security-opt`` says."""
+
+    no_new_privileges: bool
+    seccomp: Seccomp
+
+
+def parse_security_options(config: HostConfig, *, profile: str, no_new_privileges: bool) -> SecurityOptions:
+    """Read ``SecurityOpt``.
+
+    Args:
+        config: the container's.
+        profile: the daemon's seccomp profile: empty for the built-in one, ``unconfined``, or JSON.
+        no_new_privileges: the daemon's default.
+
+    Raises:
+        InvalidParameter: an option Docker doesn't know either.
+        NotImplementedHere: AppArmor or SELinux settings.
+    """
+    seccomp = "unconfined" if config.privileged else profile
+    for option in config.security_opt or ():
+        if option == "no-new-privileges":
+            no_new_privileges = True
+            continue
+        if option == "disable":
+            continue
+        separator = "=" if "=" in option else ":"
+        key, found, value = option.partition(separator)
+        if not found:
+            raise InvalidParameter(f'invalid --security-opt 1: "{option}"')
+        if key == "seccomp":
+            seccomp = "" if value == "builtin" else value
+        elif key == "no-new-privileges":
+            if value not in _TRUE | _FALSE:
+                raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+            no_new_privileges = value in _TRUE
+        elif key == "apparmor":
+            if value not in {"unconfined", ""}:
+                raise NotImplementedHere(f"--security-opt {option}: AppArmor profiles are not available")
+        elif key == "label":
+            if value != "disable":
+                raise NotImplementedHere(f"--security-opt {option}: SELinux labels are not available")
+        else:
+            raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+    return SecurityOptions(no_new_privileges, _seccomp(seccomp))
+
+
+def _seccomp(profile: str) -> Seccomp:
+    if profile == "unconfined":
+        return Seccomp(mode="unconfined")
+    return Seccomp(mode="custom", profile=profile) if profile else Seccomp()
+
+
+def capabilities(config: HostConfig) -> tuple[str, ...]:
+    """The capabilities a container gets.
+
+    Raises:
+        InvalidParameter: a name that is no capability.
+    """
+    add = _names(config.cap_add, "CapAdd")
+    drop = _names(config.cap_drop, "CapDrop")
+    if config.privileged:
+        return ALL_CAPABILITIES
+    if "ALL" in add:
+        return tuple(name for name in ALL_CAPABILITIES if name not in drop)
+    if "ALL" in drop:
+        return tuple(dict.fromkeys(name for name in add if name in ALL_CAPABILITIES))
+    kept = [name for name in DEFAULT_CAPABILITIES if name not in drop]
+    added = [name for name in add if name in ALL_CAPABILITIES and name not in kept]
+    return tuple(dict.fromkeys([*kept, *added]))
+
+
+def _names(given: list[str] | str | None, field: str) -> list[str]:
+    """Capabilities with their prefix; ``ALL`` stays."""
+    names = [given] if isinstance(given, str) else given or []
+    normal = []
+    for name in names:
+        upper = name.strip().upper()
+        if upper == "ALL":
+            normal.append(upper)
+            continue
+        upper = upper if upper.startswith("CAP_") else f"CAP_{upper}"
+        if upper not in CAPABILITIES:
+            raise InvalidParameter(f'invalid {field}: unknown capability: "{upper}"')
+        normal.append(upper)
+    return normal
+
+
+def validate_sysctls(config: HostConfig) -> dict[str, str]:
+    """The sysctls, all of which belong to a namespace that is the container's own.
+
+    Raises:
+        InvalidParameter: one doesn't.
+    """
+    sysctls = config.sysctls or {}
+    for name in sysctls:
+        if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+            if config.ipc_mode == "host":
+                raise InvalidParameter(f'sysctl "{name}" is not allowed in the hosts ipc namespace')
+        elif name.startswith("net."):
+            if config.network_mode == "host":
+                raise InvalidParameter(f'sysctl "{name}" not allowed in host network namespace')
+        elif name in _UTS_SYSCTLS:
+            if config.uts_mode == "host" or name == "kernel.hostname":
+                raise InvalidParameter(f'sysctl "{name}" is not allowed as it conflicts with the hostname of the container')
+        else:
+            raise InvalidParameter(f'sysctl "{name}" is not in a separate kernel namespace')
+    return dict(sysctls)

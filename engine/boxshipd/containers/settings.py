@@ -1,0 +1,46 @@
+"""What the daemon's configuration says about containers."""
+
+from __future__ import annotations
+
+from boxship.types.host import LogConfig, Ulimit
+from msgspec import Struct
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The engine's settings; names in the docstring are dockerd's flags.
+
+    Args:
+        data_root: absolute path (``--data-root``); containers live in ``<data_root>/containers``.
+        exec_root: absolute path (``--exec-root``), where the supervisor's socket is.
+        cgroup_parent: ``--cgroup-parent``.
+        log_config: ``--log-driver`` and ``--log-opt``. json-file rotates by default.
+        default_shm_size: bytes (``--default-shm-size``).
+        default_ulimits: by name (``--default-ulimit``).
+        default_ipc_mode: ``private`` or ``shareable`` (``--default-ipc-mode``).
+        default_cgroupns_mode: ``private`` or ``host`` (``--default-cgroupns-mode``).
+        no_new_privileges: ``--no-new-privileges``.
+        seccomp_profile: ``""`` for the built-in one, ``unconfined``, or a profile's JSON (``--seccomp-profile``, read by the caller).
+        init: ``--init``.
+        live_restore: whether containers outlive the daemon (``--live-restore``).
+        shutdown_timeout: seconds containers get to stop where the daemon stops them (``--shutdown-timeout``).
+        dns, dns_options, dns_search: resolver defaults (``--dns``, ``--dns-opt``, ``--dns-search``).
+        log_level: what the supervisor is started with (``--log-level``).
+    """
+
+    data_root: str
+    exec_root: str
+    cgroup_parent: str = "/boxship"
+    log_config: LogConfig = LogConfig(type="json-file")
+    default_shm_size: int = 64 << 20
+    default_ulimits: dict[str, Ulimit] = {}
+    default_ipc_mode: str = "private"
+    default_cgroupns_mode: str = "private"
+    no_new_privileges: bool = False
+    seccomp_profile: str = ""
+    init: bool = False
+    live_restore: bool = True
+    shutdown_timeout: int = 15
+    dns: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    log_level: str = "info"

@@ -1,0 +1,1 @@
+"""Images: references, content, snapshots, archives, and what the API asks of them."""

@@ -1,0 +1,1 @@
+"""Images as files: what ``load`` and ``import`` read, and what ``save`` writes."""

@@ -1,0 +1,240 @@
+"""The content store: blobs in an OCI layout, each verified on the way in and on disk before anybody names it.
+
+A blob begins as a file in ``ingest`` and moves into ``blobs`` by a rename once its digest is known and its bytes are on the disk. It stays
+as long as something pins it (work in progress) or the database names it. What a crash leaves behind is removed at the next start.
+Source: OCI image specification, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from boxshipd.errors import InternalError, NotFound
+from boxshipd.images.digest import parse_digest, sha256
+from boxshipd.images.errors import DigestMismatch
+
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_MODE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob's digest and size in bytes."""
+
+    digest: str
+    size: int
+
+
+class BlobWriter:
+    """A blob on its way in: write to it, then hand it to ``ContentStore.commit``. Left uncommitted, it is removed."""
+
+    def __init__(self, directory: str) -> None:
+        self._fd, self.path = tempfile.mkstemp(dir=directory)
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append to the blob."""
+        self._hash.update(data)
+        self.size += len(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+    @property
+    def digest(self) -> str:
+        """The digest of what has been written."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def finish(self) -> Blob:
+        """Put it on the disk and close the file; the file stays where it is."""
+        os.fsync(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        return Blob(self.digest, self.size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+class ContentStore:
+    """Blobs below a directory, which is made where missing. Its methods may be called from any thread."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._ingest = os.path.join(root, "ingest")
+        self._lock = threading.Lock()
+        self._pins: Counter[str] = Counter()
+        for algorithm in ("sha256", "sha512"):
+            os.makedirs(os.path.join(root, "blobs", algorithm), mode=_MODE, exist_ok=True)
+        os.makedirs(self._ingest, mode=_MODE, exist_ok=True)
+        os.chmod(root, _MODE)
+        layout = os.path.join(root, "oci-layout")
+        if not os.path.exists(layout):
+            with open(layout, "wb") as file:
+                file.write(LAYOUT)
+
+    def path(self, digest: str) -> str:
+        """Where the blob of a digest is, or would be.
+
+        Raises:
+            InvalidParameter: it isn't a digest.
+        """
+        parsed = parse_digest(digest)
+        return os.path.join(self.root, "blobs", parsed.algorithm, parsed.hex)
+
+    def size(self, digest: str) -> int:
+        """A blob's size in bytes.
+
+        Raises:
+            NotFound: there is no such blob.
+        """
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            raise NotFound(f"content {digest} not found") from None
+
+    def read(self, digest: str) -> bytes:
+        """A small blob's bytes, verified.
+
+        Raises:
+            NotFound: there is no such blob.
+            InternalError: the disk has changed it.
+        """
+        try:
+            with open(self.path(digest), "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            raise NotFound(f"content {digest} not found") from None
+        if hashlib.new(parse_digest(digest).algorithm, data).hexdigest() != parse_digest(digest).hex:
+            raise InternalError(f"content {digest} is damaged on disk")
+        return data
+
+    def writer(self) -> BlobWriter:
+        """A new blob."""
+        return BlobWriter(self._ingest)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """Work that brings content in: what it pins can't be removed until it ends."""
+        session = Session(self)
+        try:
+            yield session
+        finally:
+            session.release()
+
+    def claim(self, digest: str) -> bool:
+        """Pin a digest; whether its blob is there."""
+        path = self.path(digest)
+        with self._lock:
+            self._pins[digest] += 1
+            return os.path.exists(path)
+
+    def unpin(self, digests: Iterable[str]) -> None:
+        """Take back as many claims."""
+        with self._lock:
+            self._pins.subtract(digests)
+            for digest in [digest for digest, count in self._pins.items() if count <= 0]:
+                del self._pins[digest]
+
+    def sync(self) -> None:
+        """Put the names of all blobs on the disk."""
+        for algorithm in ("sha256", "sha512"):
+            sync_directory(os.path.join(self.root, "blobs", algorithm))
+
+    def discard(self, digest: str) -> int:
+        """Remove a blob that nothing names any more, unless it is pinned; the bytes that became free."""
+        path = self.path(digest)
+        with self._lock:
+            if digest in self._pins:
+                return 0
+            try:
+                size = os.stat(path).st_size
+                os.unlink(path)
+            except FileNotFoundError:
+                return 0
+            return size
+
+    def sweep(self, named: Collection[str]) -> None:
+        """At start: remove what a crash has left, that is unfinished blobs and those that nothing names."""
+        for name in os.listdir(self._ingest):
+            os.unlink(os.path.join(self._ingest, name))
+        for algorithm in ("sha256", "sha512"):
+            for name in os.listdir(os.path.join(self.root, "blobs", algorithm)):
+                digest = f"{algorithm}:{name}"
+                if digest not in named:
+                    os.unlink(os.path.join(self.root, "blobs", algorithm, name))
+
+
+class Session:
+    """The content one piece of work brings in or builds on, pinned until ``release``."""
+
+    def __init__(self, store: ContentStore) -> None:
+        self._store = store
+        self._pinned: list[str] = []
+
+    def claim(self, digest: str) -> bool:
+        """Pin a digest for this session; whether its blob is there."""
+        self._pinned.append(digest)
+        return self._store.claim(digest)
+
+    def commit(self, writer: BlobWriter, expected: str = "") -> Blob:
+        """Take a finished writer's file in as a blob.
+
+        Raises:
+            DigestMismatch: it isn't what ``expected`` says.
+        """
+        blob = writer.finish()
+        digest = blob.digest
+        if expected and expected != digest:
+            algorithm = parse_digest(expected).algorithm
+            digest = _digest_of_file(writer.path, algorithm) if algorithm != "sha256" else digest
+            if digest != expected:
+                raise DigestMismatch(f"content has digest {digest}, not {expected} as announced")
+        if not self.claim(digest):
+            os.rename(writer.path, self._store.path(digest))
+        return Blob(digest, blob.size)
+
+    def put(self, data: bytes) -> Blob:
+        """Take a small blob in."""
+        digest = sha256(data)
+        if self.claim(digest):
+            return Blob(digest, len(data))
+        with self._store.writer() as writer:
+            writer.write(data)
+            return self.commit(writer, digest)
+
+    def release(self) -> None:
+        """Let go of what was pinned. Idempotent."""
+        self._store.unpin(self._pinned)
+        self._pinned.clear()
+
+
+def _digest_of_file(path: str, algorithm: str) -> str:
+    with open(path, "rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+
+
+def sync_directory(path: str) -> None:
+    """Put a directory's entries on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

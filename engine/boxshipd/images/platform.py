@@ -1,0 +1,67 @@
+"""Platforms by the names images have for them.
+
+Source: containerd/platforms database.go.
+"""
+
+from __future__ import annotations
+
+import os
+
+from boxshipd.errors import InvalidParameter
+from boxshipd.images.model import Platform
+
+_MACHINES = {
+    "x86_64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "i686": ("386", ""),
+    "i386": ("386", ""),
+    "ppc64le": ("ppc64le", ""),
+    "s390x": ("s390x", ""),
+    "riscv64": ("riscv64", ""),
+    "loongarch64": ("loong64", ""),
+}
+_ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm", "i386": "386"}
+_DEFAULT_VARIANTS = {("arm64", "v8"): "", ("amd64", "v1"): "", ("arm", ""): "v7"}
+
+
+def host() -> Platform:
+    """This machine's platform."""
+    machine = os.uname().machine
+    architecture, variant = _MACHINES.get(machine, (machine, ""))
+    return Platform(architecture, "linux", variant)
+
+
+def parse(text: str) -> Platform:
+    """Parse ``os[/architecture[/variant]]`` or an architecture alone.
+
+    Raises:
+        InvalidParameter: it is nothing of the kind.
+    """
+    parts = text.lower().split("/")
+    if not 1 <= len(parts) <= 3 or not all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in parts):
+        raise InvalidParameter(f'"{text}": unknown operating system or architecture: invalid argument')
+    if len(parts) == 1:
+        known = {architecture for architecture, _ in _MACHINES.values()} | set(_ALIASES)
+        here = host()
+        return Platform(_ALIASES.get(parts[0], parts[0]), "linux") if parts[0] in known else Platform(here.architecture, parts[0], here.variant)
+    return Platform(_ALIASES.get(parts[1], parts[1]), parts[0], parts[2] if len(parts) == 3 else "")
+
+
+def matches(wanted: Platform, offered: Platform) -> bool:
+    """Whether an image of the platform ``offered`` is what was asked for; an image that doesn't say matches."""
+    if offered.os and offered.os != wanted.os:
+        return False
+    if offered.architecture and offered.architecture != wanted.architecture:
+        return False
+    return not offered.variant or not wanted.variant or _variant(offered) == _variant(wanted)
+
+
+def describe(platform: Platform) -> str:
+    """``os/architecture[/variant]``."""
+    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
+
+
+def _variant(platform: Platform) -> str:
+    return _DEFAULT_VARIANTS.get((platform.architecture, platform.variant), platform.variant)

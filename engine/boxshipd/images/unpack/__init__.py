@@ -1,0 +1,1 @@
+"""Turning a layer's archive into an overlay directory, whoever wrote it."""

@@ -1,0 +1,158 @@
+"""Unpacking one layer's blob: decompression and hashing on one thread, the file system on another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Queue
+from types import TracebackType
+from typing import Self
+
+from boxshipd.images.unpack.apply import LayerApplier
+from boxshipd.images.unpack.compression import CHUNK, FileSource, Source, decompressed
+from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
+from boxshipd.images.unpack.tar import TarReader
+from boxshipd.images.unpack.tree import Tree
+
+_AHEAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What came of a layer.
+
+    Attributes:
+        diff_id: the digest of the layer's archive, uncompressed.
+        size: the sum of its files' lengths, in bytes.
+    """
+
+    diff_id: str
+    size: int
+
+
+class Watched:
+    """A source that tells how far it has been read.
+
+    Args:
+        source: the source.
+        progress: called with the number of bytes read so far; it may raise to end the work.
+    """
+
+    def __init__(self, source: Source, progress: Callable[[int], None]) -> None:
+        self._source = source
+        self._progress = progress
+        self._count = 0
+
+    def read(self, size: int, /) -> bytes:
+        """As the source's."""
+        data = self._source.read(size)
+        self._count += len(data)
+        self._progress(self._count)
+        return data
+
+
+class ReadAhead:
+    """A source read by a thread of its own, a few chunks ahead, and hashed there.
+
+    Decompression and hashing let go of the interpreter's lock, so that they run beside whoever reads from here.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._queue: Queue[bytes | BaseException] = Queue(_AHEAD)
+        self._hash = hashlib.sha256()
+        self._stop = False
+        self._ended = False
+        self._rest = b""
+        self._thread = threading.Thread(target=self._run, name="layer-read-ahead", daemon=True)
+        self._thread.start()
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes; an error of the source is raised here."""
+        if not self._rest and not self._ended:
+            item = self._queue.get()
+            if isinstance(item, BaseException):
+                self._ended = True
+                raise item
+            self._ended = not item
+            self._rest = item
+        out, self._rest = self._rest[:size], self._rest[size:]
+        return out
+
+    def digest(self) -> str:
+        """The digest of everything, once everything has been read."""
+        while self.read(CHUNK):
+            pass
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop = True
+        while self._thread.is_alive():
+            # A thread that waits for room needs one place to see that it should stop.
+            while not self._queue.empty():
+                self._queue.get()
+            self._thread.join(0.01)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop:
+                chunk = self._source.read(CHUNK)
+                self._hash.update(chunk)
+                self._queue.put(chunk)
+                if not chunk:
+                    return
+        except BaseException as error:  # noqa: BLE001 - it is raised where the data is read
+            self._queue.put(error)
+
+
+def ignore(_: int) -> None:
+    """For work whose progress nobody follows."""
+
+
+def unpack_layer(
+    blob: str, root: str, parents: Sequence[str], *, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore
+) -> Unpacked:
+    """Unpack the blob at a path into the empty directory ``root``.
+
+    Args:
+        blob: a tar archive, plain or compressed.
+        root: where to.
+        parents: the directories of the layers below, topmost first.
+        limits: what it may take.
+        progress: called with the bytes of the blob read so far, from another thread; it may raise to end the work.
+
+    Raises:
+        HostileOrBroken: the blob isn't a layer that can be unpacked.
+        OSError: the kernel refused.
+    """
+    fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        with ReadAhead(plain) as source, Tree(root, parents) as tree:
+            size = LayerApplier(tree, limits).apply(TarReader(source, limits))
+            return Unpacked(source.digest(), size)
+    finally:
+        os.close(fd)
+
+
+def diff_id(blob: str, *, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore) -> str:
+    """The digest of a layer's archive, uncompressed, without unpacking it.
+
+    Raises:
+        HostileOrBroken: the blob can't be decompressed.
+    """
+    checksum = hashlib.sha256()
+    fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        while data := plain.read(CHUNK):
+            checksum.update(data)
+    finally:
+        os.close(fd)
+    return f"sha256:{checksum.hexdigest()}"

@@ -1,0 +1,1 @@
+"""When work is done: jobs, their order and limits, timers, restart policies."""

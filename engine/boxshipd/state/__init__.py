@@ -1,0 +1,1 @@
+"""The record of containers, images, networks and volumes: one SQLite database."""

@@ -1,0 +1,215 @@
+"""The container's mounts: prepared as detached trees on the host's side, attached by descriptor in the child.
+
+Binds, tmpfs and devpts need nothing of the container and are made before the clone. proc, sysfs, mqueue and cgroup show the namespaces
+of whoever opens them, so the child makes those. Every target is opened below the root first and then mounted on by that descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from errno import EINVAL, ENOENT, ENOTDIR, EPERM
+from typing import Final
+
+from msgspec import Struct
+
+from boxrun.container import cgroupfs, options, paths
+from boxrun.container.options import PROPAGATION, Options
+from boxrun.container.spec import Mount
+from boxrun.errors import SetupError, StartError
+from boxrun.linux import mounts
+from boxrun.linux.files import PROC_SUPER_MAGIC, filesystem_magic, openat2
+
+#: Kinds that must be mounted on a real directory of the root, never through a link.
+_ORDINARY: Final = frozenset({"proc", "sysfs", "cgroup", "mqueue", "devpts"})
+
+# What may be mounted inside /proc: files that programs like lxcfs provide (runc, rootfs_linux.go, checkProcMount).
+_PROC_FILES: Final = frozenset(
+    f"/proc/{name}"
+    for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "sys/kernel/ns_last_pid")
+)
+_PROC_ROOT_INODE: Final = 1
+
+
+class Planned(Struct):
+    """A mount on its way: the normalised target, the detached tree (-1 where the child makes it) and its parsed options.
+
+    ``file``: the target must be a file. ``keep_mode``: take over the target's permissions.
+    """
+
+    mount: Mount
+    target: str
+    tree_fd: int
+    parsed: Options
+    file: bool = False
+    keep_mode: bool = False
+
+
+def plan(specified: Sequence[Mount]) -> list[Planned]:
+    """Prepare every mount as far as the host's side can, in order; the caller closes the trees.
+
+    Raises:
+        SetupError: a bind source is missing, an option is unknown to the kernel, a target is forbidden.
+    """
+    planned: list[Planned] = []
+    try:
+        for mount in specified:
+            planned.append(_plan(mount))
+    except BaseException:
+        close(planned)
+        raise
+    return planned
+
+
+def close(planned: Sequence[Planned]) -> None:
+    """Close the trees that are still open."""
+    for item in planned:
+        if item.tree_fd >= 0:
+            os.close(item.tree_fd)
+            item.tree_fd = -1
+
+
+def attach(root_fd: int, planned: Sequence[Planned], hierarchies: cgroupfs.Membership) -> int:
+    """Attach the mounts in order, in the container's namespaces, and return a descriptor of its procfs (-1 if it has none).
+
+    Args:
+        root_fd: the root, attached in this mount namespace.
+        planned: what :func:`plan` returned.
+        hierarchies: where this process's cgroups are, for mounts of kind ``cgroup``.
+
+    Raises:
+        StartError: a target can't be used, or the kernel refused.
+    """
+    proc_fd = -1
+    for item in planned:
+        try:
+            target_fd = _target(root_fd, item)
+        except OSError as error:
+            raise _failure(item, "target", error) from error
+        try:
+            if item.mount.kind == "cgroup":
+                cgroupfs.attach(target_fd, hierarchies, item.parsed)
+                continue
+            if item.tree_fd < 0:
+                item.tree_fd = mounts.new_mount(item.mount.kind, item.parsed.data, item.parsed.set_flags)
+            if item.mount.kind == "proc" and filesystem_magic(item.tree_fd) != PROC_SUPER_MAGIC:
+                raise StartError("mounts", 0, f'mounted on "{item.target}" is not procfs')
+            if item.keep_mode:
+                os.chmod(".", stat.S_IMODE(os.fstat(target_fd).st_mode), dir_fd=item.tree_fd)
+            mounts.move_mount(item.tree_fd, target_fd)
+        except OSError as error:
+            raise _failure(item, "mount", error) from error
+        finally:
+            os.close(target_fd)
+        if item.mount.kind == "proc" and item.target == "/proc":
+            proc_fd = item.tree_fd
+    return proc_fd
+
+
+def _plan(mount: Mount) -> Planned:
+    target = paths.normalise(mount.target)
+    if target == "/":
+        raise SetupError("mounts", 0, f'invalid mount target "{mount.target}": it can\'t be the root directory')
+    parsed = options.parse(mount.options, readonly=mount.readonly)
+    planned = Planned(mount, target, -1, parsed)
+    if mount.kind in ("bind", "tmpfs"):
+        _check_inside_proc(mount, target)
+    try:
+        if mount.kind == "bind":
+            planned.tree_fd = _bind(mount, parsed)
+            planned.file = not stat.S_ISDIR(os.fstat(planned.tree_fd).st_mode)
+            _check_proc_source(planned)
+        elif mount.kind in ("tmpfs", "devpts"):
+            planned.tree_fd = mounts.new_mount(mount.kind, parsed.data, parsed.set_flags)
+            planned.keep_mode = mount.kind == "tmpfs" and not parsed.has("mode") and target != "/dev"
+            if mount.propagation not in ("rprivate", "private"):
+                mounts.mount_setattr(planned.tree_fd, propagation=PROPAGATION[mount.propagation][0])
+    except OSError as error:
+        close([planned])
+        if error.errno == ENOENT and mount.kind == "bind":
+            raise SetupError("mounts", ENOENT, f"bind source path does not exist: {mount.source}") from error
+        message = f'error preparing mount of "{mount.source or mount.kind}" to "{target}": {_words(error)}'
+        raise SetupError("mounts", error.errno or 0, message) from error
+    except BaseException:
+        close([planned])
+        raise
+    return planned
+
+
+def _bind(mount: Mount, parsed: Options) -> int:
+    """Return a detached clone of the source with the mount's own attributes and propagation."""
+    tree_fd = mounts.open_tree(mount.source, recursive=mount.recursive)
+    try:
+        kind, recursive = PROPAGATION[mount.propagation]
+        mounts.mount_setattr(tree_fd, propagation=kind, recursive=recursive)
+        readonly = parsed.set_flags & mounts.MOUNT_ATTR_RDONLY
+        if parsed.set_flags or parsed.clear_flags:
+            mounts.mount_setattr(tree_fd, set_flags=parsed.set_flags, clear_flags=parsed.clear_flags)
+        if readonly and mount.recursive and mount.recursive_readonly != "no":
+            try:
+                mounts.mount_setattr(tree_fd, set_flags=mounts.MOUNT_ATTR_RDONLY, recursive=True)
+            except OSError as error:
+                if mount.recursive_readonly == "required" or error.errno not in (EINVAL, EPERM):
+                    raise
+    except BaseException:
+        os.close(tree_fd)
+        raise
+    return tree_fd
+
+
+def _check_inside_proc(mount: Mount, target: str) -> None:
+    if target.startswith("/proc/") and target not in _PROC_FILES:
+        raise SetupError("mounts", 0, f'"{mount.target}" cannot be mounted because it is inside /proc')
+
+
+def _check_proc_source(planned: Planned) -> None:
+    if planned.target == "/proc" and filesystem_magic(planned.tree_fd) != PROC_SUPER_MAGIC:
+        message = f'"{planned.mount.source}" cannot be mounted on "/proc", which must be mounted on ordinary directory with procfs'
+        raise SetupError("mounts", 0, message)
+
+
+def _target(root_fd: int, item: Planned) -> int:
+    """Open the mount's target, making it where it is missing and that is allowed."""
+    mount = item.mount
+    if mount.kind in _ORDINARY or item.target in ("/dev", "/proc", "/sys"):
+        fd = _ordinary_directory(root_fd, item)
+    elif item.file:
+        fd = paths.make_file(root_fd, item.target) if mount.create_target else paths.open_path(root_fd, item.target)
+    elif mount.create_target:
+        fd = paths.make_directory(root_fd, item.target)
+    else:
+        fd = paths.open_path(root_fd, item.target)
+    if mount.kind in ("bind", "tmpfs") and filesystem_magic(fd) == PROC_SUPER_MAGIC:
+        allowed = item.target in _PROC_FILES or (item.target == "/proc" and os.fstat(fd).st_ino == _PROC_ROOT_INODE)
+        if not allowed:
+            os.close(fd)
+            raise StartError("mounts", 0, f'"{item.target}" cannot be mounted because it is inside /proc')
+    return fd
+
+
+def _ordinary_directory(root_fd: int, item: Planned) -> int:
+    """Open a target that no part of the image may have made a link."""
+    try:
+        fd = openat2(root_fd, item.target, os.O_PATH | os.O_NOFOLLOW, resolve=paths.RESOLVE)
+    except FileNotFoundError:
+        fd = paths.make_directory(root_fd, item.target)
+    if not stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StartError("mounts", 0, f'filesystem "{item.mount.kind}" must be mounted on ordinary directory: {item.target}')
+    return fd
+
+
+def _failure(item: Planned, what: str, error: OSError) -> StartError:
+    source = item.mount.source or item.mount.kind
+    message = f'error mounting "{source}" to rootfs at "{item.target}": {what}: {_words(error)}'
+    if error.errno == ENOTDIR:
+        message += (
+            ": Are you trying to mount a directory onto a file (or vice-versa)? "
+            "Check if the specified host path exists and is the expected type"
+        )
+    return StartError("mounts", error.errno or 0, message)
+
+
+def _words(error: OSError) -> str:
+    return f"{error.filename}: {(error.strerror or '').lower()}"

@@ -1,0 +1,124 @@
+"""Processes: clone3, pid descriptors, prctl, capabilities and the session keyring.
+
+Sources: clone(2), pidfd_open(2), pidfd_send_signal(2), prctl(2), capset(2), keyctl(2), seccomp(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+from boxrun.linux import syscalls
+from boxrun.linux.syscalls import call
+
+CLONE_PIDFD: Final = 0x1000
+CLONE_CLEAR_SIGHAND: Final = 0x100000000
+CLONE_INTO_CGROUP: Final = 0x200000000
+
+PR_SET_PDEATHSIG: Final = 1
+PR_GET_DUMPABLE: Final = 3
+PR_SET_DUMPABLE: Final = 4
+PR_SET_KEEPCAPS: Final = 8
+PR_SET_NAME: Final = 15
+PR_CAPBSET_READ: Final = 23
+PR_CAPBSET_DROP: Final = 24
+PR_SET_CHILD_SUBREAPER: Final = 36
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_CAP_AMBIENT: Final = 47
+PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+
+_SIGCHLD: Final = 17
+_CLONE_ARGS_SIZE: Final = ctypes.c_size_t(88)
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_KEYCTL_JOIN_SESSION_KEYRING: Final = 1
+
+_prctl = syscalls.libc.prctl
+_prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+
+class CloneUnsupportedError(OSError):
+    """The kernel has no clone3, or refuses one of the flags."""
+
+
+_clone_args = (ctypes.c_uint64 * 11)()
+_pidfd = ctypes.c_int(-1)
+_clone_args_address: Final = ctypes.byref(_clone_args)
+_pidfd_address: Final = ctypes.addressof(_pidfd)
+
+
+def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
+    """Fork with ``CLONE_*`` flags; only for a single-threaded process, as CPython's own fork hooks don't run.
+
+    Args:
+        flags: ``CLONE_*``; ``CLONE_PIDFD`` is added, and ``CLONE_INTO_CGROUP`` where ``cgroup_fd`` is given.
+        cgroup_fd: the cgroup2 directory in which the child begins.
+
+    Returns:
+        The child's pid and pid descriptor in the parent, ``(0, -1)`` in the child.
+    """
+    flags |= CLONE_PIDFD
+    if cgroup_fd is not None:
+        flags |= CLONE_INTO_CGROUP
+    _clone_args[0] = flags
+    _clone_args[1] = _pidfd_address
+    _clone_args[4] = _SIGCHLD
+    _clone_args[10] = 0 if cgroup_fd is None else cgroup_fd
+    pid = syscalls.raw(syscalls.CLONE3, _clone_args_address, _CLONE_ARGS_SIZE)
+    if pid == 0:
+        return 0, -1
+    if pid < 0:
+        syscalls.failed(f"clone3 {flags:#x}")
+    return pid, _pidfd.value
+
+
+def pidfd_open(pid: int) -> int:
+    """Return a descriptor of the process ``pid``."""
+    return call(f"pidfd_open {pid}", syscalls.PIDFD_OPEN, pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, signum: int) -> None:
+    """Send ``signum`` to the process that ``pidfd`` refers to."""
+    call(f"send signal {signum} to pidfd {pidfd}", syscalls.PIDFD_SEND_SIGNAL, pidfd, signum, None, 0)
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    """Make a prctl(2) call with integers and return its result."""
+    result: int = _prctl(option, arg2, arg3, arg4, arg5)
+    if result < 0:
+        syscalls.failed(f"prctl {option} {arg2}")
+    return result
+
+
+def prctl_supported(option: int, arg2: int) -> bool | None:
+    """Return a yes-or-no prctl's answer, or None where the kernel doesn't know the argument."""
+    result = _prctl(option, arg2, 0, 0, 0)
+    return None if result < 0 else bool(result)
+
+
+_cap_header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+_cap_data = (ctypes.c_uint32 * 6)()
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set this thread's three capability sets, as bit masks."""
+    mask = 0xFFFFFFFF
+    _cap_data[0], _cap_data[1], _cap_data[2] = effective & mask, permitted & mask, inheritable & mask
+    _cap_data[3], _cap_data[4], _cap_data[5] = effective >> 32, permitted >> 32, inheritable >> 32
+    call("capset", syscalls.CAPSET, ctypes.byref(_cap_header), ctypes.byref(_cap_data))
+
+
+def capget() -> tuple[int, int, int]:
+    """Return this thread's effective, permitted and inheritable sets, as bit masks."""
+    call("capget", syscalls.CAPGET, ctypes.byref(_cap_header), ctypes.byref(_cap_data))
+    return _cap_data[0] | _cap_data[3] << 32, _cap_data[1] | _cap_data[4] << 32, _cap_data[2] | _cap_data[5] << 32
+
+
+def join_session_keyring(name: str) -> None:
+    """Begin a new session keyring called ``name``."""
+    call(f"join session keyring {name}", syscalls.KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name))
+
+
+def set_parent_death_signal(signum: int) -> None:
+    """Have the kernel send ``signum`` to this process when its parent dies."""
+    prctl(PR_SET_PDEATHSIG, signum)

@@ -1,0 +1,273 @@
+"""What supervisor and shim say to each other, over a seqpacket socket, and how it is put on the wire.
+
+A shim outlives the supervisor that started it and may have to answer a newer one, so fields are only ever added, with a default.
+
+A datagram's first byte says where the message is: in the datagram (``INLINE``), or, where it would be too big for one, in a memfd
+that is the first of the descriptors beside it (``MEMFD``). Messages are msgpack maps with their type in ``type``.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, socket
+from collections.abc import Sequence
+from struct import pack, unpack
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.msgpack import Decoder, Encoder
+
+from boxrun.container.spec import Cgroup, Log, Spec, Stdio
+
+INLINE_LIMIT = 16384
+"""Bytes of a message that travel in the datagram itself."""
+
+MAX_FDS = 253
+"""Descriptors the kernel passes in one message. Source: unix(7), SCM_MAX_FD."""
+
+_INLINE = b"\0"
+_MEMFD = b"\1"
+_ANCILLARY = CMSG_SPACE(4 * MAX_FDS)
+
+
+class Client(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A client's socket and what it is attached to; the fields are those of ``boxrun.supervisor.contract.Attachment``."""
+
+    framing: Literal["raw", "multiplexed", "websocket", "websocket-multiplexed"]
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    detach_keys: str = ""
+    received: bytes = b""
+
+
+class ExitRecord(Struct, frozen=True, kw_only=True):
+    """How a container ended, as it is kept in its state directory.
+
+    ``run`` tells one run of a container from the next. Times are ns since the epoch. ``lost`` marks a status that nobody saw.
+    """
+
+    id: str
+    run: int
+    pid: int
+    started_at: int
+    finished_at: int
+    exit_code: int
+    signal: int = 0
+    oom_killed: bool = False
+    lost: bool = False
+    error: str = ""
+    log_dropped: int = 0
+
+
+class RunRecord(Struct, frozen=True, kw_only=True):
+    """What a later supervisor must know of a container whose shim is gone; kept in the run directory."""
+
+    id: str
+    run: int
+    state_dir: str
+    cgroup: Cgroup
+
+
+class Payload(Struct, frozen=True, kw_only=True):
+    """What the builder needs to make the container; the shim itself never reads it. Kept in a memfd of its own."""
+
+    spec: Spec
+    seccomp: bytes = b""
+    joins: tuple[str, ...] = ()
+
+
+class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", omit_defaults=True):
+    """Run a container. Descriptors: the payload's memfd, the listening socket, ``joins`` to join, one for each of ``clients``."""
+
+    id: str
+    run: int
+    state_dir: str
+    cgroup: Cgroup
+    log: Log = Log()
+    stdio: Stdio = Stdio()
+    terminal: bool = False
+    own_pid_namespace: bool = True
+    joins: int = 0
+    clients: tuple[Client, ...] = ()
+
+
+class Attach(Struct, frozen=True, kw_only=True, tag="attach", tag_field="type", omit_defaults=True):
+    """Attach the client whose descriptor comes along; answered by ``Done``."""
+
+    sequence: int
+    client: Client
+
+
+class Resize(Struct, frozen=True, kw_only=True, tag="resize", tag_field="type"):
+    """Set the terminal's size in characters; answered by ``Done``."""
+
+    sequence: int
+    height: int
+    width: int
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag="hello", tag_field="type", omit_defaults=True):
+    """A shim's first message on every connection. ``pid`` is the container's process 1, 0 while there is none.
+
+    The descriptor of process 1 comes along once there is one; ``shim`` is the shim's own process.
+    """
+
+    id: str
+    run: int
+    shim: int
+    pid: int = 0
+    started_at: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class Started(Struct, frozen=True, kw_only=True, tag="started", tag_field="type", omit_defaults=True):
+    """The program was executed; the descriptor of process 1 comes along."""
+
+    pid: int
+    started_at: int
+    warnings: tuple[str, ...] = ()
+
+
+class Failed(Struct, frozen=True, kw_only=True, tag="failed", tag_field="type"):
+    """The start failed and nothing is left of it; the shim ends."""
+
+    step: str
+    errno: int
+    message: str
+    exit_code: int
+
+
+class Exited(Struct, frozen=True, kw_only=True, tag="exited", tag_field="type"):
+    """The container ended and the record of it is durable."""
+
+    record: ExitRecord
+
+
+class Cleaned(Struct, frozen=True, tag="cleaned", tag_field="type"):
+    """The container's cgroup is gone as well: the same container may be started again."""
+
+
+class OutOfMemory(Struct, frozen=True, tag="oom", tag_field="type"):
+    """The kernel killed a process of the container for want of memory."""
+
+
+class Detached(Struct, frozen=True, tag="detached", tag_field="type"):
+    """A client detached by its keys."""
+
+
+class Done(Struct, frozen=True, kw_only=True, tag="done", tag_field="type", omit_defaults=True):
+    """The answer to the request of this sequence number; ``error`` is empty where it was done."""
+
+    sequence: int
+    error: str = ""
+
+
+class Built(Struct, frozen=True, kw_only=True, tag="built", tag_field="type"):
+    """From the builder to its shim: the program runs.
+
+    Descriptors: process 1's; with ``console`` its terminal; with ``oom_events`` (poll(2) flags) what tells of memory running out.
+    """
+
+    pid: int
+    started_at: int
+    warnings: tuple[str, ...] = ()
+    console: bool = False
+    oom_events: int = 0
+
+
+Request = Start | Attach | Resize
+Outcome = Built | Failed
+Report = Hello | Started | Failed | Exited | Cleaned | OutOfMemory | Detached | Done
+
+_encoder = Encoder()
+decode_request = Decoder(Request).decode
+decode_report = Decoder(Report).decode
+decode_outcome = Decoder(Outcome).decode
+decode_payload = Decoder(Payload).decode
+
+
+def encode(message: Struct) -> bytes:
+    """``message`` as it goes on the wire."""
+    return _encoder.encode(message)
+
+
+def memfd(name: str, content: bytes) -> int:
+    """A descriptor of an anonymous file that holds ``content``; closed on exec."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_memfd(fd: int) -> bytes:
+    """All that is in the file ``fd``, from its beginning."""
+    chunks = []
+    offset = 0
+    while chunk := os.pread(fd, 1 << 20, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)
+
+
+def send(sock: socket, message: bytes, fds: Sequence[int] = ()) -> None:
+    """Send an encoded message with copies of ``fds``, without waiting.
+
+    Raises:
+        BlockingIOError: the peer's queue is full.
+        OSError: the peer is gone, or there are more than ``MAX_FDS`` descriptors.
+    """
+    if len(message) <= INLINE_LIMIT:
+        _send(sock, _INLINE, message, fds)
+        return
+    carrier = memfd("boxrun-message", message)
+    try:
+        _send(sock, _MEMFD, b"", (carrier, *fds))
+    finally:
+        os.close(carrier)
+
+
+def _send(sock: socket, kind: bytes, message: bytes, fds: Sequence[int]) -> None:
+    ancillary = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
+    sock.sendmsg([kind, message], ancillary, MSG_DONTWAIT)
+
+
+def receive(sock: socket) -> tuple[bytes, list[int]] | None:
+    """The next message and the descriptors beside it, which the caller owns; None at the end of the connection.
+
+    Raises:
+        BlockingIOError: nothing is there, on a non-blocking socket.
+        OSError: the connection broke.
+        ValueError: a datagram without its head.
+    """
+    data, ancillary, _, _ = sock.recvmsg(INLINE_LIMIT + 1, _ANCILLARY, MSG_CMSG_CLOEXEC)
+    fds: list[int] = []
+    for level, kind, content in ancillary:
+        if level == SOL_SOCKET and kind == SCM_RIGHTS:
+            count = len(content) // 4
+            fds.extend(unpack(f"{count}i", content[: 4 * count]))
+    if not data:
+        return None
+    if data[:1] == _INLINE:
+        return data[1:], fds
+    if data[:1] != _MEMFD or not fds:
+        close_all(fds)
+        raise ValueError(f"datagram of unknown kind {data[0]} with {len(fds)} descriptors")
+    carrier = fds.pop(0)
+    try:
+        return read_memfd(carrier), fds
+    finally:
+        os.close(carrier)
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close every one of ``fds``."""
+    for fd in fds:
+        os.close(fd)
+
+

@@ -1,0 +1,84 @@
+"""The fork server: a small, single-threaded process with everything imported that a shim needs. It only forks.
+
+The supervisor executes it from a read-only, detached clone of the interpreter (see ``boxrun.supervisor.zygotes``) with a seqpacket socket.
+A datagram with one descriptor asks for one shim, whose connection to the supervisor that descriptor is. Nothing is answered: the shim
+speaks for itself, and a request that dies with the zygote shows as the end of that connection. The zygote exits at its socket's end.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from _socket import socket
+from typing import NoReturn
+
+from boxrun.container.cgroups import Cgroups, detect
+from boxrun.linux.process import PR_SET_DUMPABLE, prctl
+from boxrun.shim.process import run
+from boxrun.shim.protocol import close_all, receive
+from boxrun.shim.title import Title
+
+SOCKET_FD = 3
+"""The descriptor on which the supervisor's socket is inherited."""
+
+
+def main() -> NoReturn:
+    """Prepare everything that the shims share, then fork them until the supervisor's end of the socket closes."""
+    sock = socket(fileno=SOCKET_FD)
+    sock_fd = sock.fileno()
+    os.set_inheritable(sock_fd, False)
+    title = Title()
+    title.set("boxrun-zygote", "boxrun-zygote")
+    cgroups = detect()
+    prctl(PR_SET_DUMPABLE, 0)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    seal_imports()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    sock.send(b"ready")
+    while True:
+        try:
+            message = receive(sock)
+        except (OSError, ValueError):
+            message = None
+        if message is None:
+            os._exit(0)
+        _, fds = message
+        if len(fds) != 1:
+            close_all(fds)
+            continue
+        _fork(sock, fds[0], cgroups, title)
+        os.close(fds[0])
+
+
+def seal_imports() -> None:
+    """Make any further import fail: after pivot_root it would run the container's code as root of the host."""
+    sys.path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    sys.meta_path.clear()
+
+
+def _fork(sock: socket, control: int, cgroups: Cgroups, title: Title) -> None:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        # The supervisor sees the connection end, and the reason is in the log.
+        sys.stderr.write(f"boxrun-zygote: fork: {error}\n")
+        return
+    if pid:
+        return
+    status = 1
+    try:
+        sock.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        status = run(control, cgroups, title)
+    except BaseException:  # noqa: BLE001 - nothing of the zygote's may run in its child
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)

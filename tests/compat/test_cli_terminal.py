@@ -1,0 +1,134 @@
+"""Terminals: a real pty between the client and us, with Docker's command line and with ours."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+
+import pytest
+from support.daemon import DOCKER, wait_until
+
+CLIENTS = [pytest.param("docker", marks=pytest.mark.skipif(DOCKER is None, reason="no docker command")), "boxship"]
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request) -> str:
+    return request.param
+
+
+class Terminal:
+    """A client on a pseudo terminal of its own."""
+
+    def __init__(self, daemon, client: str, *args: str, rows: int = 30, columns: int = 100) -> None:
+        self.master, slave = pty.openpty()
+        self.resize(rows, columns)
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        self.process = subprocess.Popen(
+            [*daemon.command(client), *args], stdin=slave, stdout=slave, stderr=slave, env=daemon.env() | {"TERM": "xterm"},
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        self.seen = b""
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def send(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    def expect(self, what: bytes, timeout: float = 20) -> None:
+        deadline = time.monotonic() + timeout
+        while what not in self.seen:
+            ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
+            assert ready, f"{what!r} did not come; seen {self.seen!r}"
+            self.seen += os.read(self.master, 65536)
+        self.seen = self.seen[self.seen.index(what) + len(what) :]
+
+    def end(self) -> int:
+        code = self.process.wait(20)
+        assert termios.tcgetattr(self.slave) == self.before, "the terminal was not restored"
+        os.close(self.master)
+        os.close(self.slave)
+        return code
+
+
+def test_a_shell_with_size_and_resize(daemon, client):
+    terminal = Terminal(daemon, client, "run", "--rm", "-it", "busybox", "sh")
+    terminal.expect(b"/ # ")
+    terminal.send(b"stty size; tty\n")
+    terminal.expect(b"30 100\r\n/dev/pts/0\r\n")
+    terminal.resize(41, 77)
+    os.kill(terminal.process.pid, 28)
+    terminal.send(b"while [ \"$(stty size)\" != '41 77' ]; do :; done; echo resi''zed\n")
+    terminal.expect(b"resized")
+    terminal.send(b"exit 9\n")
+    assert terminal.end() == 9
+
+
+def test_interrupt_reaches_the_program(daemon, client):
+    terminal = Terminal(
+        daemon,
+        client,
+        "run",
+        "--rm",
+        "-it",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'echo int; exit 4' INT; echo ready; while :; do sleep 0.05; done",
+    )
+    terminal.expect(b"ready")
+    terminal.send(b"\x03")
+    terminal.expect(b"int")
+    assert terminal.end() == 4
+
+
+def test_detach_and_attach_again(daemon, client):
+    name = f"detached-{client}"
+    terminal = Terminal(daemon, client, "run", "-it", "--name", name, "busybox", "sh")
+    terminal.expect(b"/ # ")
+    terminal.send(b"\x10\x11")
+    assert terminal.end() == 0
+    assert daemon.inspect(name)["State"]["Running"]
+    terminal = Terminal(daemon, client, "attach", name)
+    terminal.send(b"echo ba''ck\n")
+    terminal.expect(b"back")
+    terminal.send(b"exit 2\n")
+    assert terminal.end() == 2
+    daemon.cli(client, "rm", name)
+
+
+def test_own_detach_keys(daemon, client):
+    name = f"keys-{client}"
+    terminal = Terminal(daemon, client, "run", "-it", "--detach-keys", "ctrl-a,x", "--name", name, "busybox", "sh")
+    terminal.expect(b"/ # ")
+    terminal.send(b"\x01")
+    terminal.send(b"x")
+    assert terminal.end() == 0
+    daemon.cli(client, "rm", "-f", name)
+
+
+def test_a_terminal_survives_the_daemons_death(own_daemon, client):
+    terminal = Terminal(own_daemon, client, "run", "--name", "live", "-it", "busybox", "sh")
+    terminal.expect(b"/ # ")
+    own_daemon.kill()
+    terminal.send(b"echo still he''re\n")
+    terminal.expect(b"still here")
+    os.kill(own_daemon.supervisor_pid(), 9)
+    terminal.send(b"echo and still he''re\n")
+    terminal.expect(b"and still here")
+    own_daemon.start()
+    wait_until(lambda: own_daemon.inspect("live")["State"]["Running"], "the new daemon knows it")
+    terminal.send(b"echo once mo''re\n")
+    terminal.expect(b"once more")
+    assert b"still here" in own_daemon.cli(client, "logs", "live").stdout
+    terminal.send(b"exit 6\n")
+    terminal.process.wait(20)
+    assert own_daemon.wait_state("live", "exited")["State"]["ExitCode"] == 6
+    terminal.end()

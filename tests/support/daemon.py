@@ -1,0 +1,218 @@
+"""A private daemon for tests: everything of it below one temporary directory and one cgroup."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+DOCKER = shutil.which("docker")
+
+
+def wait_until(condition: Callable[[], T], what: str, timeout: float = 20) -> T:
+    """Poll ``condition`` until it is true; the poll is short, and the wait ends with the state, not with the clock."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what}")
+        time.sleep(0.005)
+
+
+class Daemon:
+    """A boxshipd with directories, socket and cgroup of its own.
+
+    Attributes:
+        home: the directory that holds all of it.
+        host: the API's address, as ``DOCKER_HOST`` has it.
+    """
+
+    def __init__(self, *flags: str) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="boxship-test-", dir="/tmp"))
+        self.name = self.home.name
+        self.socket = self.home / "api.sock"
+        self.host = f"unix://{self.socket}"
+        self.data_root = self.home / "data"
+        self.exec_root = self.home / "exec"
+        self.flags = flags
+        self.process: subprocess.Popen[bytes] | None = None
+
+    # The daemon's life
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with open(self.home / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "boxshipd.main"),
+                    *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
+                    *("--pidfile", str(self.home / "pid"), "--cgroup-parent", f"/{self.name}"),
+                    *("-H", self.host, "--log-level", "debug", *self.flags),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self._answers, "the daemon answers")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log()}")
+        try:
+            return b" 200 " in self.raw(b"GET /_ping HTTP/1.0\r\nHost: x\r\n\r\n")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9 the daemon alone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM it; its exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def shutdown(self) -> None:
+        """Stop everything, containers and helpers included, and remove its files."""
+        try:
+            if self.process is None or self.process.poll() is not None:
+                self.start()
+            self.raw(b"POST /system/shutdown HTTP/1.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            assert self.process is not None
+            self.process.wait(60)
+        finally:
+            for pid in self.pids():
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def log(self) -> str:
+        """What the daemon and the supervisor logged."""
+        return (self.home / "log").read_text(errors="replace")
+
+    # Talking to it
+
+    def raw(self, request: bytes) -> bytes:
+        """Send bytes, read to the end."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30)
+            sock.connect(str(self.socket))
+            sock.sendall(request)
+            return b"".join(iter(lambda: sock.recv(1 << 16), b""))
+
+    def get(self, path: str):
+        """GET a JSON document."""
+        return self.request("GET", path)[1]
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, object]:
+        """One API call: the status and the JSON body, None where there is none."""
+        payload = b"" if body is None else json.dumps(body).encode()
+        head = (
+            f"{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
+        )
+        answer = self.raw(head.encode() + payload)
+        top, _, rest = answer.partition(b"\r\n\r\n")
+        return int(top.split()[1]), json.loads(rest) if rest.strip() else None
+
+    def env(self) -> dict[str, str]:
+        """The environment for a client of this daemon."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "BOXSHIP_"))}
+        return env | {
+            "DOCKER_HOST": self.host,
+            "BOXSHIP_HOST": self.host,
+            "HOME": str(self.home),
+            "DOCKER_CONFIG": str(self.home),
+        }
+
+    def command(self, client: str) -> list[str]:
+        """The argv that starts ``docker`` or ``boxship``."""
+        return [sys.executable, "-m", "boxship.cli.main"] if client == "boxship" else [DOCKER or "docker"]
+
+    def cli(
+        self, client: str, *args: str, stdin: bytes | None = None, code: int | None = 0, timeout: float = 60
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a client to its end; its exit code must be ``code`` unless that is None."""
+        result = subprocess.run(
+            [*self.command(client), *args],
+            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
+            capture_output=True,
+            env=self.env(),
+            timeout=timeout,
+            check=False,
+        )
+        if code is not None and result.returncode != code:
+            said = f"{result.stdout.decode(errors='replace')}\n{result.stderr.decode(errors='replace')}"
+            raise AssertionError(
+                f"{client} {' '.join(args)}: exit {result.returncode}, expected {code}\n{said}\n{self.log()[-3000:]}"
+            )
+        return result
+
+    def popen(self, client: str, *args: str, **options) -> subprocess.Popen[bytes]:
+        """Start a client."""
+        return subprocess.Popen([*self.command(client), *args], env=self.env(), **options)
+
+    def inspect(self, ref: str) -> dict:
+        """A container as the API shows it."""
+        status, body = self.request("GET", f"/containers/{ref}/json")
+        assert status == 200, body
+        assert isinstance(body, dict)
+        return body
+
+    def wait_state(self, ref: str, state: str) -> dict:
+        """Wait until the container is in ``state``."""
+        return wait_until(lambda: (i := self.inspect(ref))["State"]["Status"] == state and i, f"{ref} is {state}")
+
+    # Its processes
+
+    def pids(self) -> list[int]:
+        """Every process that is of this daemon: by command line, environment, cgroup, or parent."""
+        found = []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit() or int(entry) == os.getpid():
+                continue
+            try:
+                about = Path(f"/proc/{entry}/cmdline").read_bytes() + Path(f"/proc/{entry}/cgroup").read_bytes()
+            except OSError:
+                continue
+            if self.name.encode() in about:
+                found.append(int(entry))
+        return found
+
+    def supervisor_pid(self) -> int:
+        """The supervisor's process."""
+        return int((self.exec_root / "boxrun.pid").read_text().split()[0])
+
+    def children(self, pid: int) -> list[int]:
+        """The child processes of ``pid``."""
+        try:
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except FileNotFoundError:
+            return []
+
+    def zygote_pid(self) -> int:
+        """The zygote: the supervisor's only child."""
+        (zygote,) = self.children(self.supervisor_pid())
+        return zygote
+
+    def shim_pid(self, ref: str) -> int:
+        """The shim of a running container: its process 1's parent."""
+        pid = self.inspect(ref)["State"]["Pid"]
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -1,0 +1,28 @@
+"""What a daemon left on the machine: mounts, cgroups, processes, network namespaces, devices, files in /run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def leaks(name: str) -> list[str]:
+    """Everything on the machine that bears ``name``, the unique name of a daemon's directory and cgroup."""
+    found = [f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if name in line]
+    hierarchies = [CGROUP_ROOT, *(p for p in CGROUP_ROOT.iterdir() if p.is_dir())]
+    found += [f"cgroup {hierarchy / name}" for hierarchy in hierarchies if (hierarchy / name).exists()]
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            about = Path(f"/proc/{entry}/cmdline").read_bytes() + Path(f"/proc/{entry}/cgroup").read_bytes()
+            state = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if name.encode() in about and state != "Z":
+            found.append(f"process {entry} {about[:120]!r}")
+    if Path("/run/netns").exists():
+        found += [f"netns {entry}" for entry in os.listdir("/run/netns") if name in entry]
+    return found
