@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [start cli memory logs thousand bus] [--peers boxship,dockerd,podman] [--rounds N]`."""
+"""`make bench`, or `python -m benchmarks [start cli memory logs thousand bus] [--peers NAME,…] [--rounds N]`."""
 
 from __future__ import annotations
 

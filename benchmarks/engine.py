@@ -79,6 +79,11 @@ class Engine:
         self.home = home
         self.socket = str(home / "api.sock")
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.host_config: dict[str, object] = {"NetworkMode": "none"}
+
+    def body(self, *command: str, image: str) -> dict[str, object]:
+        """The body that creates a container for ``command`` without a network."""
+        return {"Image": image, "Cmd": list(command), "HostConfig": self.host_config}
 
     def connection(self) -> Connection:
         """A new connection to it."""
@@ -106,7 +111,7 @@ class Engine:
 
 def _spawn(engine: Engine, *command: str) -> None:
     with open(engine.home / "log", "ab") as log:
-        environment = os.environ | {"BENCH_HOME": str(engine.home)}
+        environment = os.environ | {"BENCH_HOME": str(engine.home), "CONTAINERS_CONF": str(engine.home / "containers.conf")}
         engine.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment))
 
 
@@ -179,9 +184,11 @@ def podman() -> Iterator[Engine]:
     """Debian's podman as a service."""
     home = Path(tempfile.mkdtemp(prefix="podman-bench-"))
     engine = Engine("podman", home)
+    # Its defaults raise hard limits, which not every machine's root may.
+    (home / "containers.conf").write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
     with _network_namespace(home.name) as inside:
         _spawn(
-            engine, *inside, "podman", "--root", f"{home}/data", "--runroot", f"{home}/exec", "--cgroup-manager", "cgroupfs",
+            engine, *inside, "podman", "--root", f"{home}/data", "--runroot", f"{home}/exec", "--cgroup-manager", "cgroupfs", "--runtime", "runc",
             "system", "service", "--time", "0", f"unix://{engine.socket}",
         )  # fmt: skip
         try:

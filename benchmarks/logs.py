@@ -16,7 +16,7 @@ COMMAND = ["sh", "-c", f"yes {LINE} | head -c {MEGABYTES}000000"]
 
 async def _once(engine: Engine) -> tuple[float, float]:
     connection = engine.connection()
-    body = {"Image": image.NAME, "Cmd": COMMAND, "HostConfig": {"NetworkMode": "none"}}
+    body = engine.body(*COMMAND, image=image.NAME)
     created = await connection.json("POST", "/v1.41/containers/create", body)
     assert isinstance(created, dict)
     path = f"/v1.41/containers/{created['Id']}"

@@ -53,7 +53,7 @@ async def _idle(engine: Engine) -> dict[str, float]:
     before = _pss(_family(engine, set()))
     ids = []
     for _ in range(COUNT):
-        body = {"Image": image.NAME, "Cmd": ["sleep", "100000"], "HostConfig": {"NetworkMode": "none"}}
+        body = engine.body("sleep", "100000", image=image.NAME)
         created = await connection.json("POST", "/v1.41/containers/create", body)
         assert isinstance(created, dict)
         ids.append(created["Id"])

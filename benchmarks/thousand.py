@@ -19,7 +19,7 @@ async def _thousand(engine: Engine) -> dict[str, float]:
     async def starter() -> None:
         connection = engine.connection()
         for _ in left:
-            body = {"Image": image.NAME, "Cmd": ["sleep", "100000"], "HostConfig": {"NetworkMode": "none"}}
+            body = engine.body("sleep", "100000", image=image.NAME)
             created = await connection.json("POST", "/v1.41/containers/create", body)
             assert isinstance(created, dict)
             await connection.json("POST", f"/v1.41/containers/{created['Id']}/start")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+
 from boxship.api import API, Query
 from boxship.errors import ProtocolError
-from boxship.http.stream import Stream
+from boxship.http.duplex import Duplex, Hijacked
 from boxship.http.target import quote
 
 MULTIPLEXED = "boxship.multiplexed"

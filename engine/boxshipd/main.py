@@ -57,19 +57,18 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: there is any.
     """
-    for index, argument in enumerate(arguments):
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
         if not argument.startswith("-"):
             raise ConfigError(f'"boxshipd" accepts no arguments: {argument}')
-        name, equals, value = argument.lstrip("-").partition("=")
-        key = ABSENT_FLAGS.get("bridge" if argument.startswith("-b") and not argument.startswith("--") else name)
-        if key is None:
-            raise ConfigError(f"unknown flag: {argument.partition('=')[0]}")
+        written, equals, value = argument.partition("=")
+        name = "bridge" if written == "-b" else written.removeprefix("--")
+        if name not in ABSENT_FLAGS:
+            raise ConfigError(f"unknown flag: {written}")
         if not equals:
-            following = arguments[index + 1 : index + 2]
-            value = following[0] if following and not following[0].startswith("-") else "true"
-        refuse_absent(key, {"true": True, "false": False}.get(value, value), f"--{name}")
-        return refuse_unknown(arguments[index + (1 if equals or value == "true" else 2) :])
-    return None
+            value = waiting.pop(0) if waiting and not waiting[0].startswith("-") else "true"
+        refuse_absent(ABSENT_FLAGS[name], {"true": True, "false": False}.get(value, value), f"--{name}")
 
 
 def _switch(option: Option, value: str) -> bool:

@@ -15,23 +15,24 @@ from _socket import socket
 from typing import NoReturn
 
 from boxrun.container.cgroups import Cgroups, detect
+from boxrun.container.prepare import prewarm
+from boxrun.linux.files import close_from
 from boxrun.linux.process import PR_SET_DUMPABLE, prctl
 from boxrun.shim.process import run
 from boxrun.shim.protocol import close_all, receive
 from boxrun.shim.title import Title
 
-SOCKET_FD = 3
-"""The descriptor on which the supervisor's socket is inherited."""
 
-
-def main() -> NoReturn:
-    """Prepare everything that the shims share, then fork them until the supervisor's end of the socket closes."""
-    sock = socket(fileno=SOCKET_FD)
-    sock_fd = sock.fileno()
+def main(sock_fd: int) -> NoReturn:
+    """Prepare everything that the shims share, then fork them until the supervisor's end of the socket ``sock_fd`` closes."""
+    sock = socket(fileno=sock_fd)
     os.set_inheritable(sock_fd, False)
+    os.closerange(3, sock_fd)
+    close_from(sock_fd + 1)
     title = Title()
     title.set("boxrun-zygote", "boxrun-zygote")
     cgroups = detect()
+    prewarm()
     prctl(PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):

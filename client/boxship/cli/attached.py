@@ -16,6 +16,9 @@ from boxship.http.target import quote
 from boxship.streams import STDERR, SYSTEM_ERROR, Demultiplexer
 from boxship.terminal.detach import DEFAULT, DetachKeys, parse_keys
 
+_STDIN = 0
+_STDOUT = 1
+_STDERR = 2
 _READ_BYTES = 65536
 # Reading our input stops while this much of it waits to be sent.
 _HIGH_WATER = 262144
@@ -135,23 +138,20 @@ class Attached:
         """
         sys.stdout.flush()
         poller = select.poll()
-        stdin = sys.stdin.fileno() if self._stdin else -1
-        if stdin >= 0:
-            poller.register(stdin, select.POLLIN)
-        interest = select.POLLIN
-        poller.register(self._duplex.fileno(), interest)
+        stream = self._duplex.fileno()
+        watching_input = False
         while True:
-            wanted = select.POLLIN | (select.POLLOUT if self._duplex.unsent else 0)
-            if wanted != interest:
-                interest = wanted
-                poller.modify(self._duplex.fileno(), wanted)
-                if self._stdin:
-                    poller.modify(stdin, select.POLLIN if self._duplex.unsent < _HIGH_WATER else 0)
+            poller.register(stream, select.POLLIN | (select.POLLOUT if self._duplex.unsent else 0))
+            wants_input = self._stdin and self._duplex.unsent < _HIGH_WATER
+            if wants_input != watching_input:
+                watching_input = wants_input
+                if wants_input:
+                    poller.register(_STDIN, select.POLLIN)
+                else:
+                    poller.unregister(_STDIN)
             for fd, events in poller.poll(0 if self._duplex.pending else None):
-                if fd == stdin:
-                    if self._duplex.unsent < _HIGH_WATER and not self._forward_input(stdin):
-                        self._stdin = False
-                        poller.unregister(stdin)
+                if fd == _STDIN:
+                    self._stdin = self._forward_input()
                 elif events & select.POLLOUT:
                     self._flush()
             if not self._forward_output():
@@ -162,11 +162,12 @@ class Attached:
             self._duplex.flush()
         except ProtocolError:
             # The container is gone and takes no more input; what it wrote may still be on its way.
+            self._duplex.discard()
             self._stdin = False
 
-    def _forward_input(self, fd: int) -> bool:
+    def _forward_input(self) -> bool:
         try:
-            data = os.read(fd, _READ_BYTES)
+            data = os.read(_STDIN, _READ_BYTES)
         except OSError:
             data = b""
         detached = False
@@ -181,6 +182,7 @@ class Attached:
                 self._duplex.finish_writing()
                 return False
         except ProtocolError:
+            self._duplex.discard()
             return False
         if detached:
             raise Detached
@@ -191,12 +193,12 @@ class Attached:
             if not data:
                 return False
             if self._demultiplexer is None:
-                write_all(1, data)
+                write_all(_STDOUT, data)
                 continue
             for kind, piece in self._demultiplexer.feed(data):
                 if kind == SYSTEM_ERROR:
                     raise ProtocolError(piece.decode("utf-8", "replace").strip())
-                write_all(2 if kind == STDERR else 1, piece)
+                write_all(_STDERR if kind == STDERR else _STDOUT, piece)
         return True
 
 

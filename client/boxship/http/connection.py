@@ -50,6 +50,10 @@ class Response:
         if rest.strip():
             yield rest
 
+    def switch(self) -> tuple[Stream, bytes]:
+        """After a 101 answer: the byte stream, now the caller's, and the bytes that came with the head."""
+        return self._connection.switch()
+
     def close(self) -> None:
         """Give the connection back where the body was read to its end; drop it otherwise."""
         self._connection.release()

@@ -69,6 +69,10 @@ class Duplex:
                 return
             del self._outgoing[:sent]
 
+    def discard(self) -> None:
+        """Forget what waits to be sent."""
+        self._outgoing.clear()
+
     def read_now(self) -> bytes | None:
         """What has arrived: None for nothing yet, empty at the end of the stream.
 

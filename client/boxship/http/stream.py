@@ -67,6 +67,9 @@ class Stream:
         """
         try:
             return self._sock.recv(limit)
+        except ConnectionResetError:
+            # The peer closed without reading all we sent, which is its right.
+            return b""
         except OSError as error:
             raise ProtocolError(f"receiving from the daemon: {error}") from error
 
@@ -80,6 +83,8 @@ class Stream:
             return self._sock.recv(limit, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
+        except ConnectionResetError:
+            return b""
         except OSError as error:
             raise ProtocolError(f"receiving from the daemon: {error}") from error
 

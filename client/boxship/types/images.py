@@ -1,7 +1,7 @@
 """Images as the API shows them.
 
-Source: Docker Engine API v1.51, definitions ImageInspect, ImageSummary, ImageDeleteResponseItem, OCIDescriptor,
-BuildInfo and CreateImageInfo.
+Source: Docker Engine API v1.51, definitions ImageInspect, ImageSummary, ImageHistoryResponseItem, ImageDeleteResponseItem,
+OCIDescriptor, BuildInfo and CreateImageInfo.
 """
 
 from __future__ import annotations
@@ -85,6 +85,17 @@ class ImageSummary(Struct, rename="pascal", frozen=True):
     labels: dict[str, str] | None
     containers: int
     descriptor: OCIDescriptor | UnsetType = UNSET
+
+
+class ImageHistoryItem(Struct, rename="pascal", frozen=True):
+    """One step of ``ImageHistory``; ``created`` in seconds since the epoch, ``size`` in bytes."""
+
+    id: str
+    created: int
+    created_by: str
+    tags: list[str] | None
+    size: int
+    comment: str
 
 
 class ImageDeleteItem(Struct, rename="pascal", frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
 from aiohttp.web_request import BaseRequest
@@ -26,7 +26,9 @@ from boxshipd.api.system import SystemOperations
 from boxshipd.api.version import split_version
 from boxshipd.containers.service import Containers
 from boxshipd.events import Events
-from boxshipd.images.service import Images
+
+if TYPE_CHECKING:
+    from boxshipd.images.service import Images
 
 
 class Application:

@@ -5,18 +5,20 @@ Source: Docker Engine API v1.51, the Image operations.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp.web_response import StreamResponse
-from boxship.types.images import ImageInspect, OCIPlatform, ProgressMessage
+from boxship.types.images import ImageInspect, OCIPlatform
 
 from boxshipd.api.call import Call, empty_response, json_response
 from boxshipd.api.coverage import RELEASE
-from boxshipd.api.jsonstream import stream_progress
+from boxshipd.api.jsonstream import closed_afterwards, stream_progress
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 from boxshipd.filters import Filters
-from boxshipd.images.service import Images
+
+if TYPE_CHECKING:
+    from boxshipd.images.service import Images
 
 
 class ImageOperations:
@@ -30,7 +32,9 @@ class ImageOperations:
         query = call.query
         filters = Filters.parse(query.text("filters"))
         shared_size = call.version >= (1, 42) and query.boolean("shared-size")
-        images = await self._images.list(query.boolean("all"), filters, query.boolean("digests"), shared_size)
+        images = await self._images.list(
+            all=query.boolean("all"), filters=filters, digests=query.boolean("digests"), shared_size=shared_size
+        )
         return json_response(images)
 
     async def inspect(self, call: Call) -> StreamResponse:
@@ -54,7 +58,9 @@ class ImageOperations:
         if not call.name.strip():
             raise InvalidParameter("image name cannot be blank")
         _platform(call, "platforms", since=(1, 50))
-        removed = await self._images.remove(call.name, call.query.boolean("force"), not call.query.boolean("noprune"))
+        removed = await self._images.remove(
+            call.name, force=call.query.boolean("force"), prune=not call.query.boolean("noprune")
+        )
         return json_response(removed)
 
     async def prune(self, call: Call) -> StreamResponse:
@@ -77,46 +83,53 @@ class ImageOperations:
             )
         platform = query.text("platform") if call.version >= (1, 32) else ""
         messages = self._images.import_(
-            call.chunks(), query.text("repo"), query.text("tag"), query.text("message"), query.texts("changes"), platform
+            call.chunks(),
+            repo=query.text("repo"),
+            tag=query.text("tag"),
+            message=query.text("message") or f"Imported from {source}",
+            changes=query.texts("changes"),
+            wanted=platform,
         )
         return await stream_progress(call, messages)
 
     async def load(self, call: Call) -> StreamResponse:
         """ImageLoad."""
-        _platform(call, "platform", since=(1, 48))
-        messages: AsyncIterator[ProgressMessage] = self._images.load(call.chunks(), call.query.boolean("quiet", default=True))
+        wanted = _platform(call, "platform", since=(1, 48))
+        messages = self._images.load(call.chunks(), quiet=call.query.boolean("quiet", default=True), wanted=wanted)
         return await stream_progress(call, messages)
 
     async def get(self, call: Call) -> StreamResponse:
         """ImageGet and ImageGetAll: images as one archive."""
         _platform(call, "platform", since=(1, 48))
         names = [call.name] if call.name else call.query.texts("names")
-        pieces = self._images.get(names)
-        # Errors are answered with their status as long as no byte has been sent.
-        first = await anext(pieces, b"")
-        response = await call.open_stream("application/x-tar")
-        await response.write(first)
-        async for piece in pieces:
-            await response.write(piece)
+        async with closed_afterwards(self._images.get(names)) as pieces:
+            # Errors are answered with their status as long as no byte has been sent.
+            first = await anext(pieces, b"")
+            response = await call.open_stream("application/x-tar")
+            await response.write(first)
+            async for piece in pieces:
+                await response.write(piece)
         return response
 
 
-def _platform(call: Call, parameter: str, since: tuple[int, int]) -> None:
-    """Check the platform a client asks for.
+def _platform(call: Call, parameter: str, since: tuple[int, int]) -> str:
+    """The platform a client asks for as ``os/architecture/variant``; empty where it asks for none.
 
     Raises:
-        InvalidParameter: it isn't an OCI platform in JSON, or there are several where one is allowed.
+        InvalidParameter: it isn't an OCI platform in JSON, or there are several.
     """
-    texts = call.query.texts(parameter) if call.version >= since else []
-    if parameter == "platform" and len(texts) > 1:
+    texts = [text for text in call.query.texts(parameter) if text] if call.version >= since else []
+    if len(texts) > 1:
         raise InvalidParameter(
             "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
         )
-    for text in filter(None, texts):
-        try:
-            msgspec.json.decode(text, type=OCIPlatform)
-        except msgspec.DecodeError as error:
-            raise InvalidParameter(f"failed to parse platform: {error}") from None
+    if not texts:
+        return ""
+    try:
+        wanted = msgspec.json.decode(texts[0], type=OCIPlatform)
+    except msgspec.DecodeError as error:
+        raise InvalidParameter(f"failed to parse platform: {error}") from None
+    return "/".join(part for part in (wanted.os, wanted.architecture, wanted.variant) if part)
 
 
 def _with_virtual_size(image: ImageInspect) -> dict[str, object]:

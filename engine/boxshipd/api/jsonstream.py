@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import msgspec
 from aiohttp.web_response import StreamResponse
@@ -10,6 +12,8 @@ from boxship.types.images import ErrorDetail, ProgressMessage
 
 from boxshipd.api.call import Call
 from boxshipd.errors import DaemonError
+
+T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 
@@ -25,16 +29,26 @@ async def stream_progress(call: Call, messages: AsyncIterator[ProgressMessage]) 
     The status is 200 once there is a first message. An error before it is answered with its own status, one after it as
     the stream's last document, as Docker's clients expect.
     """
+    async with closed_afterwards(messages):
+        first = await anext(messages, None)
+        response = await call.open_stream("application/json")
+        if first is None:
+            return response
+        await response.write(document(first, b"\r\n"))
+        try:
+            async for message in messages:
+                await response.write(document(message, b"\r\n"))
+        except DaemonError as error:
+            failure = ProgressMessage(error=str(error), error_detail=ErrorDetail(message=str(error)))
+            await response.write(document(failure, b"\r\n"))
+        return response
+
+
+@asynccontextmanager
+async def closed_afterwards(pieces: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """End a generator at once when its reader is through with it, rather than when it is collected."""
     try:
-        first = await anext(messages)
-    except StopAsyncIteration:
-        return await call.open_stream("application/json")
-    response = await call.open_stream("application/json")
-    await response.write(document(first, b"\r\n"))
-    try:
-        async for message in messages:
-            await response.write(document(message, b"\r\n"))
-    except DaemonError as error:
-        failure = ProgressMessage(error=str(error), error_detail=ErrorDetail(message=str(error)))
-        await response.write(document(failure, b"\r\n"))
-    return response
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()

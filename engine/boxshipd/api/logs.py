@@ -15,6 +15,7 @@ from aiohttp.web_response import StreamResponse
 from boxshipd.api import websocket
 from boxshipd.api.attach import MULTIPLEXED, RAW
 from boxshipd.api.call import Call
+from boxshipd.api.jsonstream import closed_afterwards
 from boxshipd.api.query import Query
 from boxshipd.containers.service import Containers
 from boxshipd.errors import DaemonError, InvalidParameter, NotImplementedHere
@@ -39,8 +40,9 @@ class LogOperations:
         multiplexed = not source.terminal
         with call.cancelled_when_lost():
             response = await call.open_stream(MULTIPLEXED if multiplexed and call.version >= (1, 42) else RAW)
-            async for piece in _readable(read_logs(source, options, multiplexed=multiplexed), call.name, multiplexed):
-                await response.write(piece)
+            async with closed_afterwards(_readable(source, options, call.name, multiplexed)) as pieces:
+                async for piece in pieces:
+                    await response.write(piece)
         return response
 
     async def websocket(self, call: Call) -> StreamResponse:
@@ -64,8 +66,9 @@ class LogOperations:
 
         listener = asyncio.create_task(until_closed())
         try:
-            async for piece in _readable(read_logs(source, options, multiplexed=multiplexed), call.name, multiplexed):
-                await response.send_bytes(piece)
+            async with closed_afterwards(_readable(source, options, call.name, multiplexed)) as pieces:
+                async for piece in pieces:
+                    await response.send_bytes(piece)
         finally:
             listener.cancel()
         await response.close()
@@ -101,11 +104,12 @@ def log_options(query: Query) -> LogOptions:
     )
 
 
-async def _readable(pieces: AsyncIterator[bytes], name: str, multiplexed: bool) -> AsyncIterator[bytes]:
+async def _readable(source: LogSource, options: LogOptions, name: str, multiplexed: bool) -> AsyncIterator[bytes]:
     """The log's pieces; an error on the way becomes the last one, for the status has been sent."""
     try:
-        async for piece in pieces:
-            yield piece
+        async with closed_afterwards(read_logs(source, options, multiplexed=multiplexed)) as pieces:
+            async for piece in pieces:
+                yield piece
     except (DaemonError, OSError) as error:
         logger.warning("reading the log of container %s failed: %s", name, error)
         text = f"Error grabbing logs: {error}\n".encode()

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from boxrun.container.spec import Log, Spec
-from boxship.types.containers import ContainerConfig, MountPoint, WaitResponse
+from boxrun.supervisor.contract import ContainerStatus
+from boxship.types.containers import ContainerConfig, MountPoint
 from boxship.types.host import HostConfig
 from boxship.types.networks import NetworkingConfig
 from msgspec import Struct
 
+from boxshipd.containers.wait import Waiters
 from boxshipd.scheduler.restart import Backoff
 
 if TYPE_CHECKING:
@@ -92,9 +94,11 @@ class Container:
         "backoff",
         "config",
         "directory",
-        "exited",
+        "early_exit",
+        "ended",
         "name",
         "no_restart",
+        "releasing",
         "removed",
         "spec",
         "state",
@@ -109,11 +113,18 @@ class Container:
         self.auto_remove = config.host_config.auto_remove
         self.backoff = Backoff()
         self.no_restart = False
+        self.removed = False
         self.spec: Spec | None = None
         self.attachments: list[Pending] = []
-        self.waiters: dict[str, list[asyncio.Future[WaitResponse]]] = {}
-        self.exited: asyncio.Event | None = None
-        self.removed = False
+        self.waiters = Waiters()
+        self.early_exit: ContainerStatus | None = None
+        """An exit that was told before the start's answer had been taken in."""
+        self.releasing: asyncio.Task[None] | None = None
+        """The runtime is being told to forget the last run; the next start waits for that."""
+        self.ended = asyncio.Event()
+        """Set while it doesn't run, once it has: what follows its log stops then."""
+        if state.started_at and not state.running:
+            self.ended.set()
 
     @property
     def id(self) -> str:

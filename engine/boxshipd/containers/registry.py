@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Iterator
 
 from boxshipd.containers.model import Container, decode_config, decode_state, encode
-from boxshipd.errors import Conflict, InvalidParameter, NotFound
+from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.state.store import Store
+
+log = logging.getLogger(__name__)
+
+_LATER = 0.05
+"""Seconds until a state that nobody waits for is recorded."""
 
 
 class Registry:
@@ -19,6 +25,7 @@ class Registry:
         self._directory = directory
         self._by_id: dict[str, Container] = {}
         self._names: dict[str, str] = {}
+        self._dirty: dict[str, Container] = {}
 
     async def load(self) -> None:
         """Read all records."""
@@ -91,8 +98,25 @@ class Registry:
 
     def save(self, container: Container) -> asyncio.Future[None]:
         """Queue the container's state, as it is now, to be recorded; await the result for it to be durable."""
+        self._dirty.pop(container.id, None)
         row = (encode(container.state), container.id)
-        return self._store.submit(lambda db: _update(db, row))
+        saved = self._store.submit(lambda db: _update(db, row))
+        saved.add_done_callback(_retrieve)
+        return saved
+
+    def save_later(self, container: Container) -> None:
+        """Record the container's state within a moment, for what the runtime knows as well: many share one commit."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_later(_LATER, self._save_dirty)
+        self._dirty[container.id] = container
+
+    def _save_dirty(self) -> None:
+        for container in list(self._dirty.values()):
+            try:
+                self.save(container)
+            except InternalError:
+                # The store has been closed meanwhile: the next start asks the runtime.
+                self._dirty.clear()
 
     async def rename(self, container: Container, name: str) -> None:
         """Give the container a name that has been reserved, and its old one back."""
@@ -104,6 +128,7 @@ class Registry:
     async def delete(self, container: Container) -> None:
         """Forget the container: gone from the record first, then from memory."""
         id_ = container.id
+        self._dirty.pop(id_, None)
         await self._store.write(lambda db: _delete(db, id_))
         self._by_id.pop(id_, None)
         if self._names.get(container.name) == id_:
@@ -126,3 +151,9 @@ def _delete(db: sqlite3.Connection, id: str) -> None:
     db.execute("DELETE FROM containers WHERE id = ?", (id,))
 
 
+
+
+def _retrieve(saved: asyncio.Future[None]) -> None:
+    """A failure that nobody waits for is still worth a line."""
+    if not saved.cancelled() and saved.exception() is not None:
+        log.error("recording a container's state: %s", saved.exception())

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from boxshipd.images import reference
 from boxshipd.images.content import ContentStore
+from boxshipd.images.digest import sha256
 from boxshipd.images.model import Descriptor, ImageConfig, Manifest, decode
 from boxshipd.images.reference import Reference
 from boxshipd.state.store import Store
@@ -75,6 +76,8 @@ class Catalogue:
         self._content = content
         self._records: dict[str, Record] = {}
         self._names: dict[str, str] = {}
+        self._left_blobs: set[str] = set()
+        self._left_chains: set[str] = set()
         self._lock = asyncio.Lock()
         self._commits: set[asyncio.Task[None]] = set()
 
@@ -99,9 +102,6 @@ class Catalogue:
             )
         self._names = dict(names)
 
-    def __iter__(self) -> Iterable[Record]:  # type: ignore[override]
-        return iter([record for record in self._records.values() if not record.removed])
-
     def get(self, image_id: str) -> Record | None:
         """The image of an id, unless it has been removed."""
         record = self._records.get(image_id)
@@ -123,13 +123,16 @@ class Catalogue:
 
     def names_of(self, image_id: str) -> list[Reference]:
         """An image's names, sorted as they are shown."""
-        return sorted((reference.parse(name) for name, image in self._names.items() if image == image_id), key=lambda name: name.familiar)
+        return sorted(
+            (reference.parse(name) for name, image in self._names.items() if image == image_id), key=lambda name: name.familiar
+        )
 
     def names_in(self, repository: str) -> list[tuple[Reference, Record]]:
         """The names that a repository's full name begins, with their images."""
         found = [(reference.parse(name), self.get(image)) for name, image in self._names.items()]
         return sorted(
-            ((name, record) for name, record in found if record is not None and name.name == repository), key=lambda pair: str(pair[0])
+            ((name, record) for name, record in found if record is not None and name.name == repository),
+            key=lambda pair: str(pair[0]),
         )
 
     def layer(self, chain: str) -> Layer | None:
@@ -153,6 +156,19 @@ class Catalogue:
             chains.update(layer.chain for layer in record.layers)
         return blobs, chains
 
+    def leave(self, blobs: Iterable[str], chains: Iterable[str]) -> None:
+        """Note content that work has brought in, and that an image may or may not name by now."""
+        self._left_blobs.update(blobs)
+        self._left_chains.update(chains)
+
+    def unreferenced(self) -> tuple[list[str], list[str]]:
+        """What removed images have left: blobs and chain ids that no image names; forgotten once told."""
+        blobs, chains = self.content()
+        left_blobs, left_chains = sorted(self._left_blobs - blobs), sorted(self._left_chains - chains)
+        self._left_blobs.clear()
+        self._left_chains.clear()
+        return left_blobs, left_chains
+
     async def add(self, record: Record, names: Iterable[Reference] = ()) -> Record:
         """Add an image with its names, which other images lose. One that is there already stays as it is but for the names."""
         texts = [str(name) for name in names]
@@ -162,7 +178,9 @@ class Catalogue:
         def write(connection: sqlite3.Connection) -> None:
             if known is None:
                 connection.execute("INSERT INTO images VALUES (?, ?, ?, 0)", (record.id, record.manifest.digest, record.tagged))
-                rows = [(record.id, n, layer.blob, layer.diff, layer.chain, layer.size) for n, layer in enumerate(record.layers)]
+                rows = [
+                    (record.id, n, layer.blob, layer.diff, layer.chain, layer.size) for n, layer in enumerate(record.layers)
+                ]
                 connection.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)", rows)
             else:
                 connection.execute("UPDATE images SET removed = 0, tagged = ? WHERE id = ?", (record.tagged, record.id))
@@ -203,6 +221,9 @@ class Catalogue:
             record = self._records.pop(image_id)
             if keep:
                 self._records[image_id] = replace(record, removed=True)
+            else:
+                self._left_blobs |= record.blobs
+                self._left_chains.update(layer.chain for layer in record.layers)
             self._names = {name: image for name, image in self._names.items() if image != image_id}
 
         await self._commit(write, apply)
@@ -223,8 +244,6 @@ class Catalogue:
 
 def describe_manifest(data: bytes) -> Descriptor:
     """The descriptor of a manifest."""
-    from boxshipd.images.digest import sha256
-
     return Descriptor(decode(Manifest, data, "manifest").media_type, sha256(data), len(data))
 
 

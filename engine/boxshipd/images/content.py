@@ -55,11 +55,17 @@ class BlobWriter:
         """The digest of what has been written."""
         return f"sha256:{self._hash.hexdigest()}"
 
-    def finish(self) -> Blob:
-        """Put it on the disk and close the file; the file stays where it is."""
-        os.fsync(self._fd)
+    def pause(self) -> None:
+        """Close the file until ``finish``; nothing more can be written."""
         os.close(self._fd)
         self._fd = -1
+
+    def finish(self) -> Blob:
+        """Put it on the disk and close the file; the file stays where it is."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        os.fsync(self._fd)
+        self.pause()
         return Blob(self.digest, self.size)
 
     def __enter__(self) -> Self:
@@ -220,10 +226,11 @@ class Session:
             writer.write(data)
             return self.commit(writer, digest)
 
-    def release(self) -> None:
-        """Let go of what was pinned. Idempotent."""
-        self._store.unpin(self._pinned)
-        self._pinned.clear()
+    def release(self) -> list[str]:
+        """Let go of what was pinned; which digests that was."""
+        pinned, self._pinned = self._pinned, []
+        self._store.unpin(pinned)
+        return pinned
 
 
 def _digest_of_file(path: str, algorithm: str) -> str:

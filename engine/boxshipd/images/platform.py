@@ -45,7 +45,11 @@ def parse(text: str) -> Platform:
     if len(parts) == 1:
         known = {architecture for architecture, _ in _MACHINES.values()} | set(_ALIASES)
         here = host()
-        return Platform(_ALIASES.get(parts[0], parts[0]), "linux") if parts[0] in known else Platform(here.architecture, parts[0], here.variant)
+        return (
+            Platform(_ALIASES.get(parts[0], parts[0]), "linux")
+            if parts[0] in known
+            else Platform(here.architecture, parts[0], here.variant)
+        )
     return Platform(_ALIASES.get(parts[1], parts[1]), parts[0], parts[2] if len(parts) == 3 else "")
 
 

@@ -39,6 +39,8 @@ class Cancellation:
     def check(self) -> None:
         """Raise Cancelled if the work was given up."""
         if self._event.is_set():
+            for callback in self._callbacks:
+                callback()
             raise Cancelled
 
 
@@ -107,13 +109,16 @@ class StreamSource:
                 self._rest = pending.result()
             except concurrent.futures.CancelledError:
                 raise Cancelled from None
-            self._next = self._fetch() if self._rest else pending
+            if self._rest:
+                self._fetch()
         out, self._rest = self._rest[:size], self._rest[size:]
         return out
 
     def _fetch(self) -> concurrent.futures.Future[bytes]:
+        self._next = future = asyncio.run_coroutine_threadsafe(self._gather(), self._loop)
+        # Whoever cancels sets the flag first and then looks for the future: one of us sees the other.
         self._cancellation.check()
-        return asyncio.run_coroutine_threadsafe(self._gather(), self._loop)
+        return future
 
     async def _gather(self) -> bytes:
         """Small chunks are put together, since every trip between threads costs."""

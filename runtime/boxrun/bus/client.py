@@ -88,9 +88,9 @@ class Channel(Connection):
     ) -> _Rep:
         """Call a method with one request and one reply. File descriptors in the reply are closed."""
         transport = self.transport
-        if self.peer is None or transport.unsent > transport.HIGH:
-            await self._writable()
         call = UnaryCall(self, method_of(method, request_streams=False, reply_streams=False))
+        if self.peer is None or transport.unsent > transport.HIGH:
+            timeout = await self._writable(call, timeout)
         self._open(call, request, timeout, metadata, fds)
         try:
             reply: _Rep = await call.future
@@ -108,8 +108,8 @@ class Channel(Connection):
         fds: Sequence[int] = (),
     ) -> tuple[_Rep, list[int]]:
         """Call a method with one request and one reply, and take the file descriptors of the reply: the caller closes them."""
-        await self._writable()
         call = UnaryCall(self, method_of(method, request_streams=False, reply_streams=False))
+        timeout = await self._writable(call, timeout)
         self._open(call, request, timeout, metadata, fds)
         try:
             reply: _Rep = await call.future
@@ -128,8 +128,8 @@ class Channel(Connection):
         fds: Sequence[int] = (),
     ) -> AsyncIterator[ServerStreamCall[_Rep]]:
         """Call a method whose replies stream: the value is the iterator over them. Leaving the block early cancels the call."""
-        await self._writable()
         call = ServerStreamCall[_Rep](self, method_of(method, request_streams=False, reply_streams=True))
+        timeout = await self._writable(call, timeout)
         self._open(call, request, timeout, metadata, fds)
         try:
             yield call
@@ -149,8 +149,8 @@ class Channel(Connection):
 
         Leaving the block before that cancels the call.
         """
-        await self._writable()
         call = ClientStreamCall[_Req, _Rep](self, method_of(method, request_streams=True, reply_streams=False))
+        timeout = await self._writable(call, timeout)
         self._open(call, _NO_REQUEST, timeout, metadata, fds)
         try:
             yield call
@@ -170,19 +170,30 @@ class Channel(Connection):
 
         Leaving the block early cancels the call.
         """
-        await self._writable()
         call = BidiCall[_Req, _Rep](self, method_of(method, request_streams=True, reply_streams=True))
+        timeout = await self._writable(call, timeout)
         self._open(call, _NO_REQUEST, timeout, metadata, fds)
         try:
             yield call
         finally:
             call.release()
 
-    async def _writable(self) -> None:
-        """Wait until a call can be made: the server has said hello, and took most of what was sent before."""
-        await self.wait_ready()
-        if self.transport.unsent > self.transport.HIGH:
-            await self.transport.drain()
+    async def _writable(self, call: Call, timeout: float | None) -> float | None:
+        """Wait until a call can be made: the server has said hello, and took most of what was sent before.
+
+        Returns what is left of ``timeout``. Raises BusError.
+        """
+        transport = self.transport
+        if self.peer is not None and transport.unsent <= transport.HIGH:
+            return timeout
+        begin = self.loop.time()
+        try:
+            async with asyncio.timeout(timeout):
+                await self.wait_ready()
+                await transport.drain()
+        except TimeoutError as error:
+            raise BusError(Code.DEADLINE_EXCEEDED, f"{call.method.name}: couldn't be sent within {timeout:g} s") from error
+        return None if timeout is None else timeout - (self.loop.time() - begin)
 
     def _open(
         self, call: Call, request: Any, timeout: float | None, metadata: Mapping[str, str] | None, fds: Sequence[int]

@@ -87,9 +87,11 @@ class Context:
         """Send file descriptors with the reply; where replies stream, with the next one.
 
         They are the bus's from now on, which closes them whether the reply gets sent or not.
-        Raises BusError with RESOURCE_EXHAUSTED (and closes them) for more than 253 in one reply.
+        Raises BusError with RESOURCE_EXHAUSTED (and closes them) for more than 253 in one reply, OSError for one that isn't open.
         """
         fds = tuple(fds)
+        for fd in fds:
+            os.get_inheritable(fd)  # a bad one would fail the whole connection when it is sent
         if len(self._reply_fds) + len(fds) > MAX_FDS:
             close_fds(fds)
             raise BusError(Code.RESOURCE_EXHAUSTED, f"at most {MAX_FDS} file descriptors can travel with a reply")

@@ -277,7 +277,10 @@ class Server:
         self._changed.set()
 
     async def close(self, drain: float = 5.0) -> None:
-        """Shut down: no new calls; open ones have ``drain`` seconds to end, then fail with UNAVAILABLE and get cancelled."""
+        """Shut down: no new calls; open ones have ``drain`` seconds to end, then fail with UNAVAILABLE and get cancelled.
+
+        Not to be awaited by a handler, whose own call it would wait for.
+        """
         self._closing = True
         loop = asyncio.get_running_loop()
         for connection in list(self._connections):

@@ -33,7 +33,7 @@ _BURST: Final = 256 * 1024
 class Outbound:
     """The sending direction of a call's stream."""
 
-    __slots__ = ("_burst", "_call", "_connection", "_credit", "_error", "_half", "_lock", "_name", "_waiter", "ended")
+    __slots__ = ("_burst", "_call", "_connection", "_credit", "_error", "_half", "_lock", "_name", "_waiters", "ended")
 
     def __init__(self, connection: Connection, call: int, name: str) -> None:
         self._connection = connection
@@ -44,7 +44,7 @@ class Outbound:
         self._burst = 0
         self._error: BusError | None = None
         self._lock = asyncio.Lock()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self.ended = False
 
     async def send(self, message: Any, fds: tuple[int, ...] = ()) -> None:
@@ -70,7 +70,9 @@ class Outbound:
         transport = self._connection.transport
         if transport.unsent > transport.HIGH:
             self._burst = 0
-            await transport.drain()
+            while transport.unsent > transport.LOW and not transport.closed and self._error is None:
+                transport.when_drained(self._wake)
+                await self._change()
         elif self._burst > _BURST:
             self._burst = 0
             await asyncio.sleep(0)
@@ -97,8 +99,13 @@ class Outbound:
     async def _wait_for_credit(self, cost: int) -> None:
         needed = min(cost, self._half)
         while self._credit < needed and self._error is None:
-            self._waiter = self._connection.loop.create_future()
-            await self._waiter
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait until there is more credit or room, or the call has ended."""
+        waiter = self._connection.loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def _send_encoded(self, payload: bytes, fds: tuple[int, ...]) -> None:
         if fds:
@@ -111,8 +118,10 @@ class Outbound:
         self._burst += len(payload) + OVERHEAD
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Inbound(Generic[_T]):

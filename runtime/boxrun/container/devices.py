@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from boxrun.container import paths
 from boxrun.container.spec import Device
 from boxrun.errors import SetupError
 
@@ -108,6 +109,16 @@ def make_node(parent_fd: int, name: str, node: Node, owner: tuple[int, int] | No
         os.chown(name, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
     # A device that only its group may open keeps that, whatever the umask is.
     os.chmod(name, stat.S_IMODE(node.mode), dir_fd=parent_fd)
+
+
+def make_below(directory_fd: int, path: str, node: Node, owner: tuple[int, int] | None = None) -> None:
+    """Make ``node`` at the relative ``path`` below ``directory_fd``, with the directories that lead there."""
+    directory, name = os.path.split(path)
+    parent_fd = paths.make_directory(directory_fd, f"/{directory}" if directory else "/")
+    try:
+        make_node(parent_fd, name, node, owner)
+    finally:
+        os.close(parent_fd)
 
 
 def is_null(fd: int) -> bool:

@@ -46,8 +46,12 @@ class Planned(Struct):
     keep_mode: bool = False
 
 
-def plan(specified: Sequence[Mount]) -> list[Planned]:
+def plan(specified: Sequence[Mount], owner: tuple[int, int] | None = None) -> list[Planned]:
     """Prepare every mount as far as the host's side can, in order; the caller closes the trees.
+
+    Args:
+        specified: the mounts.
+        owner: uid and gid on the host of the container's root, where it has a user namespace.
 
     Raises:
         SetupError: a bind source is missing, an option is unknown to the kernel, a target is forbidden.
@@ -55,7 +59,7 @@ def plan(specified: Sequence[Mount]) -> list[Planned]:
     planned: list[Planned] = []
     try:
         for mount in specified:
-            planned.append(_plan(mount))
+            planned.append(_plan(mount, owner))
     except BaseException:
         close(planned)
         raise
@@ -70,7 +74,7 @@ def close(planned: Sequence[Planned]) -> None:
             item.tree_fd = -1
 
 
-def attach(root_fd: int, planned: Sequence[Planned], hierarchies: cgroupfs.Membership) -> int:
+def attach(root_fd: int, planned: Sequence[Planned], hierarchies: cgroupfs.Membership | None) -> int:
     """Attach the mounts in order, in the container's namespaces, and return a descriptor of its procfs (-1 if it has none).
 
     Args:
@@ -88,7 +92,7 @@ def attach(root_fd: int, planned: Sequence[Planned], hierarchies: cgroupfs.Membe
         except OSError as error:
             raise _failure(item, "target", error) from error
         try:
-            if item.mount.kind == "cgroup":
+            if item.mount.kind == "cgroup" and hierarchies is not None:
                 cgroupfs.attach(target_fd, hierarchies, item.parsed)
                 continue
             if item.tree_fd < 0:
@@ -107,7 +111,7 @@ def attach(root_fd: int, planned: Sequence[Planned], hierarchies: cgroupfs.Membe
     return proc_fd
 
 
-def _plan(mount: Mount) -> Planned:
+def _plan(mount: Mount, owner: tuple[int, int] | None) -> Planned:
     target = paths.normalise(mount.target)
     if target == "/":
         raise SetupError("mounts", 0, f'invalid mount target "{mount.target}": it can\'t be the root directory')
@@ -121,7 +125,7 @@ def _plan(mount: Mount) -> Planned:
             planned.file = not stat.S_ISDIR(os.fstat(planned.tree_fd).st_mode)
             _check_proc_source(planned)
         elif mount.kind in ("tmpfs", "devpts"):
-            planned.tree_fd = mounts.new_mount(mount.kind, parsed.data, parsed.set_flags)
+            planned.tree_fd = mounts.new_mount(mount.kind, _owned(parsed, owner), parsed.set_flags)
             planned.keep_mode = mount.kind == "tmpfs" and not parsed.has("mode") and target != "/dev"
             if mount.propagation not in ("rprivate", "private"):
                 mounts.mount_setattr(planned.tree_fd, propagation=PROPAGATION[mount.propagation][0])
@@ -135,6 +139,18 @@ def _plan(mount: Mount) -> Planned:
         close([planned])
         raise
     return planned
+
+
+def _owned(parsed: Options, owner: tuple[int, int] | None) -> Sequence[tuple[str, str | None]]:
+    """Return the file system's options in the host's ids, as it is the host's side that makes it."""
+    if owner is None:
+        return parsed.data
+    base = {"uid": owner[0], "gid": owner[1]}
+    given: dict[str, str | None] = {key: value for key, value in parsed.data if key not in base}
+    for key, first in base.items():
+        inside = next((value for name, value in parsed.data if name == key), None)
+        given[key] = str(first + int(inside)) if inside and inside.isdigit() else str(first)
+    return tuple(given.items())
 
 
 def _bind(mount: Mount, parsed: Options) -> int:

@@ -14,9 +14,10 @@ from _socket import socket
 from collections.abc import Sequence
 from time import time_ns
 
-from boxrun.container import prepare, spawn
 from boxrun.container.cgroups import Cgroups, Group
 from boxrun.container.cgroups.errors import CgroupError
+from boxrun.container.prepare import prepare
+from boxrun.container.spawn import spawn
 from boxrun.errors import StartFault
 from boxrun.linux.process import PR_SET_PDEATHSIG, prctl
 from boxrun.shim.protocol import Built, Failed, Payload, decode_payload, encode, read_memfd, send
@@ -62,7 +63,7 @@ def _build(
         spawned = spawn(prepared, stdio)
         spawned.ready()
         started_at = time_ns()
-        _report(group, prepared.warnings, spawned.pid, spawned.pidfd, spawned.console_fd, started_at, results)
+        _report(group, spawned.warnings, spawned.pid, spawned.pidfd, spawned.console_fd, started_at, results)
     except BaseException:
         group.remove()
         raise

@@ -55,9 +55,7 @@ def from_old_header(block: bytes, next_block: Callable[[], bytes]) -> tuple[Spar
     return SparseMap(fragments), _field(block[483:495])
 
 
-def from_pax(
-    records: dict[bytes, list[bytes]], numbers: Callable[[], Iterator[int]]
-) -> tuple[bytes, SparseMap | None, int]:
+def from_pax(records: dict[bytes, list[bytes]], numbers: Callable[[], Iterator[int]]) -> tuple[bytes, SparseMap | None, int]:
     """The forms 0.0, 0.1 and 1.0: the file's real name, its map and its length.
 
     Args:

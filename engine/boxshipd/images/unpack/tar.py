@@ -35,7 +35,21 @@ class Entry:
         sparse: where its data goes, or None where there are no holes.
     """
 
-    __slots__ = ("gid", "kind", "length", "linkname", "major", "minor", "mode", "mtime_ns", "name", "size", "sparse", "uid", "xattrs")
+    __slots__ = (
+        "gid",
+        "kind",
+        "length",
+        "linkname",
+        "major",
+        "minor",
+        "mode",
+        "mtime_ns",
+        "name",
+        "size",
+        "sparse",
+        "uid",
+        "xattrs",
+    )
 
     def __init__(self, kind: bytes, name: bytes) -> None:
         self.kind = kind
@@ -146,7 +160,9 @@ class TarReader:
     def _special(self, size: int) -> bytes:
         """The content of an extended header or a long name."""
         if size > self._limits.header_bytes:
-            raise LimitExceeded(f"archive has an extended header of {size} bytes, more than the {self._limits.header_bytes} allowed")
+            raise LimitExceeded(
+                f"archive has an extended header of {size} bytes, more than the {self._limits.header_bytes} allowed"
+            )
         data = self._take(size)
         self._take(-size % BLOCK)
         return data
@@ -212,7 +228,9 @@ class TarReader:
     def _begin_file(self, entry: Entry, block: bytes, kind: bytes, size: int, records: dict[bytes, list[bytes]]) -> None:
         """Find out where a file's data is and goes."""
         if size > self._limits.stream_bytes:
-            raise LimitExceeded(f"archive entry {entry.name!r} has {size} bytes, more than the {self._limits.stream_bytes} allowed")
+            raise LimitExceeded(
+                f"archive entry {entry.name!r} has {size} bytes, more than the {self._limits.stream_bytes} allowed"
+            )
         length = size
         if kind == b"S":
             entry.sparse, length = from_old_header(block, lambda: self._take(BLOCK))
@@ -249,7 +267,11 @@ def _number(block: bytes, start: int, width: int, *, signed: bool = False) -> in
     """A numeric field: octal text, or base 256 where the first bit is set."""
     field = block[start : start + width]
     if field[0] & 0x80:
-        value = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else int.from_bytes(field, "big") & ~(0x80 << (8 * width - 8))
+        value = (
+            int.from_bytes(field, "big", signed=True)
+            if field[0] == 0xFF
+            else int.from_bytes(field, "big") & ~(0x80 << (8 * width - 8))
+        )
     else:
         text = field.partition(b"\0")[0].strip(b" ")
         try:

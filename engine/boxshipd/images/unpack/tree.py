@@ -108,7 +108,9 @@ class Tree:
             OSError: it doesn't.
         """
         fd = self._cached(path)
-        return fd if fd is not None else self.remember(path, openat2(self.root, os.fsdecode(path), _DIRECTORY, resolve=_RESOLVE))
+        return (
+            fd if fd is not None else self.remember(path, openat2(self.root, os.fsdecode(path), _DIRECTORY, resolve=_RESOLVE))
+        )
 
     def remember(self, path: bytes, fd: int) -> int:
         """Keep the descriptor of the directory at ``path`` for what comes next in it."""

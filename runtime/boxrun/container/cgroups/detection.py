@@ -44,18 +44,18 @@ def mounts(lines: Iterable[str]) -> tuple[str | None, list[tuple[str, frozenset[
     for line in lines:
         fields, _, rest = line.partition(" - ")
         kind, _, super_options = rest.split(" ", 2)
-        path = (
-            fields.split(" ", 5)[4].encode("latin-1", "surrogateescape").decode("unicode_escape")
-            if "\\" in fields
-            else fields.split(" ", 5)[4]
-        )
+        path = _unescaped(fields.split(" ", 5)[4])
         if kind == "cgroup2" and cgroup2 is None:
             cgroup2 = path
         elif kind == "cgroup":
-            options = super_options.strip().split(",")
-            key = frozenset(
-                option for option in options if option not in _NOT_CONTROLLERS and not option.startswith("release_agent=")
-            )
+            options = (option for option in super_options.strip().split(",") if not option.startswith("release_agent="))
+            key = frozenset(options) - _NOT_CONTROLLERS
             controllers = frozenset(option for option in key if not option.startswith("name="))
             v1.setdefault(key, (path, controllers))
     return cgroup2, list(v1.values())
+
+
+def _unescaped(path: str) -> str:
+    """A path of mountinfo, where blanks and backslashes are three octal digits."""
+    first, *rest = path.split("\\")
+    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)

@@ -1,6 +1,7 @@
 """Device access rules, as an eBPF program for cgroup2 and as lines for v1's device controller.
 
-Rules count in order, a later one overriding an earlier for the kinds, numbers and accesses it names; what none names is refused.
+Rules count in order, a later one overriding an earlier for the kinds, numbers and accesses it names; what no rule names is
+refused.
 Source: Documentation/admin-guide/cgroup-v1/devices.rst, ``struct bpf_cgroup_dev_ctx`` in linux/bpf.h.
 """
 
@@ -38,7 +39,7 @@ def program(rules: Sequence[DeviceRule]) -> bytes:
     """The eBPF instructions that judge by ``rules``: they return 1 to allow and 0 to refuse with EPERM.
 
     The rules are walked from the last to the first. What is asked for and not yet allowed is kept in a register: a rule that
-    allows takes its accesses out of it and ends in "yes" when none is left, one that denies ends in "no" when it names any of them.
+    allows takes its accesses out of it, ending in "yes" when none is left; one that denies ends in "no" when it names any of them.
 
     Raises:
         InvalidLimitError: a rule's access isn't made of the letters r, w and m.
@@ -80,9 +81,8 @@ def _is_final(rule: DeviceRule) -> bool:
 def _bits(rule: DeviceRule) -> int:
     """The rule's accesses as the kernel's bits."""
     if not rule.access or set(rule.access) - set(_ACCESS_BITS):
-        raise InvalidLimitError(
-            f"device rule {rule.kind} {rule.major}:{rule.minor}: access {rule.access!r} is not made of r, w, m"
-        )
+        what = f"device rule {rule.kind} {rule.major}:{rule.minor}"
+        raise InvalidLimitError(f"{what}: access {rule.access!r} is not made of r, w and m")
     return sum(_ACCESS_BITS[letter] for letter in set(rule.access))
 
 

@@ -1,4 +1,4 @@
-"""What a container's group does alike on every machine, since cgroup2 is always there: its processes, and its file descriptors."""
+"""What a container's group does alike on every machine, since cgroup2 is always there: its processes, devices and descriptors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from types import TracebackType
 from typing import Self
 
-from boxrun.container.cgroups import devices, tree
+from boxrun.container.cgroups import tree
+from boxrun.container.cgroups.device_programs import DevicePrograms
 from boxrun.container.cgroups.errors import CgroupBusyError, CgroupError
 from boxrun.container.cgroups.population import Population
 from boxrun.container.spec import DeviceRule
-from boxrun.linux import bpf
 
 
 class Cgroup2Group:
@@ -21,16 +21,18 @@ class Cgroup2Group:
         name: the group's path below the hierarchy's root.
         parent: the directory it is in, whose descriptor stays the caller's.
         fd: its own directory, which this object closes.
+        programs: the eBPF programs that judge device accesses; None where the kernel has none.
         new: it has just been made, so that nothing can be attached to it yet.
     """
 
-    def __init__(self, name: str, parent: int, fd: int, new: bool) -> None:
+    def __init__(self, name: str, parent: int, fd: int, programs: DevicePrograms | None, new: bool) -> None:
         self.name = name
         self.fd = fd
         self.join_fds: list[int] = []
         self.warnings: list[str] = []
         self._parent = parent
         self._leaf = name.rpartition("/")[2]
+        self._programs = programs
         self._new = new
         self._population = Population(fd, name)
 
@@ -85,27 +87,10 @@ class Cgroup2Group:
                 raise CgroupBusyError(f"remove cgroup {self.name}: processes {self._population.pids()} are still in it")
 
     def set_devices(self, rules: tuple[DeviceRule, ...]) -> None:
-        """Let an eBPF program judge device accesses by ``rules``, in place of the one there was. Raises CgroupError."""
-        if not rules:
-            return
-        try:
-            attached = [] if self._new else bpf.attached_device_programs(self.fd)
-            try:
-                self._attach(rules, attached[0] if attached else None)
-            finally:
-                for program in attached:
-                    os.close(program)
-        except OSError as error:
-            raise CgroupError(f"set device rules of cgroup {self.name}: {error.filename}: {error.strerror}") from error
-
-    def _attach(self, rules: tuple[DeviceRule, ...], replaces: int | None) -> None:
-        if replaces is None and devices.allows_everything(rules):
-            return
-        program = bpf.load_device_program(devices.program(rules))
-        try:
-            bpf.attach_device_program(self.fd, program, replaces)
-        finally:
-            os.close(program)
+        """Let ``rules`` judge device accesses, in place of those there were; none change nothing. Raises CgroupError."""
+        if self._programs is None:
+            raise CgroupError(f"set device rules of cgroup {self.name}: this kernel has no eBPF programs for cgroups")
+        self._programs.attach(self.fd, rules, self._new)
 
 
 def make(parent: int, path: str, leaf: str) -> None:

@@ -1,7 +1,8 @@
 """cgroup v1's controllers, with cgroup2 mounted beside them.
 
-cgroup2 holds every container's processes: it kills, freezes and counts them, and its eBPF program judges device accesses, which v1's
-device controller would with a write per rule. Of v1, a container gets a group of its own
+cgroup2 holds every container's processes: it kills, freezes and counts them, and an eBPF program, shared by all containers with the
+same rules, judges device accesses, where v1's device controller would want a group and a write per rule for each.
+Of v1, a container gets a group of its own
 
 * always for ``cpu`` (so that containers share time among themselves, not thread by thread), ``memory`` and ``blkio`` (whose
   counts begin when a process joins);
@@ -9,11 +10,11 @@ device controller would with a write per rule. Of v1, a container gets a group o
   parent, that all share; ``update`` makes the missing group and moves the frozen container into it;
 * never for ``cpuacct`` and ``freezer``, as cgroup2's cpu.stat and cgroup.freeze do the same.
 
-Each group spared saves about 80 µs of a start and stop. A container whose parent isn't the one that was settled on gets a group in
-every hierarchy, so that whatever limits that parent has hold for it.
+Each group spared saves about 80 µs of a start and stop. A container whose parent isn't the one that was settled on gets a group
+in every hierarchy, so that whatever limits that parent has hold for it.
 
-A child joins a v1 group by writing ``0`` to ``tasks`` rather than to ``cgroup.procs``: moving only the calling thread needs no lock
-on every fork and exit of the machine, and so no RCU grace period, which would cost several milliseconds.
+A child joins a v1 group by writing ``0`` to ``tasks`` rather than to ``cgroup.procs``: moving only the calling thread needs no
+lock on every fork and exit of the machine, and so no RCU grace period, which would cost several milliseconds.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from typing import Literal
 
 from boxrun.container import spec
 from boxrun.container.cgroups import devices, group, limits, limits_v1, tree
+from boxrun.container.cgroups.device_programs import DevicePrograms, available
 from boxrun.container.cgroups.errors import CgroupBusyError, CgroupError
 from boxrun.container.cgroups.hierarchy import Hierarchy
 from boxrun.container.cgroups.limits import Setting
 from boxrun.container.cgroups.population import end_processes
-from boxrun.linux import bpf
 
 OWN = frozenset({"cpu", "memory", "blkio"})
 """Controllers in which every container has a group of its own."""
@@ -59,10 +60,10 @@ class Hybrid:
         self._v1 = [Hierarchy(path, names, _inherit_cpuset if "cpuset" in names else None) for path, names in v1]
         names = frozenset().union(*(names for _, names in v1))
         self.controllers = frozenset("io" if name == "blkio" else name for name in names)
-        own = OWN if _judges_devices(mount) else OWN | {"devices"}
+        self._programs = _programs(mount)
+        own = OWN if self._programs else OWN | {"devices"}
         self._own = [hierarchy for hierarchy in self._v1 if hierarchy.controllers & own]
         self._by_controller = {name: hierarchy for hierarchy in self._v1 for name in hierarchy.controllers}
-        self._device_lines = "devices" in own
         self._settled = ""
 
     def settle(self, parent: str) -> None:
@@ -80,6 +81,11 @@ class Hybrid:
                 raise CgroupError(f"join cgroup {hierarchy.mount}{parent}/{SHARED}: {error.strerror}") from error
         self._settled = parent
 
+    def preload(self, rules: tuple[spec.DeviceRule, ...]) -> None:
+        """Load the eBPF program for ``rules`` and keep it."""
+        if self._programs is not None:
+            self._programs.preload(rules)
+
     def create(self, cgroup: spec.Cgroup, resources: spec.Resources) -> HybridGroup:
         """Make the group with its limits."""
         leaf = tree.component(cgroup.name)
@@ -93,13 +99,14 @@ class Hybrid:
         group.make(parent, path, leaf)
         made: list[int] = [parent]
         try:
-            container = HybridGroup(path, parent, tree.open_directory(leaf, parent), self._places(cgroup.parent), new=True)
+            fd = tree.open_directory(leaf, parent)
+            container = HybridGroup(path, parent, fd, self._places(cgroup.parent), self._programs, new=True)
             try:
                 for hierarchy in hierarchies:
                     directory = hierarchy.parent(cgroup.parent)
                     group.make(directory, hierarchy.mount + path, leaf)
                     made.append(directory)
-                container.set_limits(settings, resources.devices, self._device_lines)
+                container.set_limits(settings, resources.devices)
                 for directory in made[1:]:
                     container.join_fds.append(os.open(f"{leaf}/tasks", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory))
             except BaseException:
@@ -124,7 +131,7 @@ class Hybrid:
             fd = tree.open_directory(leaf, parent)
         except OSError as error:
             raise CgroupError(f"open cgroup {path}: {error.strerror}") from error
-        return HybridGroup(path, parent, fd, self._places(cgroup.parent), new=False)
+        return HybridGroup(path, parent, fd, self._places(cgroup.parent), self._programs, new=False)
 
     def sweep(self, parent: str, keep: Collection[str]) -> list[str]:
         """Kill and remove the groups below ``parent`` that ``keep`` doesn't name, be they in one hierarchy only."""
@@ -156,6 +163,8 @@ class Hybrid:
 
     def close(self) -> None:
         """Close the cached file descriptors."""
+        if self._programs is not None:
+            self._programs.close()
         for hierarchy in (self._cgroup2, *self._v1):
             hierarchy.close()
 
@@ -172,28 +181,24 @@ class HybridGroup(group.Cgroup2Group):
         parent: the cgroup2 directory it is in, whose descriptor stays the caller's.
         fd: its cgroup2 directory, which this object closes.
         v1: the parent's directory of each v1 controller, whose descriptors stay the caller's.
+        programs: the eBPF programs that judge device accesses; None where the kernel has none.
         new: it has just been made.
     """
 
-    def __init__(self, name: str, parent: int, fd: int, v1: dict[str, int], new: bool) -> None:
-        super().__init__(name, parent, fd, new)
+    def __init__(self, name: str, parent: int, fd: int, v1: dict[str, int], programs: DevicePrograms | None, new: bool) -> None:
+        super().__init__(name, parent, fd, programs, new)
         self._v1 = v1
 
-    def set_limits(self, settings: Sequence[Setting], rules: tuple[spec.DeviceRule, ...], device_lines: bool) -> None:
-        """Write a new group's limits, collecting ``warnings``.
-
-        Args:
-            settings: v1's settings.
-            rules: what devices may be used.
-            device_lines: write them to v1's device controller, as this kernel has no eBPF programs for it.
-
-        Raises:
-            CgroupError: the kernel refused.
-        """
+    def set_limits(self, settings: Sequence[Setting], rules: tuple[spec.DeviceRule, ...]) -> None:
+        """Write a new group's limits, collecting ``warnings``. Raises CgroupError."""
         self.warnings += limits.apply(settings, self._places(), self.name)
-        if not device_lines:
-            self.set_devices(rules)
-        elif not devices.allows_everything(rules):
+        self.set_devices(rules)
+
+    def set_devices(self, rules: tuple[spec.DeviceRule, ...]) -> None:
+        """Let ``rules`` judge device accesses: by v1's device controller where the kernel has no eBPF programs for it."""
+        if self._programs is not None:
+            super().set_devices(rules)
+        elif not (self._new and devices.allows_everything(rules)):
             writes = [limits.setting("devices", file, line) for file, line in devices.lines(rules)]
             limits.apply(writes, self._places(), self.name)
 
@@ -314,21 +319,16 @@ def _oom_kills(directory: int) -> int:
     return total
 
 
-def _judges_devices(mount: str) -> bool:
-    """Whether the kernel has eBPF programs that judge device accesses."""
+def _programs(mount: str) -> DevicePrograms | None:
+    """Where eBPF programs for devices are kept, if this kernel has them. Raises CgroupError."""
     try:
         root = tree.open_directory(mount)
     except OSError as error:
         raise CgroupError(f"open cgroup {mount}: {error.strerror}") from error
     try:
-        for program in bpf.attached_device_programs(root):
-            os.close(program)
-        os.close(bpf.load_device_program(devices.program(())))
-    except OSError:
-        return False
+        return DevicePrograms() if available(root) else None
     finally:
         os.close(root)
-    return True
 
 
 def _inherit_cpuset(directory: int, above: int | None) -> None:

@@ -16,7 +16,7 @@ DEFAULT_PERIOD = 100_000
 
 
 class Present(Struct, frozen=True):
-    """What a group has now and a change of another limit depends on: its memory limit in bytes, its quota in µs (``max``: none)."""
+    """What a group has now: its memory limit in bytes (0: none), its quota in µs (``max``: none)."""
 
     memory: int = 0
     quota: str = "max"
@@ -110,11 +110,11 @@ def _cpu(resources: Resources, present: Present) -> list[Setting]:
 
 
 def _io(resources: Resources) -> list[Setting]:
-    found = []
-    if resources.blkio_weight:
-        found.append(_weight("default", resources.blkio_weight, limits.WEIGHT_MISSING))
-    for item in resources.blkio_weight_device:
-        found.append(_weight(f"{item.major}:{item.minor}", item.value, limits.WEIGHT_DEVICE_MISSING))
+    weights = [("default", resources.blkio_weight, limits.WEIGHT_MISSING)] if resources.blkio_weight else []
+    weights += [
+        (f"{item.major}:{item.minor}", item.value, limits.WEIGHT_DEVICE_MISSING) for item in resources.blkio_weight_device
+    ]
+    found = [_weight(*weight) for weight in weights]
     for values, key, unit, direction in (
         (resources.read_bps, "rbps", "BPS", "read"),
         (resources.write_bps, "wbps", "BPS", "write"),
@@ -131,6 +131,6 @@ def _throttle(item: DeviceValue, key: str) -> str:
 
 
 def _weight(device: str, weight: int, missing: str) -> Setting:
-    """A weight, ``default`` or a device's. BFQ has a file of its own, with v1's numbers; which there is depends on the scheduler."""
+    """A weight, ``default`` or a device's. The BFQ scheduler has a file of its own, with v1's numbers."""
     writes = (("io.bfq.weight", f"{device} {weight}"), ("io.weight", f"{device} {io_weight(weight)}"))
     return Setting("io", writes, missing)

@@ -1,4 +1,4 @@
-"""What every cgroup implementation offers: ``Cgroups``, the machine's hierarchies, and ``Group``, one container's group in them."""
+"""What every cgroup implementation offers: ``Cgroups``, the machine's hierarchies, and ``Group``, a container's group in them."""
 
 from __future__ import annotations
 
@@ -84,6 +84,13 @@ class Cgroups(Protocol):
         """Prepare ``parent`` and move the calling process to where containers without limits of a kind may stay.
 
         The zygote calls this once. Without it every group is made in every hierarchy, which is right but slower.
+        """
+
+    def preload(self, rules: tuple[spec.DeviceRule, ...]) -> None:
+        """Load the eBPF program for ``rules`` and keep it, as loading takes longer than all else that ``create`` does.
+
+        The zygote calls this before it forks for a container, so that all containers with the same rules share one program.
+        Without it ``create`` loads one for itself. Raises CgroupError.
         """
 
     def create(self, cgroup: spec.Cgroup, resources: spec.Resources) -> Group:

@@ -51,7 +51,7 @@ class Population:
                 raise CgroupError(f"kill cgroup {self._name}: {error.strerror}") from error
 
     def signal(self, signum: int) -> None:
-        """Send ``signum`` to every process, none forked meanwhile being left out; a frozen group stays so. Raises CgroupError."""
+        """Send ``signum`` to every process, none forked meanwhile being left out. Raises CgroupError."""
         with self.stopped():
             for pid in self.pids():
                 # The numbers are read first, so that a process may have ended since.

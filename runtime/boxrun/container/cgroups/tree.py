@@ -121,8 +121,8 @@ def remove(parent: int, name: str) -> bool:
     except FileNotFoundError:
         return True
     try:
-        names = children(directory)
-        if not names or not all([remove(directory, below) for below in names]):
+        removed = [remove(directory, below) for below in children(directory)]
+        if not removed or not all(removed):
             return False
     finally:
         os.close(directory)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from boxrun.container import spec
 from boxrun.container.cgroups import group, limits, limits_v2, tree
+from boxrun.container.cgroups.device_programs import DevicePrograms, available
 from boxrun.container.cgroups.errors import CgroupError
 from boxrun.container.cgroups.hierarchy import Hierarchy
 from boxrun.container.cgroups.limits_v2 import Present
@@ -36,6 +37,7 @@ class Unified:
             root = tree.open_directory(mount)
             try:
                 self.controllers = frozenset(tree.read(root, "cgroup.controllers").split())
+                self._programs = DevicePrograms() if available(root) else None
             finally:
                 os.close(root)
         except OSError as error:
@@ -46,6 +48,11 @@ class Unified:
         """Make ``parent`` with its controllers. Nothing needs to move: children are cloned into their group."""
         self._hierarchy.parent(parent)
 
+    def preload(self, rules: tuple[spec.DeviceRule, ...]) -> None:
+        """Load the eBPF program for ``rules`` and keep it."""
+        if self._programs is not None:
+            self._programs.preload(rules)
+
     def create(self, cgroup: spec.Cgroup, resources: spec.Resources) -> UnifiedGroup:
         """Make the group with its limits."""
         leaf = tree.component(cgroup.name)
@@ -54,7 +61,7 @@ class Unified:
         parent = self._hierarchy.parent(cgroup.parent)
         group.make(parent, path, leaf)
         try:
-            made = UnifiedGroup(path, parent, tree.open_directory(leaf, parent), new=True)
+            made = UnifiedGroup(path, parent, tree.open_directory(leaf, parent), self._programs, new=True)
             try:
                 made.warnings += limits.apply(settings, made.places(self.controllers), path)
                 made.set_devices(resources.devices)
@@ -74,7 +81,7 @@ class Unified:
         try:
             if parent is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            return UnifiedGroup(path, parent, tree.open_directory(leaf, parent), new=False)
+            return UnifiedGroup(path, parent, tree.open_directory(leaf, parent), self._programs, new=False)
         except OSError as error:
             raise CgroupError(f"open cgroup {path}: {error.strerror}") from error
 
@@ -97,6 +104,8 @@ class Unified:
 
     def close(self) -> None:
         """Close the cached file descriptors."""
+        if self._programs is not None:
+            self._programs.close()
         self._hierarchy.close()
 
 

@@ -1,0 +1,155 @@
+"""Attaching: a client's socket is kept until the container starts, or handed to its shim at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+from collections.abc import AsyncIterator
+
+from boxrun.shim.keys import parse_keys
+from boxrun.supervisor.contract import Attachment, Framing
+from msgspec import Struct
+
+from boxshipd.containers.model import Container
+from boxshipd.errors import Conflict, InvalidParameter
+from boxshipd.events import Events
+from boxshipd.logs import LogOptions, read_logs
+from boxshipd.logs.options import LogSource
+from boxshipd.runtime_link import RuntimeLink
+
+DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
+
+
+class AttachOptions(Struct, frozen=True, kw_only=True):
+    """The query of an attach request. ``detach_keys`` is Docker's notation, None for the default ``ctrl-p,ctrl-q``."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    stream: bool = False
+    logs: bool = False
+    detach_keys: str | None = None
+
+
+class Pending:
+    """A client's socket that waits for the container's start. ``close`` it, wherever it ends."""
+
+    __slots__ = ("attachment", "descriptor")
+
+    def __init__(self, attachment: Attachment, descriptor: int) -> None:
+        self.attachment = attachment
+        self.descriptor = descriptor
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the client has gone."""
+        poll = select.poll()
+        poll.register(self.descriptor, 0)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Close our copy of the socket."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def close_pending(container: Container) -> None:
+    """Let go of every client that waits for this container's start."""
+    for pending in container.attachments:
+        pending.close()
+    container.attachments.clear()
+
+
+class AttachSlot:
+    """A place at a container's streams, taken before the client is told so."""
+
+    def __init__(
+        self, container: Container, options: AttachOptions, framing: Framing, runtime: RuntimeLink, events: Events
+    ) -> None:
+        self.tty = container.config.config.tty
+        self._container = container
+        self._options = options
+        self._framing: Framing = "raw" if self.tty and framing == "multiplexed" else framing
+        self._runtime = runtime
+        self._events = events
+        keys = DEFAULT_DETACH_KEYS if options.detach_keys is None else options.detach_keys
+        try:
+            parse_keys(keys)
+        except ValueError as error:
+            raise InvalidParameter(f"Invalid detach keys ({keys}) provided") from error
+        state = container.state
+        if state.restarting:
+            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+        self._keys = keys
+
+    async def hand_over(self, fd: int, received: bytes = b"") -> None:
+        """Give the client's socket away: ``fd`` belongs to the container from here on, whatever happens.
+
+        Args:
+            fd: the client's connected socket.
+            received: what the HTTP parser had already read past the request's head.
+        """
+        pending = Pending(self._attachment(received), fd)
+        try:
+            if self._options.logs:
+                await self._replay(fd)
+            if self._options.stream and await self._deliver(pending):
+                self._events.publish("container", "attach", self._container.id, self._container.attributes())
+        finally:
+            if pending not in self._container.attachments:
+                pending.close()
+
+    def abandon(self) -> None:
+        """Give the place up without a socket; nothing is held before ``hand_over``."""
+
+    def _attachment(self, received: bytes) -> Attachment:
+        options = self._options
+        return Attachment(
+            framing=self._framing,
+            stdin=options.stdin and self._container.config.config.open_stdin,
+            stdout=options.stdout,
+            stderr=options.stderr,
+            detach_keys=self._keys,
+            received=received,
+        )
+
+    async def _deliver(self, pending: Pending) -> bool:
+        """To the shim where the container runs, else to those who wait for its start; False where it is too late for both."""
+        container = self._container
+        if container.removed:
+            return False
+        if container.state.running:
+            with contextlib.suppress(Conflict):
+                await self._runtime.attach(container.id, pending.attachment, pending.descriptor)
+                return True
+            return False
+        for waiting in [other for other in container.attachments if other.hung_up]:
+            container.attachments.remove(waiting)
+            waiting.close()
+        container.attachments.append(pending)
+        return True
+
+    async def _replay(self, fd: int) -> None:
+        """What the container has written so far, as ``logs=1`` asks for."""
+        container = self._container
+        source = LogSource(log=container.config.log, terminal=self.tty, ended=container.ended)
+        options = LogOptions(stdout=self._options.stdout, stderr=self._options.stderr)
+        client = socket.socket(fileno=os.dup(fd))
+        client.setblocking(False)
+        try:
+            await _send_all(client, read_logs(source, options, multiplexed=self._framing == "multiplexed"))
+        finally:
+            client.close()
+
+
+async def _send_all(client: socket.socket, pieces: AsyncIterator[bytes]) -> None:
+    """Write to a client for as long as it takes them."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):
+        async for piece in pieces:
+            await loop.sock_sendall(client, piece)

@@ -1,0 +1,302 @@
+"""Start, stop, restart and kill.
+
+Nothing is locked while a container is waited for: a job gives its place back meanwhile, and memory is read by whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal as signals
+
+from boxrun.supervisor.contract import ContainerStatus, StartReply
+
+from boxshipd.containers.attach import close_pending
+from boxshipd.containers.exits import Exits
+from boxshipd.containers.model import Container
+from boxshipd.containers.registry import Registry
+from boxshipd.containers.settings import Settings
+from boxshipd.containers.signals import parse_signal
+from boxshipd.containers.spec_builder import build_spec
+from boxshipd.errors import Conflict, DaemonError, InternalError, NotFound
+from boxshipd.events import Events
+from boxshipd.runtime_link import LinkLost, RuntimeLink, StartFailed
+from boxshipd.scheduler.jobs import Job, Scheduler
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT = 10
+"""Seconds between the stop signal and SIGKILL, where neither the container nor the request says otherwise."""
+KILL_TIMEOUT = 10.0
+"""Seconds until a container that was sent SIGKILL is given up."""
+
+
+class Lifecycle:
+    """Moves containers between their states."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        exits: Exits,
+        events: Events,
+        runtime: RuntimeLink,
+        scheduler: Scheduler,
+        settings: Settings,
+    ) -> None:
+        self._registry = registry
+        self._exits = exits
+        self._events = events
+        self._runtime = runtime
+        self._scheduler = scheduler
+        self._settings = settings
+        self.starting: dict[str, asyncio.Future[ContainerStatus | None]] = {}
+        """Starts under way; a listing settles those whose outcome got lost with the supervisor's connection."""
+
+    async def start(self, container: Container) -> bool:
+        """Start a container for a client; False if it runs already.
+
+        Raises:
+            Conflict: it is being removed, or what it joins doesn't run.
+            DaemonError: as building its spec and the runtime have it.
+        """
+        if container.state.running:
+            return False
+        return await self._scheduler.run("start", container.id, lambda _: self.start_now(container, manual=True))
+
+    def start_again(self, container: Container) -> None:
+        """Queue the start that a restart policy asks for."""
+
+        async def work(_: Job) -> None:
+            if container.state.restarting and not container.removed:
+                try:
+                    await self.start_now(container, manual=False)
+                except DaemonError as error:
+                    log.warning("restart container %s: %s", container.id, error)
+
+        self._scheduler.spawn("start", container.id, work)
+
+    async def start_now(self, container: Container, *, manual: bool) -> bool:
+        """Start within a job of the container's; False if it runs already, or is about to be restarted and this is a client."""
+        state = container.state
+        if container.removed:
+            raise NotFound(f"No such container: {container.id}")
+        if state.removing or state.dead:
+            raise Conflict("container is marked for removal and cannot be started")
+        if state.running and (manual or not state.restarting):
+            return False
+        if container.releasing is not None:
+            await asyncio.wait([container.releasing])
+        if manual:
+            state.restart_count = 0
+            container.backoff.reset()
+        state.manually_stopped = False
+        container.no_restart = False
+        state.starting = True
+        state.error = ""
+        saved = self._registry.save(container)
+        try:
+            reply = await self._run(container)
+        except DaemonError as error:
+            await self._failed(container, error)
+            raise
+        except BaseException:
+            state.starting = False
+            raise
+        finally:
+            close_pending(container)
+        await saved
+        self._started(container, reply)
+        return True
+
+    async def _run(self, container: Container) -> StartReply:
+        """Ask the runtime. An outcome that got lost with the connection is settled by the listing that follows."""
+        spec = container.spec or build_spec(container, self._settings, self._registry.find)
+        container.spec = None
+        waiting = container.attachments
+        settled: asyncio.Future[ContainerStatus | None] = asyncio.get_running_loop().create_future()
+        self.starting[container.id] = settled
+        try:
+            return await self._runtime.start(
+                spec, [pending.attachment for pending in waiting], [pending.descriptor for pending in waiting]
+            )
+        except LinkLost:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KILL_TIMEOUT * 2):
+                    status = await settled
+                    if status is not None:
+                        if status.phase == "exited":
+                            container.early_exit = status
+                        return StartReply(pid=status.pid, started_at=status.started_at)
+            raise
+        finally:
+            del self.starting[container.id]
+
+    def _started(self, container: Container, reply: StartReply) -> None:
+        state = container.state
+        state.starting = False
+        state.running = True
+        state.restarting = False
+        state.pid = reply.pid
+        state.started_at = reply.started_at
+        state.finished_at = 0
+        state.exit_code = 0
+        state.oom_killed = False
+        container.ended.clear()
+        for warning in reply.warnings:
+            log.warning("container %s: %s", container.id, warning)
+        self._events.publish("container", "start", container.id, container.attributes())
+        self._registry.save_later(container)
+        early, container.early_exit = container.early_exit, None
+        if early is not None:
+            self._exits.handle(container, early)
+
+    async def _failed(self, container: Container, error: DaemonError) -> None:
+        """A start came to nothing: the record says why, and a container that removes itself goes."""
+        state = container.state
+        state.starting = False
+        was_restarting = state.restarting
+        state.running = False
+        state.restarting = False
+        state.pid = 0
+        state.error = str(error)
+        state.exit_code = error.failure.exit_code if isinstance(error, StartFailed) else 128
+        container.early_exit = None
+        if was_restarting:
+            container.waiters.ended(state.exit_code)
+        if container.auto_remove and not state.removing:
+            self._exits.remove(container)
+        else:
+            await self._registry.save(container)
+
+    async def stop(self, container: Container, signal: str | None, timeout: int | None) -> bool:
+        """Stop a container; False if it doesn't run.
+
+        Raises:
+            InvalidParameter: there is no such signal.
+            InternalError: it didn't end even when it was killed.
+        """
+        number = parse_signal(signal) if signal else self._stop_signal(container)
+        if not (container.state.running or container.state.starting):
+            return False
+
+        async def work(job: Job) -> bool:
+            return await self._stop(container, job, number, timeout)
+
+        return await self._scheduler.run("stop", container.id, work)
+
+    async def restart(self, container: Container, signal: str | None, timeout: int | None) -> None:
+        """Stop a container if it runs, and start it.
+
+        Raises:
+            DaemonError: as stop and start have it.
+        """
+        number = parse_signal(signal) if signal else self._stop_signal(container)
+
+        async def work(job: Job) -> None:
+            auto_remove, container.auto_remove = container.auto_remove, False
+            try:
+                await self._stop(container, job, number, timeout)
+                await self.start_now(container, manual=True)
+            finally:
+                container.auto_remove = auto_remove
+            self._events.publish("container", "restart", container.id, container.attributes())
+
+        await self._scheduler.run("stop", container.id, work)
+
+    async def kill(self, container: Container, ref: str, signal: str) -> None:
+        """Send a signal; SIGKILL is waited for.
+
+        Raises:
+            InvalidParameter: there is no such signal.
+            Conflict: it doesn't run.
+        """
+        number = parse_signal(signal or "SIGKILL")
+
+        async def work(job: Job) -> None:
+            if not container.state.running:
+                raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
+            if number == signals.SIGKILL:
+                await self.kill_and_wait(container, job)
+            else:
+                await self._signal(container, number)
+
+        await self._scheduler.run("kill", container.id, work)
+
+    async def kill_and_wait(self, container: Container, job: Job) -> None:
+        """Within a job: send SIGKILL and wait for the end.
+
+        Raises:
+            InternalError: it didn't end.
+        """
+        ended = container.waiters.add("next-exit")
+        try:
+            if not await self._signal(container, signals.SIGKILL):
+                return
+            async with job.released():
+                _, late = await asyncio.wait([ended], timeout=KILL_TIMEOUT)
+        finally:
+            ended.cancel()
+        if late:
+            raise InternalError(f"cannot kill container: {container.name}: tried to kill container, but did not receive an exit event")
+
+    async def stop_all(self, timeout: float) -> None:
+        """Stop every container, as the daemon's own end asks for: none counts as stopped by a client, nor is restarted.
+
+        Args:
+            timeout: seconds between each one's stop signal and SIGKILL, where it has none of its own.
+        """
+        self._exits.draining = True
+
+        async def one(container: Container) -> None:
+            with contextlib.suppress(DaemonError):
+                own = container.config.config.stop_timeout
+                seconds = own if isinstance(own, int) else int(timeout)
+                await self._scheduler.run(
+                    "shutdown", container.id, lambda job: self._stop(container, job, self._stop_signal(container), seconds)
+                )
+
+        await asyncio.gather(*(one(c) for c in self._registry if c.state.running or c.state.starting))
+
+    async def _stop(self, container: Container, job: Job, number: int, timeout: int | None) -> bool:
+        """Within a job: the stop signal, its time, SIGKILL."""
+        if not container.state.running:
+            return False
+        own = container.config.config.stop_timeout
+        seconds = timeout if timeout is not None else own if isinstance(own, int) else STOP_TIMEOUT
+        ended = container.waiters.add("next-exit")
+        container.no_restart = True
+        try:
+            if await self._signal(container, number):
+                async with job.released():
+                    await asyncio.wait([ended], timeout=None if seconds < 0 else seconds)
+            if not ended.done() and container.state.running:
+                await self.kill_and_wait(container, job)
+        finally:
+            ended.cancel()
+        self._events.publish("container", "stop", container.id, container.attributes())
+        return True
+
+    async def _signal(self, container: Container, number: int) -> bool:
+        """Within a job: send a signal, and record that a client did; False if there was nothing left to send it to."""
+        state = container.state
+        own = container.config.config.stop_signal
+        if not own or number == signals.SIGKILL or number == self._stop_signal(container):
+            container.no_restart = True
+        saved = None
+        if not self._exits.draining and not state.manually_stopped:
+            state.manually_stopped = True
+            saved = self._registry.save(container)
+        if self._exits.cancel_restart(container):
+            sent = False
+            self._registry.save_later(container)
+        else:
+            sent = await self._runtime.signal(container.id, number)
+            self._events.publish("container", "kill", container.id, container.attributes({"signal": str(number)}))
+        if saved is not None:
+            await saved
+        return sent
+
+    def _stop_signal(self, container: Container) -> int:
+        own = container.config.config.stop_signal
+        return parse_signal(own) if own else int(signals.SIGTERM)

@@ -1,0 +1,191 @@
+"""Removing containers, one or all that don't run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import datetime
+
+from boxship.types.containers import PruneResponse
+
+from boxshipd.containers.attach import close_pending
+from boxshipd.containers.directories import Directories, size_of
+from boxshipd.containers.exits import Exits
+from boxshipd.containers.lifecycle import Lifecycle
+from boxshipd.containers.model import Container
+from boxshipd.containers.registry import Registry
+from boxshipd.errors import Conflict, DaemonError, InternalError, InvalidParameter, NotFound
+from boxshipd.events import Events
+from boxshipd.filters import Filters
+from boxshipd.scheduler.jobs import Job, Scheduler
+from boxshipd.scheduler.timers import Timers
+
+log = logging.getLogger(__name__)
+
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+class Removal:
+    """Takes containers away."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        directories: Directories,
+        lifecycle: Lifecycle,
+        exits: Exits,
+        events: Events,
+        scheduler: Scheduler,
+        timers: Timers,
+    ) -> None:
+        self._registry = registry
+        self._directories = directories
+        self._lifecycle = lifecycle
+        self._exits = exits
+        self._events = events
+        self._scheduler = scheduler
+        self._timers = timers
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def remove(self, container: Container, ref: str, *, force: bool) -> None:
+        """Remove a container, answering when that is durable; its files go later.
+
+        Raises:
+            Conflict: it runs and not ``force``, or is being removed already.
+            InternalError: it couldn't be killed.
+        """
+        if container.state.removing:
+            raise Conflict(f"removal of container {ref} is already in progress")
+
+        async def work(job: Job) -> None:
+            if container.removed:
+                raise NotFound(f"No such container: {ref}")
+            state = container.state
+            if state.removing:
+                raise Conflict(f"removal of container {ref} is already in progress")
+            if state.running and not force:
+                raise Conflict(
+                    f'cannot remove container "/{container.name}": container is {state.status}: '
+                    "stop the container before removing or force remove"
+                )
+            state.removing = True
+            try:
+                if state.running:
+                    await self._lifecycle.kill_and_wait(container, job)
+                await self._forget(container)
+            except InternalError as error:
+                raise InternalError(f'cannot remove container "/{container.name}": could not kill: {error}') from error
+            finally:
+                state.removing = container.removed
+
+        await self._scheduler.run("remove", container.id, work)
+
+    def remove_ended(self, container: Container) -> None:
+        """Queue the removal of a container that removes itself."""
+        container.state.removing = True
+
+        async def work(_: Job) -> None:
+            if container.removed:
+                return
+            try:
+                await self._forget(container)
+            except DaemonError as error:
+                container.state.removing = False
+                log.error("remove container %s: %s", container.id, error)
+
+        self._scheduler.spawn("remove", container.id, work)
+
+    async def prune(self, filters: Filters) -> PruneResponse:
+        """Remove every container that doesn't run and that the filters select.
+
+        Raises:
+            InvalidParameter: a filter is unknown or malformed.
+        """
+        filters.validate(PRUNE_FILTERS)
+        until = _until(filters)
+        removed: list[str] = []
+        reclaimed = 0
+        for container in self._registry:
+            labels = container.config.config.labels
+            selected = filters.labels("label", labels) and filters.not_labels("label!", labels)
+            if container.state.running or container.state.starting or not selected:
+                continue
+            if until is not None and container.config.created > until:
+                continue
+            size = await asyncio.to_thread(size_of, f"{container.directory}/upper")
+            try:
+                await self.remove(container, container.id, force=False)
+            except DaemonError as error:
+                log.info("prune: container %s stays: %s", container.id, error)
+                continue
+            removed.append(container.id)
+            reclaimed += size
+        self._events.publish("container", "prune", "", {"reclaimed": str(reclaimed)})
+        return PruneResponse(containers_deleted=removed or None, space_reclaimed=reclaimed)
+
+    async def settle(self) -> None:
+        """Wait until the files of everything removed so far are out of sight."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _forget(self, container: Container) -> None:
+        """The record goes first: what a crash leaves after that has no owner, and the next start sweeps it."""
+        self._timers.cancel(container.id)
+        await self._registry.delete(container)
+        container.removed = True
+        close_pending(container)
+        self._events.publish("container", "destroy", container.id, container.attributes())
+        container.waiters.removed(container.state.exit_code)
+        container.ended.set()
+        if container.state.started_at:
+            self._exits.release(container)
+        task = asyncio.create_task(self._discard(container))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _discard(self, container: Container) -> None:
+        """The runtime keeps its exit record in the directory, so it lets go first."""
+        if container.releasing is not None:
+            await asyncio.wait([container.releasing])
+        self._directories.discard(container.id)
+
+
+def _until(filters: Filters) -> int | None:
+    """The filter's time in ns since the epoch.
+
+    Raises:
+        InvalidParameter: it can't be understood, or was given more than once.
+    """
+    values = filters.get("until")
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidParameter("more than one until filter specified")
+    return parse_moment(values[0])
+
+
+def parse_moment(text: str) -> int:
+    """A time in ns since the epoch from a Unix timestamp, RFC 3339 or a duration before now (``1h30m``).
+
+    Raises:
+        InvalidParameter: it is none of them.
+    """
+    try:
+        return int(float(text) * 1e9)
+    except ValueError:
+        pass
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1e9)
+    except ValueError:
+        pass
+    seconds, rest = 0.0, text
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        unit = next((u for u in ("ms", "us", "ns", "h", "m", "s") if rest[digits:].startswith(u)), "")
+        if not digits or not unit:
+            raise InvalidParameter(f"invalid until filter: {text!r} is neither a time nor a duration")
+        seconds += float(rest[:digits]) * _UNITS[unit]
+        rest = rest[digits + len(unit) :]
+    return time.time_ns() - int(seconds * 1e9)

@@ -1,0 +1,267 @@
+"""The daemon put together: what it is made of, in which order that starts, and in which it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import uvloop
+from boxship.types.system import Info
+
+from boxshipd import __version__, log_format
+from boxshipd.api.app import Application
+from boxshipd.config import Config, ConfigError, reload
+from boxshipd.containers.service import Containers
+from boxshipd.containers.settings import Settings
+from boxshipd.errors import DaemonError
+from boxshipd.events import Events
+from boxshipd.images.image import ImageUse
+from boxshipd.images.service import Images
+from boxshipd.info import engine_id, engine_info
+from boxshipd.listeners import Listener, ListenError, open_listeners
+from boxshipd.runtime_link import RuntimeLink, SupervisorConnector
+from boxshipd.scheduler.jobs import Scheduler
+from boxshipd.state.store import Store
+
+logger = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds that requests under way get to end when the daemon ends."""
+
+
+def run(config: Config, flags: Mapping[str, Any], config_file: str | None) -> int:
+    """Run the daemon until it is told to end; its exit code.
+
+    Args:
+        config: the configuration in effect.
+        flags: the command line's part of it, which a reload merges again.
+        config_file: the configuration file that was named, if any.
+    """
+    log_format.set_up(config.level, config.log_format)
+    try:
+        with _locked(config.data_root), _pid_file(config.pidfile):
+            uvloop.run(Daemon(config, flags, config_file).run())
+    except (ConfigError, ListenError, DaemonError, OSError) as error:
+        logger.debug("the daemon can't run", exc_info=error)
+        logger.critical("the daemon can't run: %s", error)
+        return 1
+    return 0
+
+
+class Daemon:
+    """One running daemon."""
+
+    def __init__(self, config: Config, flags: Mapping[str, Any], config_file: str | None) -> None:
+        self._config = config
+        self._flags = flags
+        self._config_file = config_file
+        self._ended = asyncio.Event()
+        self._info: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Start everything, serve until told to end, and end everything in the reverse order."""
+        loop = asyncio.get_running_loop()
+        config = self._config
+        async with AsyncExitStack() as stack:
+            # Clients can connect from here on, and wait; so whoever starts us needs no retries.
+            listeners = open_listeners(config)
+            for listener in listeners:
+                stack.callback(listener.close)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._ended.set)
+            self._store = Store.open(f"{config.data_root}/state.db")
+            stack.callback(self._store.close)
+            self._events = Events()
+            await self._open_services(stack)
+            application = Application(
+                containers=self._containers,
+                images=self._images,
+                events=self._events,
+                info=self._describe,
+                shutdown=self._shut_everything_down,
+            )
+            for listener in listeners:
+                await listener.serve(application.server, config)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+            self._insecure = tuple(
+                str(listener.address)
+                for listener in listeners
+                if listener.socket.family != socket.AF_UNIX and not (config.tls and config.tlsverify)
+            )
+            self._tell_ready(listeners)
+            await self._ended.wait()
+            _notify("STOPPING=1")
+            logger.info("the daemon ends; containers %s", "go on" if self._config.live_restore else "are stopped")
+            for listener in listeners:
+                listener.stop_accepting()
+            await asyncio.gather(*(listener.drain(DRAIN_TIMEOUT) for listener in listeners))
+
+    async def _open_services(self, stack: AsyncExitStack) -> None:
+        config = self._config
+        self._images = await Images.open(
+            config.data_root, self._store, publish=self._publish, uses=self._uses_of_image
+        )
+        stack.callback(self._images.close)
+        self._runtime = RuntimeLink(SupervisorConnector(config.exec_root, config.level))
+        await self._runtime.open()
+        stack.push_async_callback(self._runtime.close)
+        scheduler = Scheduler()
+        stack.push_async_callback(scheduler.close, DRAIN_TIMEOUT)
+        self._containers = Containers(
+            store=self._store,
+            events=self._events,
+            images=self._images,
+            runtime=self._runtime,
+            scheduler=scheduler,
+            settings=_settings(config),
+        )
+        await self._containers.open()
+        stack.push_async_callback(self._containers.close)
+
+    def _publish(self, kind: str, action: str, subject: str, attributes: Mapping[str, str]) -> None:
+        self._events.publish(kind, action, subject, attributes)
+
+    def _uses_of_image(self, image: str) -> Sequence[ImageUse]:
+        # Images are opened before containers, which are made of them.
+        return self._containers.image_uses(image)
+
+    def _tell_ready(self, listeners: list[Listener]) -> None:
+        features = self._runtime.features
+        if features is not None and not features.seccomp:
+            logger.warning(
+                "no seccomp (%s): containers run only with --security-opt seccomp=unconfined", features.seccomp_error
+            )
+        for text in features.warnings if features is not None else ():
+            logger.warning("%s", text)
+        addresses = ", ".join(str(listener.address) for listener in listeners)
+        logger.info("Boxship %s serves API 1.24 to 1.51 at %s", __version__, addresses)
+        _notify("READY=1")
+
+    async def _describe(self) -> Info:
+        return engine_info(
+            config=self._config,
+            identity=engine_id(self._config.data_root),
+            features=self._runtime.features if self._runtime.connected else None,
+            counts=self._containers.counts(),
+            images=len(await self._images.list()),
+            followers=self._events.followers,
+            insecure=self._insecure,
+        )
+
+    async def _shut_everything_down(self) -> None:
+        logger.info("shutting everything down: containers, the runtime, the daemon")
+        await self._containers.shutdown_everything()
+        self._ended.set()
+
+    def _reload(self) -> None:
+        """SIGHUP: take over what may change while the daemon runs."""
+        try:
+            fresh = reload(self._config, self._flags, self._config_file)
+        except ConfigError as error:
+            logger.error("the configuration was not reloaded: %s", error)
+            return
+        self._config = fresh
+        log_format.set_level(fresh.level)
+        self._containers.reconfigure(_settings(fresh))
+        self._events.publish("daemon", "reload", engine_id(fresh.data_root), {"name": socket.gethostname(), **_reloaded(fresh)})
+        logger.info("configuration reloaded")
+
+
+def _settings(config: Config) -> Settings:
+    """The part of the configuration that concerns containers.
+
+    Raises:
+        ConfigError: the seccomp profile can't be read.
+    """
+    profile = config.seccomp_profile
+    if profile not in ("", "builtin", "unconfined"):
+        try:
+            with open(profile, encoding="utf-8") as file:
+                profile = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"opening seccomp profile ({profile}) failed: {error}") from error
+    return Settings(
+        data_root=config.data_root,
+        exec_root=config.exec_root,
+        cgroup_parent=config.cgroup_parent,
+        log_config=config.log_config,
+        default_shm_size=config.default_shm_size,
+        default_ulimits=config.default_ulimits,
+        default_ipc_mode=config.default_ipc_mode,
+        default_cgroupns_mode=config.default_cgroupns_mode,
+        no_new_privileges=config.no_new_privileges,
+        seccomp_profile="" if profile == "builtin" else profile,
+        init=config.init,
+        live_restore=config.live_restore,
+        shutdown_timeout=config.shutdown_timeout,
+        dns=config.dns,
+        dns_options=config.dns_opts,
+        dns_search=config.dns_search,
+        log_level=config.level,
+    )
+
+
+def _reloaded(config: Config) -> dict[str, str]:
+    """The reload event's attributes."""
+    return {
+        "debug": str(config.debug).lower(),
+        "labels": str(list(config.labels)).replace("'", '"'),
+        "live-restore": str(config.live_restore).lower(),
+        "shutdown-timeout": str(config.shutdown_timeout),
+    }
+
+
+@contextlib.contextmanager
+def _locked(data_root: str) -> Iterator[None]:
+    """Make the data root and hold it: two daemons in one would destroy each other's state."""
+    os.makedirs(data_root, mode=0o710, exist_ok=True)
+    os.chmod(data_root, 0o710)
+    directory = os.open(data_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"data root {data_root} is in use by another daemon") from None
+        yield
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _pid_file(path: str) -> Iterator[None]:
+    """Keep our process id in a file; one that names a running process is another daemon's."""
+    if not path:
+        yield
+        return
+    with contextlib.suppress(OSError, ValueError):
+        with open(path, encoding="ascii") as file:
+            pid = int(file.read())
+        if pid != os.getpid() and os.path.exists(f"/proc/{pid}"):
+            raise ConfigError(f"process with PID {pid} is still running: pid file {path} is its own")
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it started us. Source: sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, contextlib.suppress(OSError):
+        sock.sendto(state.encode(), address)

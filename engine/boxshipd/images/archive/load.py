@@ -1,0 +1,197 @@
+"""Reading images out of an archive: an OCI layout, what ``docker save`` writes, or both in one.
+
+Where an archive has both, the OCI index says which images there are, since it alone has their manifests, and ``manifest.json``
+adds names. Source: OCI image specification, image-layout.md; moby image/tarexport/load.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from boxshipd.errors import InvalidParameter
+from boxshipd.images import platform, reference
+from boxshipd.images.archive.spool import Spool
+from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.catalogue import Record
+from boxshipd.images.content import Blob
+from boxshipd.images.digest import parse_digest, sha256
+from boxshipd.images.errors import DigestMismatch
+from boxshipd.images.model import (
+    CONFIG_TYPES,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    NAME_ANNOTATION,
+    REF_ANNOTATION,
+    ArchivedImage,
+    Descriptor,
+    ImageConfig,
+    Index,
+    Manifest,
+    Platform,
+    decode,
+)
+from boxshipd.images.reference import Reference
+from boxshipd.images.unpack.compression import Source
+
+_MAX_NESTING = 4
+_MAX_MANIFESTS = 1000
+
+
+@dataclass(slots=True)
+class _Found:
+    """An image in an archive, before its layers have been looked at."""
+
+    config: bytes
+    layers: list[tuple[str, str]]
+    """Path in the archive and expected digest ("" if not known) of each."""
+    manifest: bytes | None = None
+    names: list[Reference] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An image taken in, and the names its archive gives it."""
+
+    record: Record
+    names: list[Reference]
+
+
+class Loader:
+    """Loads one archive, on a worker's thread."""
+
+    def __init__(self, stores: Stores, assembly: Assembly, wanted: str = "") -> None:
+        self._stores = stores
+        self._assembly = assembly
+        self._wanted: Platform | None = platform.parse(wanted) if wanted else None
+
+    def load(self, source: Source) -> list[Loaded]:
+        """Take in every image of the archive.
+
+        Raises:
+            InvalidParameter: it is no archive of images, or a hostile one.
+        """
+        with Spool(self._stores.content, self._assembly.session, self._stores.limits) as spool:
+            spool.fill(source)
+            found = _merge([*self._from_index(spool), *_from_docker(spool)])
+            if not found:
+                raise InvalidParameter("archive has no images: it has neither a manifest.json nor an index.json that lists one")
+            return [self._assemble(spool, image) for image in found]
+
+    def _assemble(self, spool: Spool, image: _Found) -> Loaded:
+        blobs = [self._blob(spool, path, digest) for path, digest in image.layers]
+        return Loaded(self._assembly.image(image.config, blobs, image.manifest), image.names)
+
+    def _blob(self, spool: Spool, path: str, digest: str) -> Blob:
+        """A layer's blob: from the archive, or one that is here already."""
+        if path in spool:
+            return spool.commit(path, digest)
+        if digest and self._assembly.session.claim(digest):
+            return Blob(digest, self._stores.content.size(digest))
+        raise InvalidParameter(f"archive of images has no layer {path}")
+
+    def _from_index(self, spool: Spool) -> Iterator[_Found]:
+        if "index.json" not in spool:
+            return
+        index = decode(Index, spool.document("index.json"), "index.json")
+        for descriptor in index.manifests[:_MAX_MANIFESTS]:
+            candidates = list(self._manifests(spool, descriptor, 0))
+            chosen = self._choose(spool, candidates)
+            if chosen is None:
+                raise InvalidParameter(f"archive of images has no image of a usable platform for {descriptor.digest}")
+            manifest_data, manifest = chosen
+            config = self._document(spool, manifest.config)
+            layers = [(_blob_path(layer.digest), layer.digest) for layer in manifest.layers]
+            yield _Found(config, layers, manifest_data, _annotated_names(descriptor.annotations))
+
+    def _manifests(self, spool: Spool, descriptor: Descriptor, depth: int) -> Iterator[tuple[Descriptor, bytes]]:
+        """The manifests below a descriptor that the archive has."""
+        if depth > _MAX_NESTING:
+            raise InvalidParameter(f"archive of images nests indexes more than {_MAX_NESTING} deep")
+        if _blob_path(descriptor.digest) not in spool:
+            return
+        data = self._document(spool, descriptor)
+        if descriptor.media_type in INDEX_TYPES:
+            for below in decode(Index, data, "index").manifests[:_MAX_MANIFESTS]:
+                yield from self._manifests(spool, below, depth + 1)
+        elif descriptor.media_type in MANIFEST_TYPES:
+            yield descriptor, data
+
+    def _choose(self, spool: Spool, candidates: list[tuple[Descriptor, bytes]]) -> tuple[bytes, Manifest] | None:
+        """The image for the wanted platform, else for this machine's, else the first there is."""
+        usable: list[tuple[int, bytes, Manifest]] = []
+        for descriptor, data in candidates:
+            manifest = decode(Manifest, data, "manifest")
+            if manifest.config.media_type not in CONFIG_TYPES or not self._complete(spool, manifest):
+                continue
+            offered = descriptor.platform or self._platform_of(spool, manifest)
+            if offered.os == "unknown":
+                # An attestation: it describes an image, and can't be run.
+                continue
+            if self._wanted is not None and not platform.matches(self._wanted, offered):
+                continue
+            usable.append((0 if platform.matches(platform.host(), offered) else 1, data, manifest))
+        if not usable:
+            return None
+        _, data, manifest = min(usable, key=lambda choice: choice[0])
+        return data, manifest
+
+    def _complete(self, spool: Spool, manifest: Manifest) -> bool:
+        digests = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
+        return all(_blob_path(digest) in spool or self._assembly.session.claim(digest) for digest in digests)
+
+    def _platform_of(self, spool: Spool, manifest: Manifest) -> Platform:
+        config = decode(ImageConfig, self._document(spool, manifest.config), "image configuration")
+        return Platform(config.architecture, config.os, config.variant or "")
+
+    def _document(self, spool: Spool, descriptor: Descriptor) -> bytes:
+        """A manifest, an index or a configuration, verified."""
+        path = _blob_path(descriptor.digest)
+        data = spool.document(path) if path in spool else self._stores.content.read(descriptor.digest)
+        if parse_digest(descriptor.digest).algorithm != "sha256":
+            raise InvalidParameter(f"unsupported digest of a {descriptor.media_type}: {descriptor.digest}")
+        if sha256(data) != descriptor.digest:
+            raise DigestMismatch(f"content has digest {sha256(data)}, not {descriptor.digest} as announced")
+        return data
+
+
+def _from_docker(spool: Spool) -> Iterator[_Found]:
+    """The images that ``manifest.json`` lists."""
+    if "manifest.json" not in spool:
+        return
+    for image in decode(list[ArchivedImage], spool.document("manifest.json"), "manifest.json")[:_MAX_MANIFESTS]:
+        layers = [(path, _digest_of_path(path)) for path in image.layers or ()]
+        yield _Found(
+            spool.document(image.config), layers, None, [reference.parse(name).tagged() for name in image.repo_tags or ()]
+        )
+
+
+def _merge(images: list[_Found]) -> list[_Found]:
+    """Each image once, under all the names it has in the archive."""
+    merged: dict[str, _Found] = {}
+    for image in images:
+        first = merged.setdefault(sha256(image.config), image)
+        first.names.extend(name for name in image.names if name not in first.names)
+    return list(merged.values())
+
+
+def _annotated_names(annotations: dict[str, str] | None) -> list[Reference]:
+    """An image's name by its annotations; a reference name that is a mere tag names nothing."""
+    annotations = annotations or {}
+    name = annotations.get(NAME_ANNOTATION)
+    if not name:
+        name = annotations.get(REF_ANNOTATION, "")
+        if ":" not in name and "/" not in name:
+            return []
+    return [reference.parse(name).tagged()]
+
+
+def _blob_path(digest: str) -> str:
+    parsed = parse_digest(digest)
+    return f"blobs/{parsed.algorithm}/{parsed.hex}"
+
+
+def _digest_of_path(path: str) -> str:
+    """The digest that a path of an OCI layout promises; nothing for other paths."""
+    folder, _, name = path.rpartition("/")
+    return f"sha256:{name}" if folder == "blobs/sha256" and len(name) == 64 else ""

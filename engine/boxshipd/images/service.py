@@ -1,0 +1,332 @@
+"""What the API asks of images, and what containers need of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from typing import Self
+
+from boxship.types.images import (
+    ImageDeleteItem,
+    ImageHistoryItem,
+    ImageInspect,
+    ImagePruneResponse,
+    ImageSummary,
+    ProgressMessage,
+)
+
+from boxshipd.errors import Conflict, InvalidParameter, NotFound
+from boxshipd.filters import Filters
+from boxshipd.images import base, lookup, platform, queries, reference
+from boxshipd.images.archive.import_ import Importer
+from boxshipd.images.archive.load import Loaded, Loader
+from boxshipd.images.archive.save import Selection, write_archive
+from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.catalogue import Catalogue, Record
+from boxshipd.images.content import ContentStore
+from boxshipd.images.image import Image, ImageUse
+from boxshipd.images.progress import LayerProgress, line
+from boxshipd.images.reference import Reference
+from boxshipd.images.removal import Removal
+from boxshipd.images.snapshots import SnapshotStore
+from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
+from boxshipd.images.workers import Cancellation, StreamSource, Workers
+from boxshipd.state.store import Store
+
+Publish = Callable[[str, str, str, Mapping[str, str]], object]
+"""Publishes an event: its type, its action, the id of what it happened to, and attributes."""
+Uses = Callable[[str], Sequence[ImageUse]]
+"""The containers made of the image of an id."""
+
+__all__ = ["Image", "ImageUse", "Images", "Publish", "Uses"]
+
+
+class Images:
+    """All images of a daemon. Make it with ``Images.open``; to be used on the event loop."""
+
+    def __init__(self, stores: Stores, publish: Publish, uses: Uses) -> None:
+        self._stores = stores
+        self._catalogue = stores.catalogue
+        self._publish = publish
+        self._uses = uses
+        self._workers = Workers()
+        self._base_lock = asyncio.Lock()
+        self._cleaning: set[asyncio.Future[int]] = set()
+
+    @classmethod
+    async def open(cls, data_root: str, store: Store, *, publish: Publish, uses: Uses, limits: Limits = DEFAULT_LIMITS) -> Self:
+        """Open the images below a data root, and remove what a crash has left there.
+
+        Args:
+            data_root: a directory; images take ``content`` and ``snapshots`` in it.
+            store: the daemon's database.
+            publish: where events go.
+            uses: tells which containers use an image.
+            limits: what archives may take.
+        """
+        content = ContentStore(os.path.join(data_root, "content"))
+        snapshots = SnapshotStore(os.path.join(data_root, "snapshots"))
+        catalogue = Catalogue(store, content)
+        await catalogue.open()
+        images = cls(Stores(content, snapshots, catalogue, limits), publish, uses)
+        blobs, chains = catalogue.content()
+        await images._workers.run(partial(content.sweep, blobs))
+        await images._workers.run(partial(snapshots.sweep, chains))
+        return images
+
+    def close(self) -> None:
+        """End the threads; work under way is finished first."""
+        self._workers.close()
+
+    async def resolve(self, text: str, wanted: str = "") -> Image:
+        """The image a container is to be made of. The embedded base image is made when it is first asked for.
+
+        Args:
+            text: a name, an id, or the unique beginning of one.
+            wanted: the platform it must have, if any.
+
+        Raises:
+            NotFound: there is no such image, or none for that platform.
+            InvalidParameter: ``text`` can't be a name.
+        """
+        try:
+            record = lookup.find(self._catalogue, text)
+        except NotFound:
+            if reference.parse(text).tagged() != base.NAME:
+                raise
+            record = await self._make_base()
+        if wanted:
+            lookup.check_platform(record, text, platform.parse(wanted))
+        return queries.image(self._stores, record)
+
+    async def inspect(self, text: str) -> ImageInspect:
+        """Everything there is to know of an image."""
+        return queries.inspect(self._stores, lookup.find(self._catalogue, text))
+
+    async def history(self, text: str) -> list[ImageHistoryItem]:
+        """How an image came to be, newest step first."""
+        return queries.history(self._catalogue, lookup.find(self._catalogue, text))
+
+    async def list(
+        self, all: bool = False, filters: Filters | None = None, digests: bool = False, shared_size: bool = False
+    ) -> list[ImageSummary]:
+        """All images, newest first.
+
+        Args:
+            all: intermediate images as well; this engine makes none, so that it changes nothing.
+            filters: which of them.
+            digests: names by digest as well; they are always given, as Docker gives them.
+            shared_size: work out how much each shares with others.
+        """
+        return queries.summaries(self._catalogue, filters or Filters(), shared_size=shared_size)
+
+    async def tag(self, text: str, repo: str, tag: str = "") -> None:
+        """Give an image another name.
+
+        Raises:
+            NotFound: there is no such image.
+            InvalidParameter: that can't be a name.
+        """
+        record = lookup.find(self._catalogue, text)
+        name = _target(repo, tag)
+        if name is None:
+            raise InvalidParameter("refusing to create a tag without a repository name")
+        await self._name(record, [name])
+
+    async def remove(self, text: str, force: bool = False, prune: bool = True) -> list[ImageDeleteItem]:
+        """Remove a name, and with the last one the image.
+
+        Args:
+            text: a name or an id.
+            force: even if stopped containers use it, or several names go with it.
+            prune: untagged parents as well; images here have none.
+
+        Raises:
+            NotFound: there is no such image.
+            Conflict: containers or other names are in the way.
+        """
+        items = await Removal(self._catalogue, self._uses, self._event).remove(text, force=force)
+        await self.collect()
+        return items
+
+    async def prune(self, filters: Filters | None = None) -> ImagePruneResponse:
+        """Remove images that nothing uses: those without a name or, with the filter ``dangling=false``, all."""
+        filters = filters or Filters()
+        filters.validate(("dangling", "label", "label!", "until"))
+        dangling = filters.boolean("dangling", True)
+        chosen = [
+            record
+            for record in queries.prunable(self._catalogue, filters)
+            if not self._uses(record.id) and not (dangling and self._catalogue.names_of(record.id))
+        ]
+        removal = Removal(self._catalogue, self._uses, self._event)
+        items: list[ImageDeleteItem] = []
+        for record in chosen:
+            # Somebody may have begun to use it, or removed it, since it was chosen.
+            try:
+                names = self._catalogue.names_of(record.id)
+                for text in [name.familiar for name in names] or [record.id]:
+                    items += await removal.remove(text, force=False)
+            except (Conflict, NotFound):
+                continue
+        freed = await self.collect()
+        self._publish("image", "prune", "", {"reclaimed": str(freed)})
+        return ImagePruneResponse(items, freed)
+
+    async def load(self, chunks: AsyncIterator[bytes], quiet: bool = False, wanted: str = "") -> AsyncIterator[ProgressMessage]:
+        """Take in an archive of images.
+
+        Args:
+            chunks: the archive.
+            quiet: say only which images were loaded.
+            wanted: the platform to take where an image is there for several.
+        """
+        cancellation = Cancellation()
+        source = StreamSource(chunks, cancellation)
+        progress = LayerProgress(cancellation, "Loading layer", quiet=quiet)
+        assembly = Assembly(self._stores, progress.update)
+        try:
+            work = asyncio.ensure_future(
+                self._workers.run(lambda: Loader(self._stores, assembly, wanted).load(source), cancellation)
+            )
+            async for message in progress.messages(work):
+                yield message
+            for loaded in work.result():
+                for message in await self._loaded(loaded):
+                    yield message
+        finally:
+            await self._release(assembly)
+
+    async def import_(
+        self,
+        chunks: AsyncIterator[bytes],
+        repo: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        wanted: str = "",
+    ) -> AsyncIterator[ProgressMessage]:
+        """Make an image of one layer out of a root file system's archive.
+
+        Args:
+            chunks: the archive.
+            repo: the image's name, if it gets one.
+            tag: its tag, or a digest's place.
+            message: a comment for its history.
+            changes: Dockerfile instructions that change its configuration.
+            wanted: the platform it is said to be for; this machine's by default.
+        """
+        name = _target(repo, tag)
+        cancellation = Cancellation()
+        source = StreamSource(chunks, cancellation)
+        progress = LayerProgress(cancellation, "Importing", quiet=False)
+        assembly = Assembly(self._stores, progress.update)
+        importer = Importer(self._stores, assembly, platform.parse(wanted) if wanted else platform.host(), changes)
+        try:
+            work = asyncio.ensure_future(self._workers.run(lambda: importer.make(source, message), cancellation))
+            async for shown in progress.messages(work):
+                yield shown
+            record = await self._catalogue.add(work.result(), [name] if name else [])
+        finally:
+            await self._release(assembly)
+        if name:
+            self._event("tag", record, name.familiar)
+        self._event("import", record, record.id)
+        yield ProgressMessage(status=record.id)
+
+    async def get(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """Images as one archive, an OCI layout and a docker-archive at once.
+
+        Raises:
+            NotFound: one of them doesn't exist.
+        """
+        selections = [Selection(record, tuple(shown)) for record, shown in lookup.select(self._catalogue, names)]
+        chunks = self._workers.iterate(write_archive(self._stores.content, selections))
+        async for chunk in chunks:
+            yield chunk
+        for selection in selections:
+            self._event("save", selection.record, selection.record.id)
+
+    async def collect(self) -> int:
+        """Remove what nothing uses any more, after an image or a container went away; the bytes of content that became free."""
+        for record in self._catalogue.removed():
+            if not self._uses(record.id):
+                await self._catalogue.remove(record.id, keep=False)
+        blobs, chains = self._catalogue.unreferenced()
+        return await self._workers.run(partial(self._discard, blobs, chains)) if blobs or chains else 0
+
+    def _discard(self, blobs: Sequence[str], chains: Sequence[str]) -> int:
+        for chain in chains:
+            self._stores.snapshots.discard(chain)
+        return sum(self._stores.content.discard(blob) for blob in blobs)
+
+    async def _release(self, assembly: Assembly) -> None:
+        """Let go of what a piece of work pinned, and remove what no image names in the end, even if the caller goes away."""
+        self._catalogue.leave(*assembly.release())
+        cleaning = asyncio.ensure_future(self.collect())
+        self._cleaning.add(cleaning)
+        cleaning.add_done_callback(self._cleaning.discard)
+        await asyncio.shield(cleaning)
+
+    async def _loaded(self, loaded: Loaded) -> list[ProgressMessage]:
+        """Record a loaded image; what there is to tell of it."""
+        messages: list[ProgressMessage] = []
+        for name in loaded.names:
+            previous = self._catalogue.named(name)
+            if previous is not None and previous.id != loaded.record.id:
+                messages.append(
+                    line(
+                        f"The image {name.familiar} already exists, renaming the old one with ID {previous.id} to empty string"
+                    )
+                )
+        record = await self._catalogue.add(loaded.record, loaded.names)
+        for name in loaded.names:
+            messages.append(line(f"Loaded image: {name.familiar}"))
+            self._event("tag", record, name.familiar)
+        if not loaded.names:
+            messages.append(line(f"Loaded image ID: {record.id}"))
+        self._event("load", record, record.id)
+        return messages
+
+    async def _name(self, record: Record, names: Sequence[Reference]) -> None:
+        await self._catalogue.add(record, names)
+        for name in names:
+            self._event("tag", record, name.familiar)
+
+    async def _make_base(self) -> Record:
+        """Make the base image out of what this machine has, once."""
+        async with self._base_lock:
+            known = self._catalogue.named(base.NAME)
+            if known is not None:
+                return known
+            cancellation = Cancellation()
+            assembly = Assembly(self._stores, lambda *_: cancellation.check())
+            try:
+                record = await self._workers.run(lambda: base.build(self._stores, assembly), cancellation)
+                record = await self._catalogue.add(record, [base.NAME])
+            finally:
+                await self._release(assembly)
+            self._event("tag", record, base.NAME.familiar)
+            return record
+
+    def _event(self, action: str, record: Record, name: str) -> None:
+        labels = record.config.config.labels if record.config.config else None
+        self._publish("image", action, record.id, {**(labels or {}), "name": name})
+
+
+def _target(repo: str, tag: str) -> Reference | None:
+    """The name that a repository and a tag make; None without a repository.
+
+    Raises:
+        InvalidParameter: they don't make one.
+    """
+    if not repo:
+        return None
+    name = reference.parse(repo)
+    if name.digest:
+        raise InvalidParameter("refusing to create a tag with a digest reference")
+    if tag:
+        return name.with_tag(tag)
+    return name.tagged()

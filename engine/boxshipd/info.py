@@ -1,0 +1,163 @@
+"""What ``docker info`` shows: the engine's counts, the machine, and what can't be done on it.
+
+Source: Docker Engine API v1.51, SystemInfo; the warnings are dockerd's where it has the same.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from boxrun.supervisor.contract import Features
+from boxship.types.system import Commit, Info, Plugins, RegistryConfig, RuntimeInfo, SwarmInfo
+
+from boxshipd import __version__, host
+from boxshipd.config import Config
+
+LOG_DRIVERS = ["json-file", "local", "none"]
+NETWORK_DRIVERS = ["host", "null"]
+
+
+def engine_id(data_root: str) -> str:
+    """This engine's id, made on its first start and kept in the data root."""
+    path = Path(data_root, "engine-id")
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        import uuid
+
+        path.write_text(str(uuid.uuid4()), encoding="ascii")
+        return path.read_text(encoding="ascii")
+
+
+def engine_info(
+    *,
+    config: Config,
+    identity: str,
+    features: Features | None,
+    counts: tuple[int, int, int],
+    images: int,
+    followers: int,
+    insecure: tuple[str, ...],
+) -> Info:
+    """Put ``info`` together.
+
+    Args:
+        config: the configuration in effect.
+        identity: the engine's id.
+        features: what the runtime found on this machine; None while it can't be reached.
+        counts: how many containers run, are paused, are stopped.
+        images: how many images there are.
+        followers: how many clients follow events.
+        insecure: the addresses served to clients that nobody knows.
+    """
+    running, paused, stopped = counts
+    controllers = frozenset(features.cgroup_controllers if features else ())
+    cpu, unified = "cpu" in controllers, features is not None and features.cgroup_version == "2"
+    return Info(
+        id=identity,
+        containers=running + paused + stopped,
+        containers_running=running,
+        containers_paused=paused,
+        containers_stopped=stopped,
+        images=images,
+        driver="overlay2",
+        driver_status=[["Backing Filesystem", _file_system(config.data_root)], ["Supports d_type", "true"]],
+        docker_root_dir=config.data_root,
+        plugins=Plugins(volume=[], network=NETWORK_DRIVERS, authorization=None, log=LOG_DRIVERS),
+        memory_limit="memory" in controllers,
+        swap_limit="memory" in controllers and _swap_accounting(unified),
+        cpu_cfs_period=cpu,
+        cpu_cfs_quota=cpu,
+        cpu_shares=cpu,
+        cpu_set="cpuset" in controllers,
+        pids_limit="pids" in controllers,
+        oom_kill_disable="memory" in controllers and not unified,
+        ipv4_forwarding=host.ipv4_forwarding(),
+        debug=config.debug,
+        n_fd=host.open_descriptors(),
+        n_goroutines=0,
+        system_time=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        logging_driver=config.log_driver,
+        cgroup_driver="cgroupfs",
+        cgroup_version=features.cgroup_version if features else "",
+        n_events_listener=followers,
+        kernel_version=platform.release(),
+        operating_system=host.distribution().name,
+        os_version=host.distribution().version,
+        os_type="linux",
+        architecture=platform.machine(),
+        ncpu=len(os.sched_getaffinity(0)),
+        mem_total=host.memory_total(),
+        index_server_address="https://index.docker.io/v1/",
+        registry_config=RegistryConfig(insecure_registry_cidrs=[], index_configs={}, mirrors=[]),
+        http_proxy="",
+        https_proxy="",
+        no_proxy="",
+        name=socket.gethostname(),
+        labels=list(config.labels),
+        experimental_build=False,
+        server_version=__version__,
+        runtimes={"boxrun": RuntimeInfo(path="boxrun")},
+        default_runtime="boxrun",
+        swarm=SwarmInfo(),
+        live_restore_enabled=config.live_restore,
+        isolation="",
+        init_binary="boxrun",
+        containerd_commit=Commit(id=""),
+        runc_commit=Commit(id=""),
+        init_commit=Commit(id=""),
+        security_options=_security_options(config, features),
+        warnings=_warnings(features, controllers, unified, insecure),
+    )
+
+
+def _security_options(config: Config, features: Features | None) -> list[str]:
+    options = []
+    if features and features.seccomp:
+        options.append(f"name=seccomp,profile={config.seccomp_profile or 'builtin'}")
+    if features and features.apparmor:
+        options.append("name=apparmor")
+    if features and features.cgroup_version == "2":
+        options.append("name=cgroupns")
+    if config.no_new_privileges:
+        options.append("name=no-new-privileges")
+    return options
+
+
+def _warnings(
+    features: Features | None, controllers: frozenset[str], unified: bool, insecure: tuple[str, ...]
+) -> list[str] | None:
+    warnings = [
+        f"WARNING: API is accessible on {address} without client certificates: access to it is root access to this machine."
+        for address in insecure
+    ]
+    if features is None:
+        return [*warnings, "WARNING: The runtime's supervisor can't be reached"]
+    if not features.seccomp:
+        warnings.append(f"WARNING: No seccomp: {features.seccomp_error or 'not available'}")
+    for controller, meaning in (("memory", "memory limit"), ("cpu", "cpu cfs"), ("cpuset", "cpuset"), ("pids", "pids limit")):
+        if controller not in controllers:
+            warnings.append(f"WARNING: No {meaning} support")
+    if "memory" in controllers and not _swap_accounting(unified):
+        warnings.append("WARNING: No swap limit support")
+    return [*warnings, *(f"WARNING: {text}" for text in features.warnings)] or None
+
+
+def _swap_accounting(unified: bool) -> bool:
+    return unified or os.path.exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that ``path`` is on."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields, _, rest = line.partition(" - ")
+            if fields.split()[2] == wanted:
+                return rest.split()[0]
+    return "<unknown>"

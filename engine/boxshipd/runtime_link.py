@@ -1,0 +1,376 @@
+"""The daemon's end of the bus: a supervisor is there, is connected to, and what it tells arrives.
+
+The supervisor outlives the daemon. Where none answers one is started; where the connection is lost it is made again, with a
+new supervisor if need be, and the listing that begins every watch brings both sides together again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from boxrun.bus import BusError, Channel, Code, connect_unix
+from boxrun.container.spec import Spec
+from boxrun.supervisor.contract import (
+    Attachment,
+    AttachRequest,
+    ContainerRef,
+    ContainerStatus,
+    Empty,
+    Features,
+    ResizeRequest,
+    Runtime,
+    RuntimeEvent,
+    ShutdownRequest,
+    SignalRequest,
+    StartFailure,
+    StartReply,
+    StartRequest,
+    WatchRequest,
+)
+
+from boxshipd.errors import Conflict, InternalError, Unavailable
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 20.0
+"""Seconds a supervisor gets to come up, and a request waits for one."""
+_CALL_TIMEOUT = 30.0
+_START_TIMEOUT = 120.0
+_RETRY = 0.02
+_LONGEST_RETRY = 1.0
+
+
+class StartFailed(InternalError):
+    """The runtime could not start a container; ``failure`` says at which step, and which exit code Docker gives it."""
+
+    def __init__(self, failure: StartFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class LinkLost(Unavailable):
+    """The supervisor went away during a call, so that its outcome is unknown until the next listing."""
+
+
+class Connector(Protocol):
+    """How a supervisor is reached."""
+
+    async def connect(self) -> Channel:
+        """A new connection; raises Unavailable where there is no supervisor and none can be started."""
+
+
+class SupervisorConnector:
+    """Connects to the supervisor of a run directory, starting one where none answers.
+
+    Args:
+        run_dir: absolute path of the supervisor's directory.
+        log_level: what a new supervisor is started with.
+    """
+
+    def __init__(self, run_dir: str, log_level: str = "info") -> None:
+        self._run_dir = run_dir
+        self._log_level = log_level
+        self._socket = f"{run_dir}/boxrun.sock"
+
+    async def connect(self) -> Channel:
+        """See Connector."""
+        channel = await self._attempt()
+        if channel is not None:
+            return channel
+        pid = self._spawn()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CONNECT_TIMEOUT
+        while loop.time() < deadline:
+            await asyncio.sleep(_RETRY)
+            channel = await self._attempt()
+            if channel is not None:
+                return channel
+            if not _alive(pid):
+                raise Unavailable(f"the supervisor ended while it was being started: see {self._run_dir}/boxrun.log")
+        raise Unavailable(f"the supervisor did not answer within {CONNECT_TIMEOUT:g} s: see {self._run_dir}/boxrun.log")
+
+    async def _attempt(self) -> Channel | None:
+        try:
+            channel = await connect_unix(self._socket, timeout=5.0)
+        except BusError as error:
+            if error.code in {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}:
+                return None
+            raise Unavailable(f"connect to the supervisor at {self._socket}: {error.message}") from error
+        except OSError:
+            return None
+        return channel
+
+    def _spawn(self) -> int:
+        """Start a supervisor in a session of its own; it writes to a log of its own, for it lives longer than our stderr."""
+        os.makedirs(self._run_dir, mode=0o711, exist_ok=True)
+        output = os.open(f"{self._run_dir}/boxrun.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            command = [sys.executable, "-m", "boxrun.main", "supervisor", "--run-dir", self._run_dir]
+            pid = os.posix_spawn(
+                sys.executable,
+                [*command, "--log-level", self._log_level],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setsid=True,
+            )
+        except OSError as error:
+            raise Unavailable(f"start a supervisor for {self._run_dir}: {error}") from error
+        finally:
+            os.close(output)
+        _reap_when_ended(pid)
+        return pid
+
+
+def _alive(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}/exe")
+
+
+def _reap_when_ended(pid: int) -> None:
+    """Reap a child when it ends, if it does so before us."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.pidfd_open(pid)
+
+    def reap() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+    loop.add_reader(descriptor, reap)
+
+
+class RuntimeLink:
+    """The connection to the supervisor, kept up for as long as the daemon runs.
+
+    Args:
+        connector: how the supervisor is reached.
+    """
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._channel: Channel | None = None
+        self._listed = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._features: Features | None = None
+        self._failure = ""
+        self._on_listing: Callable[[list[ContainerStatus]], None] = lambda _: None
+        self._on_event: Callable[[RuntimeEvent], None] = lambda _: None
+
+    def handlers(
+        self, listing: Callable[[list[ContainerStatus]], None], event: Callable[[RuntimeEvent], None]
+    ) -> None:
+        """Say who hears of listings, one after each connection, and of the events after them. To be called before ``open``."""
+        self._on_listing = listing
+        self._on_event = event
+
+    async def open(self) -> None:
+        """Connect, starting a supervisor if need be, and take in the first listing.
+
+        Raises:
+            Unavailable: no supervisor could be reached or started.
+        """
+        try:
+            channel = await self._connector.connect()
+        except BaseException as error:
+            self._failure = str(error)
+            raise
+        self._keeper = asyncio.create_task(self._keep(channel), name="runtime-link")
+        listed = asyncio.create_task(self._listed.wait())
+        try:
+            await asyncio.wait([listed, self._keeper], timeout=CONNECT_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            listed.cancel()
+        if not self._listed.is_set():
+            await self.close()
+            raise Unavailable(f"the supervisor told nothing of its containers: {self._failure or 'no answer'}")
+
+    async def close(self) -> None:
+        """Disconnect; the supervisor and its containers go on."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+
+    @property
+    def features(self) -> Features | None:
+        """What the machine can do, as the supervisor found it; None before the first connection."""
+        return self._features
+
+    @property
+    def connected(self) -> bool:
+        """Whether a supervisor is connected now."""
+        return self._listed.is_set()
+
+    async def start(self, spec: Spec, attachments: Sequence[Attachment], descriptors: Sequence[int]) -> StartReply:
+        """Start a container.
+
+        Raises:
+            StartFailed: the container's own fault.
+            LinkLost: the outcome is unknown.
+            Unavailable: there is no supervisor.
+        """
+        channel = await self._ready()
+        request = StartRequest(spec=spec, attachments=tuple(attachments))
+        try:
+            return await channel.unary(Runtime.start, request, timeout=_START_TIMEOUT, fds=descriptors)
+        except BusError as error:
+            failure = error.detail(StartFailure)
+            if failure is not None:
+                raise StartFailed(failure) from error
+            raise _translated(error, f"start container {spec.id}") from error
+
+    async def signal(self, id: str, number: int) -> bool:
+        """Send a signal to a container's first process; False where it doesn't run.
+
+        Raises:
+            Unavailable, InternalError
+        """
+        channel = await self._ready()
+        try:
+            await channel.unary(Runtime.signal, SignalRequest(id=id, signal=number), timeout=_CALL_TIMEOUT)
+        except BusError as error:
+            if error.code in {Code.NOT_FOUND, Code.FAILED_PRECONDITION}:
+                return False
+            raise _translated(error, f"send signal {number} to container {id}") from error
+        return True
+
+    async def resize(self, id: str, height: int, width: int) -> None:
+        """Set a terminal's size in characters.
+
+        Raises:
+            Conflict: it doesn't run, or has no terminal.
+            Unavailable, InternalError
+        """
+        channel = await self._ready()
+        try:
+            await channel.unary(Runtime.resize, ResizeRequest(id=id, height=height, width=width), timeout=_CALL_TIMEOUT)
+        except BusError as error:
+            raise _translated(error, f"resize container {id}") from error
+
+    async def attach(self, id: str, attachment: Attachment, descriptor: int) -> None:
+        """Hand a client's socket to a running container; ``descriptor`` stays the caller's to close.
+
+        Raises:
+            Conflict: it doesn't run.
+            Unavailable, InternalError
+        """
+        channel = await self._ready()
+        try:
+            await channel.unary(
+                Runtime.attach, AttachRequest(id=id, attachment=attachment), timeout=_CALL_TIMEOUT, fds=[descriptor]
+            )
+        except BusError as error:
+            raise _translated(error, f"attach to container {id}") from error
+
+    async def release(self, id: str) -> None:
+        """Let the runtime forget an exited container.
+
+        Raises:
+            Unavailable, InternalError
+        """
+        channel = await self._ready()
+        try:
+            await channel.unary(Runtime.release, ContainerRef(id=id), timeout=_CALL_TIMEOUT)
+        except BusError as error:
+            raise _translated(error, f"release container {id}") from error
+
+    async def shutdown(self, *, kill: bool) -> None:
+        """End the supervisor and its zygote, and don't start another.
+
+        Raises:
+            Conflict: containers run, and not ``kill``.
+        """
+        channel = await self._ready()
+        try:
+            await channel.unary(Runtime.shutdown, ShutdownRequest(kill=kill), timeout=_CALL_TIMEOUT)
+        except BusError as error:
+            if error.code is not Code.UNAVAILABLE:
+                raise _translated(error, "shut the supervisor down") from error
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await channel.wait_closed()
+        await self.close()
+
+    async def _ready(self) -> Channel:
+        """The channel, as soon as its listing has been taken in."""
+        if not self._listed.is_set():
+            if self._keeper is None or self._keeper.done():
+                raise Unavailable("the supervisor is not connected")
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await self._listed.wait()
+            except TimeoutError:
+                raise Unavailable(f"the supervisor can't be reached: {self._failure or 'no answer'}") from None
+        if self._channel is None:
+            raise Unavailable("the supervisor is not connected")
+        return self._channel
+
+    async def _keep(self, channel: Channel) -> None:
+        """Watch, and connect again whenever the connection is lost."""
+        while True:
+            try:
+                await self._watch(channel)
+                self._failure = "the watch ended"
+            except BusError as error:
+                self._failure = error.message
+            finally:
+                self._listed.clear()
+                self._channel = None
+                channel.close()
+            log.warning("lost the supervisor: %s", self._failure)
+            channel = await self._reconnect()
+
+    async def _reconnect(self) -> Channel:
+        delay = _RETRY
+        while True:
+            try:
+                return await self._connector.connect()
+            except Unavailable as error:
+                self._failure = str(error)
+                log.error("connect to the supervisor again: %s", error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_RETRY)
+
+    async def _watch(self, channel: Channel) -> None:
+        """Take in the listing, then events, for as long as the connection lasts."""
+        self._features = await channel.unary(Runtime.features, Empty(), timeout=_CALL_TIMEOUT)
+        listing: list[ContainerStatus] | None = []
+        async with channel.server_stream(Runtime.watch, WatchRequest()) as events:
+            async for event in events:
+                if listing is None:
+                    self._guarded(lambda event=event: self._on_event(event))  # type: ignore[misc]
+                elif event.kind == "listed":
+                    statuses, listing = listing, None
+                    self._channel = channel
+                    self._guarded(lambda: self._on_listing(statuses))  # noqa: B023 - called at once
+                    self._listed.set()
+                elif event.status is not None:
+                    listing.append(event.status)
+
+    @staticmethod
+    def _guarded(action: Callable[[], None]) -> None:
+        """One container's trouble must not end the watch over all."""
+        try:
+            action()
+        except Exception:
+            log.exception("handling what the supervisor told failed")
+
+
+def _translated(error: BusError, what: str) -> Exception:
+    """A bus error as one of the daemon's."""
+    text = f"{what}: {error.message}"
+    if error.code in {Code.UNAVAILABLE, Code.CANCELLED, Code.DEADLINE_EXCEEDED}:
+        return LinkLost(text)
+    if error.code in {Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS}:
+        return Conflict(text)
+    return InternalError(text)

@@ -1,0 +1,317 @@
+"""One container as the supervisor knows it: what its shim has said, and what happens when a shim can't say it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from signal import SIGKILL
+from time import time_ns
+
+from boxrun.container.cgroups import Cgroups
+from boxrun.container.cgroups.errors import CgroupError
+from boxrun.errors import ShimError
+from boxrun.linux.process import pidfd_send_signal
+from boxrun.shim import exits
+from boxrun.shim.protocol import (
+    Cleaned,
+    Detached,
+    ExitRecord,
+    Exited,
+    Failed,
+    Hello,
+    OutOfMemory,
+    Report,
+    RunRecord,
+    Started,
+    close_all,
+)
+from boxrun.supervisor.contract import ContainerStatus, Phase, RuntimeEvent
+from boxrun.supervisor.link import ShimLink
+from boxrun.supervisor.rundir import RunDirectory
+from boxrun.supervisor.watchers import Watchers
+
+log = logging.getLogger(__name__)
+
+LOST_EXIT_CODE = 255
+
+CLEAN_SECONDS = 15.0
+"""How long a shim may take to remove its container's cgroup after the exit."""
+
+REMOVE_SECONDS = 10.0
+"""How long a dead shim's container may take to die."""
+
+
+class NeverGreetedError(ShimError):
+    """A connection ended before a shim had said anything on it: nothing was made, and the start can be tried again."""
+
+
+class Container:
+    """A container, from its start to its release."""
+
+    def __init__(self, record: RunRecord, run: RunDirectory, cgroups: Cgroups, watchers: Watchers) -> None:
+        self.record = record
+        self.phase: Phase = "starting"
+        self.pid = 0
+        self.pidfd = -1
+        self.started_at = 0
+        self.warnings: tuple[str, ...] = ()
+        self.exit: ExitRecord | None = None
+        self.link: ShimLink | None = None
+        self.cleaned = asyncio.Event()
+        self.greeted = asyncio.Event()
+        self.shim_pid = 0
+        self._awaited = False
+        self._tidy = False
+        self._run = run
+        self._cgroups = cgroups
+        self._watchers = watchers
+        self._outcome: asyncio.Future[Started | Failed] = asyncio.get_running_loop().create_future()
+        self._losing: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        """The container's id."""
+        return self.record.id
+
+    @property
+    def status(self) -> ContainerStatus:
+        """What is known."""
+        end = self.exit
+        if end is None:
+            return ContainerStatus(id=self.id, phase=self.phase, pid=self.pid, started_at=self.started_at)
+        return ContainerStatus(
+            id=self.id,
+            phase="exited",
+            pid=end.pid,
+            started_at=end.started_at,
+            finished_at=end.finished_at,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            oom_killed=end.oom_killed,
+            lost=end.lost,
+            error=end.error,
+            log_dropped=end.log_dropped,
+        )
+
+    async def outcome(self) -> Started | Failed:
+        """How the start went.
+
+        Raises:
+            NeverGreetedError: the zygote or the shim died before the shim had begun.
+            ShimError: the shim died later, and what it had made is removed.
+        """
+        return await asyncio.shield(self._outcome)
+
+    def expect(self) -> None:
+        """Somebody is about to start this container (again) and will ask for the ``outcome``."""
+        self._awaited = True
+        if self._outcome.done():
+            self._outcome = asyncio.get_running_loop().create_future()
+
+    # The link.
+
+    def connect(self, link: Callable[[], ShimLink]) -> ShimLink:
+        """Have ``link`` as the connection to the shim."""
+        self.link = link()
+        return self.link
+
+    def reported(self, link: ShimLink, report: Report, fds: list[int]) -> None:
+        """The shim said something."""
+        if link is not self.link:
+            close_all(fds)
+            return
+        match report:
+            case Hello():
+                self._greet(report, fds)
+            case Started():
+                self._start(report, fds)
+            case Failed():
+                self._fail(report)
+            case Exited():
+                self._end(report.record)
+            case Cleaned():
+                self._tidy = True
+                self.cleaned.set()
+            case OutOfMemory():
+                self._publish("oom")
+            case Detached():
+                self._publish("detached")
+        close_all(fds)
+
+    def _greet(self, hello: Hello, fds: list[int]) -> None:
+        self.greeted.set()
+        self.shim_pid = hello.shim
+        if hello.pid and self.phase == "starting":
+            started = Started(pid=hello.pid, started_at=hello.started_at, warnings=hello.warnings)
+            self._start(started, fds)
+
+    def _start(self, started: Started, fds: list[int]) -> None:
+        self.phase, self.pid, self.started_at, self.warnings = "running", started.pid, started.started_at, started.warnings
+        if fds and self.pidfd < 0:
+            self.pidfd = fds.pop(0)
+        self._settle(started)
+        self._publish("started")
+
+    def _fail(self, failed: Failed) -> None:
+        self._settle(failed)
+        if not self._awaited:
+            # The supervisor that was to be told is dead: its successor's watchers are told instead.
+            self._end(self._ending(failed.exit_code, failed.message))
+
+    def _settle(self, outcome: Started | Failed | ShimError) -> None:
+        if self._outcome.done():
+            return
+        if isinstance(outcome, ShimError):
+            self._outcome.set_exception(outcome)
+            # Where nobody awaits it (a container found at start-up), its going unread is no mistake.
+            self._outcome.exception()
+        else:
+            self._outcome.set_result(outcome)
+
+    def _end(self, record: ExitRecord) -> None:
+        if self.exit is not None:
+            return
+        self.phase, self.exit = "exited", record
+        self._close_pidfd()
+        self._settle(ShimError("the container ended before its start was reported"))
+        self._publish("exited")
+
+    def _publish(self, kind: str) -> None:
+        self._watchers.publish(RuntimeEvent(kind=kind, status=self.status))  # type: ignore[arg-type]
+
+    def ended(self, link: ShimLink) -> None:
+        """The connection is over: the shim has ended, died, or cut us off."""
+        if link is not self.link:
+            return
+        self.link = None
+        if self.phase == "exited":
+            self.cleaned.set()
+        elif self.phase == "starting" and self._awaited:
+            if self.greeted.is_set():
+                self._settle(ShimError("the container's shim died while it made the container"))
+            else:
+                self._settle(NeverGreetedError("the container's shim died before it had begun"))
+        else:
+            self._losing = asyncio.get_running_loop().create_task(self.recover())
+
+    # Without a shim.
+
+    async def recover(self) -> None:
+        """Find the shim again; where there is none, find out or settle how the container ended."""
+        try:
+            sock = self._run.connect(self.id)
+        except OSError as error:
+            log.error("container %s: its shim listens but can't be reached: %s", self.id, error)
+            sock = None
+            if isinstance(error, BlockingIOError):
+                return
+        if sock is not None:
+            self.connect(lambda: ShimLink(sock, self.reported, self.ended))
+            return
+        record = exits.read(self.record.state_dir, self.record.run)
+        if record is None:
+            record = await self._bury()
+        self._end(record)
+        self.cleaned.set()
+
+    async def _bury(self) -> ExitRecord:
+        """Kill what a dead shim has left behind, and put on record that nobody knows how it ended."""
+        log.error("container %s: its shim is dead and left no exit record", self.id)
+        await self.remove_cgroup()
+        record = self._ending(LOST_EXIT_CODE, "the container's shim died, so its exit status is unknown", lost=True)
+        try:
+            await asyncio.to_thread(exits.write, self.record.state_dir, record)
+        except OSError as error:
+            log.error("container %s: exit record: %s", self.id, error)
+        return record
+
+    def _ending(self, exit_code: int, error: str, *, lost: bool = False) -> ExitRecord:
+        return ExitRecord(
+            id=self.id,
+            run=self.record.run,
+            pid=self.pid,
+            started_at=self.started_at,
+            finished_at=time_ns(),
+            exit_code=exit_code,
+            lost=lost,
+            error=error,
+        )
+
+    async def remove_cgroup(self) -> None:
+        """Kill whatever is left in the container's cgroup, and remove it. One that is gone is fine."""
+        if self._tidy:
+            return
+        try:
+            await asyncio.to_thread(self._remove_cgroup)
+        except (CgroupError, OSError) as error:
+            log.error("container %s: remove its cgroup: %s", self.id, error)
+        else:
+            self._tidy = True
+
+    def _remove_cgroup(self) -> None:
+        try:
+            group = self._cgroups.open(self.record.cgroup)
+        except CgroupError:
+            return
+        group.remove(REMOVE_SECONDS)
+
+    # Requests.
+
+    def signal(self, signum: int) -> None:
+        """Signal process 1. Raises OSError: it has ended already (ProcessLookupError), or nobody is told who it is."""
+        if self.pidfd < 0:
+            raise ProcessLookupError(f"container {self.id} has no process")
+        pidfd_send_signal(self.pidfd, signum)
+
+    def signal_everyone(self, signum: int) -> None:
+        """Signal every process. Raises CgroupError."""
+        with self._cgroups.open(self.record.cgroup) as group:
+            group.signal(signum)
+
+    def kill(self) -> None:
+        """Kill every process."""
+        with suppress(CgroupError, OSError), self._cgroups.open(self.record.cgroup) as group:
+            group.kill()
+
+    async def clean(self) -> None:
+        """Wait until nothing of an ended container is left but its record; at most as long as that may take."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEAN_SECONDS):
+                await self.cleaned.wait()
+        await self.remove_cgroup()
+
+    def abandon(self) -> None:
+        """Let go of a start that failed, and end its shim where that is still at it."""
+        shim, alive = self.shim_pid, self.link is not None and not self._outcome.done()
+        self.close()
+        if alive and shim:
+            with suppress(ProcessLookupError):
+                os.kill(shim, SIGKILL)
+
+    def join_descriptor(self) -> int:
+        """The descriptor through which others join this container's namespaces, -1 where it doesn't run."""
+        return self.pidfd if self.phase == "running" else -1
+
+    def forget(self) -> None:
+        """Remove the note and the socket in the run directory, and let go of the shim."""
+        self._run.forget(self.id)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the shim, which goes on."""
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+        if self._losing is not None:
+            self._losing.cancel()
+        self._close_pidfd()
+
+    def _close_pidfd(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+

@@ -1,0 +1,116 @@
+"""The supervisor's end of a connection to a shim."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable, Sequence
+
+from msgspec import MsgspecError
+
+from boxrun.errors import ShimError
+from boxrun.shim.protocol import Attach, Client, Done, Report, Resize, Start, close_all, decode_report, encode, receive, send
+
+REPLY_SECONDS = 10.0
+"""How long a shim may take to answer."""
+
+
+class ShimLink:
+    """One connection. Reports are handed on as they arrive; requests are answered in any order."""
+
+    def __init__(
+        self, sock: socket.socket, reported: Callable[[ShimLink, Report, list[int]], None], ended: Callable[[ShimLink], None]
+    ) -> None:
+        """Take the socket over.
+
+        Args:
+            sock: a connected seqpacket socket.
+            reported: called with each report and the descriptors beside it, which it owns then.
+            ended: called once, when the connection is over.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._reported = reported
+        self._ended = ended
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[str]] = {}
+        self._closed = False
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def start(self, start: Start, fds: Sequence[int]) -> None:
+        """Send the start message, whose outcome is reported."""
+        send(self._sock, encode(start), fds)
+
+    async def attach(self, client: Client, fd: int) -> None:
+        """Hand a client's socket over.
+
+        Raises:
+            ShimError: the shim is gone, refuses, or doesn't answer.
+        """
+        number = next(self._numbers)
+        await self._ask(number, encode(Attach(sequence=number, client=client)), (fd,))
+
+    async def resize(self, height: int, width: int) -> None:
+        """Set the terminal's size. Raises ShimError."""
+        number = next(self._numbers)
+        await self._ask(number, encode(Resize(sequence=number, height=height, width=width)), ())
+
+    async def _ask(self, number: int, message: bytes, fds: Sequence[int]) -> None:
+        if self._closed:
+            raise ShimError("the container's shim is gone")
+        answer: asyncio.Future[str] = self._loop.create_future()
+        self._waiting[number] = answer
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                send(self._sock, message, fds)
+                error = await answer
+        except TimeoutError as cause:
+            raise ShimError(f"the container's shim did not answer within {REPLY_SECONDS:.0f} s") from cause
+        except OSError as cause:
+            raise ShimError(f"the container's shim can't be reached: {cause.strerror}") from cause
+        finally:
+            del self._waiting[number]
+        if error:
+            raise ShimError(error)
+
+    def _readable(self) -> None:
+        while not self._closed:
+            try:
+                message = receive(self._sock)
+            except BlockingIOError:
+                return
+            except (OSError, ValueError):
+                message = None
+            if message is None:
+                self.close()
+                self._ended(self)
+                return
+            self._take(*message)
+
+    def _take(self, data: bytes, fds: list[int]) -> None:
+        try:
+            report = decode_report(data)
+        except MsgspecError:
+            # A shim of another version says something new.
+            close_all(fds)
+            return
+        if isinstance(report, Done):
+            close_all(fds)
+            answer = self._waiting.get(report.sequence)
+            if answer is not None and not answer.done():
+                answer.set_result(report.error)
+        else:
+            self._reported(self, report, fds)
+
+    def close(self) -> None:
+        """Close the connection; whoever waits for an answer is told that the shim is gone."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(ShimError("the container's shim is gone"))

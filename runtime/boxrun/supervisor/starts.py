@@ -1,0 +1,163 @@
+"""Starting a container: everything between the bus call and the shim's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+import msgspec
+
+from boxrun.bus import BusError, Code
+from boxrun.container.cgroups import Cgroups
+from boxrun.container.seccomp.compiler import compile_profile
+from boxrun.container.spec import Namespace, Spec
+from boxrun.errors import BoxrunError, ShimError, StartFault, ZygoteError
+from boxrun.shim import exits
+from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started, encode, memfd
+from boxrun.supervisor.container import Container, NeverGreetedError
+from boxrun.supervisor.contract import Attachment, StartFailure, StartReply, StartRequest
+from boxrun.supervisor.link import ShimLink
+from boxrun.supervisor.rundir import RunDirectory
+from boxrun.supervisor.watchers import Watchers
+from boxrun.supervisor.zygotes import ZygoteKeeper
+
+START_SECONDS = 70.0
+"""How long a shim may take to answer; it gives up making the container a little earlier itself."""
+
+CONCURRENT_STARTS = 4
+"""Starts under way at a time. More only queue in the kernel, on locks that they share."""
+
+ATTEMPTS = 3
+"""How often a start is tried whose zygote died before anything was made."""
+
+
+class Starter:
+    """Starts containers, a few at a time."""
+
+    def __init__(self, run: RunDirectory, cgroups: Cgroups, watchers: Watchers, zygotes: ZygoteKeeper) -> None:
+        self._run = run
+        self._cgroups = cgroups
+        self._watchers = watchers
+        self._zygotes = zygotes
+        self._admission = asyncio.Semaphore(CONCURRENT_STARTS)
+
+    def admit(self, spec: Spec) -> Container:
+        """The container of a start to come."""
+        record = RunRecord(id=spec.id, run=time.time_ns(), state_dir=spec.state_dir, cgroup=spec.cgroup)
+        return Container(record, self._run, self._cgroups, self._watchers)
+
+    async def start(
+        self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
+    ) -> StartReply:
+        """Start ``container``.
+
+        Args:
+            container: what ``admit`` returned.
+            request: the caller's request.
+            fds: the descriptors of its attachments, which stay the caller's.
+            others: containers whose namespaces it may join.
+
+        Raises:
+            BusError: FAILED_PRECONDITION with a ``StartFailure``, nothing being left of the container; UNAVAILABLE without a zygote.
+        """
+        async with self._admission:
+            try:
+                started = await self._start(container, request, fds, others)
+            except StartFault as fault:
+                raise _failure(fault.step, fault.errno, fault.message, fault.exit_code) from fault
+            except ZygoteError as error:
+                raise BusError(Code.UNAVAILABLE, f"start container {container.id}: {error}") from error
+            except OSError as error:
+                raise _failure("start", error.errno or 0, str(error), 128) from error
+            except BoxrunError as error:
+                raise _failure("start", 0, str(error), 128) from error
+        return StartReply(pid=started.pid, started_at=started.started_at, warnings=started.warnings)
+
+    async def _start(
+        self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
+    ) -> Started:
+        spec = request.spec
+        program = compile_profile(spec.seccomp, spec.process.capabilities)
+        with ExitStack() as stack:
+            closing: Callable[[int], None] = lambda fd: stack.callback(os.close, fd) and None  # noqa: E731
+            joins = _joins(spec.namespaces, others, closing)
+            payload = memfd("boxrun-spec", encode(Payload(spec=spec, seccomp=program, joins=tuple(joins))))
+            closing(payload)
+            exits.remove(spec.state_dir)
+            self._run.record(container.record)
+            listener = stack.enter_context(self._run.listen(spec.id))
+            start = _order(container.record, spec, len(joins), request.attachments)
+            return await self._attempt(container, start, [payload, listener.fileno(), *joins.values(), *fds])
+
+    async def _attempt(self, container: Container, start: Start, fds: Sequence[int]) -> Started:
+        for attempt in range(1, ATTEMPTS + 1):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            container.expect()
+            link = container.connect(lambda sock=ours: ShimLink(sock, container.reported, container.ended))
+            with theirs:
+                link.start(start, fds)
+                await self._zygotes.fork(theirs)
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    outcome = await container.outcome()
+            except NeverGreetedError:
+                if attempt == ATTEMPTS:
+                    raise
+                continue
+            except TimeoutError as error:
+                raise ShimError(f"the container's shim did not answer within {START_SECONDS:.0f} s") from error
+            if isinstance(outcome, Failed):
+                raise StartFault(outcome.step, outcome.errno, outcome.message, outcome.exit_code)
+            return outcome
+        raise AssertionError("unreachable")
+
+
+def _failure(step: str, errno: int, message: str, exit_code: int) -> BusError:
+    failure = StartFailure(step=step, errno=errno, message=message, exit_code=exit_code)
+    return BusError(Code.FAILED_PRECONDITION, message, detail=failure)
+
+
+def _order(record: RunRecord, spec: Spec, joins: int, attachments: Sequence[Attachment]) -> Start:
+    own_pids = any(namespace.kind == "pid" and not namespace.container and not namespace.path for namespace in spec.namespaces)
+    return Start(
+        id=record.id,
+        run=record.run,
+        state_dir=record.state_dir,
+        cgroup=record.cgroup,
+        log=spec.log,
+        stdio=spec.stdio,
+        terminal=spec.process.terminal,
+        own_pid_namespace=own_pids,
+        joins=joins,
+        clients=tuple(as_client(attachment) for attachment in attachments),
+    )
+
+
+def as_client(attachment: Attachment) -> Client:
+    """An attachment in the shim's words."""
+    return msgspec.convert(attachment, Client, from_attributes=True)
+
+
+def _joins(
+    namespaces: Sequence[Namespace], others: Mapping[str, Container], closing: Callable[[int], None]
+) -> dict[str, int]:
+    """Descriptors of the namespaces to join, each of which is given to ``closing``."""
+    joins: dict[str, int] = {}
+    for namespace in namespaces:
+        if namespace.path:
+            joins[namespace.kind] = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        elif namespace.container:
+            other = others.get(namespace.container)
+            descriptor = -1 if other is None else other.join_descriptor()
+            if descriptor < 0:
+                message = f"cannot join the {namespace.kind} namespace of container {namespace.container}: it is not running"
+                raise StartFault("join", 0, message)
+            joins[namespace.kind] = os.dup(descriptor)
+        else:
+            continue
+        closing(joins[namespace.kind])
+    return joins

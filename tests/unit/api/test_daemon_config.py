@@ -1,0 +1,148 @@
+"""Flags and daemon.json: merged as dockerd merges them, and nothing ignored."""
+
+import json
+
+import pytest
+from boxshipd import config
+from boxshipd.config import ConfigError
+from boxshipd.listeners import Address, parse_address
+from boxshipd.main import given_flags, main, refuse_unknown, spell_out
+
+
+def load(tmp_path, flags=None, **values):
+    path = tmp_path / "daemon.json"
+    path.write_text(json.dumps({key.replace("_", "-"): value for key, value in values.items()}))
+    return config.load(flags or {}, str(path))
+
+
+def test_file_and_flags_are_merged(tmp_path):
+    merged = load(tmp_path, {"debug": True}, data_root="/srv/x", labels=["a=b"], log_opts={"max-size": "1m"}, default_shm_size="128M")
+    assert (merged.debug, merged.level, merged.data_root, merged.labels) == (True, "debug", "/srv/x", ("a=b",))
+    assert merged.log_config.config == {"max-size": "1m"}
+    assert merged.default_shm_size == 128 << 20
+    assert merged.live_restore
+
+
+def test_flags_come_in_their_own_notation():
+    built = config.build({"log-opts": ["max-size=1m", "mode=non-blocking"], "default-ulimits": ["nofile=10:20", "core=5"]})
+    assert built.log_opts == {"max-size": "1m", "mode": "non-blocking"}
+    assert {name: (limit.soft, limit.hard) for name, limit in built.default_ulimits.items()} == {"nofile": (10, 20), "core": (5, 5)}
+
+
+def test_ulimits_of_the_file(tmp_path):
+    built = load(tmp_path, default_ulimits={"nofile": {"Name": "nofile", "Soft": 1, "Hard": 2}})
+    assert built.default_ulimits["nofile"].hard == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "values", "message"),
+    [
+        ({}, {"datta_root": "/x"}, "the following directives don't match any configuration option: datta-root"),
+        (
+            {"data-root": "/a"},
+            {"data_root": "/b"},
+            "the following directives are specified both as a flag and in the configuration file: "
+            "data-root: (from flag: /a, from file: /b)",
+        ),
+        ({}, {"mtu": 1400}, "mtu 1400 is not available in Boxship 0.1"),
+        ({}, {"storage_driver": "vfs"}, "storage-driver vfs is not available in Boxship 0.1 (only overlay2 or overlayfs)"),
+        ({}, {"debug": "perhaps"}, "Expected `bool`, got `str` - at `$.debug`"),
+        ({}, {"log_level": "loud"}, "invalid logging level: loud"),
+        ({}, {"log_format": "xml"}, "invalid log format: xml"),
+        ({}, {"log_driver": "syslog"}, 'log-driver "syslog" is not available'),
+        ({}, {"labels": ["a=b", "a=c"]}, "conflict labels for a=c and a=b"),
+        ({}, {"labels": ["a"]}, "bad attribute format: a"),
+        ({}, {"default_shm_size": "many"}, "default-shm-size: invalid size: 'many'"),
+    ],
+)
+def test_what_is_refused(tmp_path, flags, values, message):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, flags, **values)
+    assert message in str(caught.value)
+    assert "unable to configure the daemon with file" in str(caught.value)
+
+
+def test_features_that_are_off_may_be_named(tmp_path):
+    load(tmp_path, bridge="none", iptables=False, storage_driver="overlay2", features={"buildkit": False}, insecure_registries=[])
+
+
+def test_a_named_file_must_exist_and_the_default_need_not(tmp_path):
+    with pytest.raises(ConfigError, match="no such file|No such file"):
+        config.load({}, str(tmp_path / "none.json"))
+
+
+def test_tls_implies_verification_and_default_certificates(monkeypatch):
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/certs")
+    built = config.build({"tls": True})
+    assert (built.tlsverify, built.tlscacert, built.tlskey) == (True, "/certs/ca.pem", "/certs/key.pem")
+    assert config.build({"tlsverify": True}).tls
+    assert not config.build({"tls": True, "tlsverify": False}).tlsverify
+
+
+def test_reload_changes_only_what_is_reloadable(tmp_path):
+    running = load(tmp_path, debug=False, data_root="/a", shutdown_timeout=3)
+    path = tmp_path / "daemon.json"
+    path.write_text('{"debug": true, "data-root": "/b", "labels": ["x=y"]}')
+    fresh = config.reload(running, {}, str(path))
+    assert (fresh.debug, fresh.data_root, fresh.labels, fresh.shutdown_timeout) == (True, "/a", ("x=y",), 15)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("unix:///run/x.sock", Address("unix", "/run/x.sock")),
+        ("/run/x.sock", Address("unix", "/run/x.sock")),
+        ("tcp://127.0.0.1:99", Address("tcp", "127.0.0.1", 99)),
+        ("tcp://127.0.0.1", Address("tcp", "127.0.0.1", 2375)),
+        ("tcp://:80", Address("tcp", "127.0.0.1", 80)),
+        ("0.0.0.0:80", Address("tcp", "0.0.0.0", 80)),
+        ("tcp://[::1]:80", Address("tcp", "::1", 80)),
+        ("tcp://[::1]", Address("tcp", "::1", 2375)),
+        ("fd://", Address("fd", "")),
+        ("fd://3", Address("fd", "3")),
+    ],
+)
+def test_addresses(text, address):
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["npipe:////./pipe/x", "tcp://host:port", "tcp://host:70000", "tcp://a:1/path", "fd://x", "http://x"])
+def test_what_is_no_address(text):
+    with pytest.raises(ConfigError):
+        parse_address(text)
+
+
+def test_switches_are_spelt_out():
+    assert spell_out(["-D", "--tls", "--live-restore=false", "-H", "x"]) == ["--debug=true", "--tls=true", "--live-restore=false", "-H", "x"]
+
+
+def test_unknown_flags_are_refused_by_name():
+    refuse_unknown(["--bridge", "none", "-b=none", "--iptables=false"])
+    for arguments, message in [
+        (["--mtu", "1400"], "--mtu 1400 is not available"),
+        (["-b", "br0"], "--bridge br0 is not available"),
+        (["--wrong"], "unknown flag: --wrong"),
+        (["word"], "accepts no arguments: word"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            refuse_unknown(arguments)
+
+
+def test_switches_must_be_true_or_false():
+    options = {option.key.replace("-", "_"): None for option in config.OPTIONS}
+    assert given_flags({**options, "debug": "0", "hosts": ["a"], "labels": []}) == {"debug": False, "hosts": ["a"]}
+    with pytest.raises(ConfigError, match='invalid argument "maybe" for "--debug" flag'):
+        given_flags({**options, "debug": "maybe"})
+
+
+def test_validate(tmp_path, capsys):
+    path = tmp_path / "daemon.json"
+    path.write_text('{"debug": true}')
+    with pytest.raises(SystemExit) as ended:
+        main(["--validate", "--config-file", str(path)])
+    assert (ended.value.code, capsys.readouterr().out) == (0, "configuration OK\n")
+    path.write_text('{"colour": "red"}')
+    with pytest.raises(SystemExit) as ended:
+        main(["--validate", "--config-file", str(path)])
+    assert ended.value.code == 1
+    assert "colour" in capsys.readouterr().err
