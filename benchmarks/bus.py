@@ -62,11 +62,21 @@ class Bench(Service):
     @unary
     async def ask(self, request: Ask, context: Context) -> Answer:
         """Answer at once."""
-        return Answer(request.id, request.number + 1, ("a", "b"))
+        raise NotImplementedError
 
     @server_stream
-    async def download(self, request: Download, context: Context) -> AsyncIterator[Chunk]:
+    def download(self, request: Download, context: Context) -> AsyncIterator[Chunk]:
         """Stream chunks."""
+        raise NotImplementedError
+
+
+class BenchService(Bench):
+    """Its implementation, for both."""
+
+    async def ask(self, request: Ask, context: Context) -> Answer:
+        return Answer(request.id, request.number + 1, ("a", "b"))
+
+    async def download(self, request: Download, context: Context) -> AsyncIterator[Chunk]:
         data = bytes(request.size)
         for index in range(request.count):
             yield Chunk(index * request.size, data)
@@ -74,14 +84,14 @@ class Bench(Service):
 
 async def serve_bus(path: str) -> None:
     """Run the bus's server until killed."""
-    async with serve_unix(path, [Bench()]):
+    async with serve_unix(path, [BenchService()]):
         print("ready", flush=True)
         await asyncio.Event().wait()
 
 
 async def serve_grpc(path: str) -> None:
     """Run grpcio's server until killed."""
-    bench, encode = Bench(), msgspec.msgpack.Encoder().encode
+    bench, encode = BenchService(), msgspec.msgpack.Encoder().encode
     handlers = {
         "ask": grpc.unary_unary_rpc_method_handler(
             cast(Any, bench.ask), request_deserializer=msgspec.msgpack.Decoder(Ask).decode, response_serializer=encode

@@ -1,4 +1,4 @@
-"""The daemon's API, one call at a time: versioned paths, JSON bodies, errors. What the command line and the SDK are built on."""
+"""The daemon's API, one call at a time: versioned paths, JSON bodies, errors. The command line and the SDK build on it."""
 
 from __future__ import annotations
 

@@ -1,23 +1,23 @@
 """The client's errors.
 
-    BoxshipError
-    ├── DaemonUnreachable         nobody answers at the daemon's address
-    ├── ProtocolError             the peer broke HTTP's or websocket's rules, or hung up in the middle
-    ├── APIError                  the daemon refused: carries the HTTP status and the daemon's message
-    │   ├── BadRequest            400
-    │   ├── Unauthorized          401
-    │   ├── Forbidden             403
-    │   ├── NotFound              404
-    │   ├── Conflict              409
-    │   ├── NotImplementedByDaemon 501
-    │   ├── Unavailable           503
-    │   └── ServerError           any other 5xx
-    ├── StreamError               the daemon reported a failure inside a stream of progress messages
-    ├── InvalidAddress            a daemon's address can't be understood
-    ├── InvalidValue              a size, duration, time or other value can't be understood
-    ├── TemplateError             a --format template can't be parsed or evaluated
-    └── CommandError              a command can't do what it was asked; carries the exit status
-        └── UsageError            its flags or arguments are wrong
+BoxshipError
+├── DaemonUnreachable         nobody answers at the daemon's address
+├── ProtocolError             the peer broke HTTP's or websocket's rules, or hung up in the middle
+├── APIError                  the daemon refused: carries the HTTP status and the daemon's message
+│   ├── BadRequest            400
+│   ├── Unauthorized          401
+│   ├── Forbidden             403
+│   ├── NotFound              404
+│   ├── Conflict              409
+│   ├── NotImplementedByDaemon 501
+│   ├── Unavailable           503
+│   └── ServerError           any other 5xx
+├── StreamError               the daemon reported a failure inside a stream of progress messages
+├── InvalidAddress            a daemon's address can't be understood
+├── InvalidValue              a size, duration, time or other value can't be understood
+├── TemplateError             a --format template can't be parsed or evaluated
+└── CommandError              a command can't do what it was asked; carries the exit status
+    └── UsageError            its flags or arguments are wrong
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC
 
 from boxship.errors import InvalidValue
 
@@ -119,7 +120,7 @@ def parse_time(text: str) -> float:
     Raises:
         InvalidValue: it isn't one.
     """
-    from datetime import datetime, timezone
+    from datetime import datetime
 
     head, dot, tail = text.partition(".")
     digits = len(tail) - len(tail.lstrip("0123456789"))
@@ -130,8 +131,8 @@ def parse_time(text: str) -> float:
     except ValueError as error:
         raise InvalidValue(f"invalid time: '{text}'") from error
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds() + (float(f"0.{fraction}") if fraction else 0.0)
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() + (float(f"0.{fraction}") if fraction else 0.0)
 
 
 def local_time(seconds: float) -> str:
@@ -151,7 +152,7 @@ def moment(text: str, now: float | None = None) -> str:
     """A ``--since`` or ``--until`` value in the API's form, seconds with nanoseconds after a point.
 
     Args:
-        text: a duration back from now (``42m``), an RFC 3339 time (also a part of one, in the local zone), or seconds since the epoch.
+        text: a duration back from now (``42m``), an RFC 3339 time (or its beginning, in the local zone), or seconds since the epoch.
         now: seconds since the epoch, for durations.
 
     Raises:

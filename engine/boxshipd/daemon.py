@@ -106,12 +106,9 @@ class Daemon:
 
     async def _open_services(self, stack: AsyncExitStack) -> None:
         config = self._config
-        self._images = await Images.open(
-            config.data_root, self._store, publish=self._publish, uses=self._uses_of_image
-        )
+        self._images = await Images.open(config.data_root, self._store, publish=self._publish, uses=self._uses_of_image)
         stack.callback(self._images.close)
         self._runtime = RuntimeLink(SupervisorConnector(config.exec_root, config.level))
-        await self._runtime.open()
         stack.push_async_callback(self._runtime.close)
         scheduler = Scheduler()
         stack.push_async_callback(scheduler.close, DRAIN_TIMEOUT)

@@ -88,24 +88,24 @@ class Events:
         return len(self._followers)
 
     def publish(
-        self, type: str, action: str, id: str, attributes: Mapping[str, str] | None = None, *, scope: str = "local"
+        self, kind: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None, *, scope: str = "local"
     ) -> EventMessage:
-        """Tell everybody that ``action`` happened to the object ``id`` of ``type``. Never blocks."""
+        """Tell everybody that ``action`` happened to the object ``actor_id`` of the type ``kind``. Never blocks."""
         moment = time.time_ns()
         # Later events never carry an earlier time, whatever the clock does, so that ``since`` misses none.
         moment = self._last = max(moment, self._last + 1)
         values = dict(attributes or {})
-        old = type in {"container", "image"}
+        old = kind in {"container", "image"}
         message = EventMessage(
-            type=type,
+            type=kind,
             action=action,
-            actor=EventActor(id=id, attributes=values),
+            actor=EventActor(id=actor_id, attributes=values),
             scope=scope,
             time=moment // 1_000_000_000,
             time_nano=moment,
             status=action if old else UNSET,
-            id=id if old else UNSET,
-            from_=values.get("image", "") if type == "container" else UNSET,
+            id=actor_id if old else UNSET,
+            from_=values.get("image", "") if kind == "container" else UNSET,
         )
         self._history.append(message)
         for follower in self._followers:

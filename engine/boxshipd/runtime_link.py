@@ -45,8 +45,11 @@ _START_TIMEOUT = 120.0
 _RETRY = 0.02
 _LONGEST_RETRY = 1.0
 
+OnListing = Callable[[list[ContainerStatus]], None]
+OnEvent = Callable[[RuntimeEvent], None]
 
-class StartFailed(InternalError):
+
+class StartFailed(InternalError):  # noqa: N818 - named as Docker's own errors are
     """The runtime could not start a container; ``failure`` says at which step, and which exit code Docker gives it."""
 
     def __init__(self, failure: StartFailure) -> None:
@@ -163,22 +166,26 @@ class RuntimeLink:
         self._keeper: asyncio.Task[None] | None = None
         self._features: Features | None = None
         self._failure = ""
-        self._on_listing: Callable[[list[ContainerStatus]], None] = lambda _: None
-        self._on_event: Callable[[RuntimeEvent], None] = lambda _: None
+        self._on_listing: OnListing | None = None
+        self._on_event: OnEvent | None = None
+        self._untold: list[list[ContainerStatus] | RuntimeEvent] = []
 
-    def handlers(
-        self, listing: Callable[[list[ContainerStatus]], None], event: Callable[[RuntimeEvent], None]
-    ) -> None:
-        """Say who hears of listings, one after each connection, and of the events after them. To be called before ``open``."""
+    def handlers(self, listing: OnListing, event: OnEvent) -> None:
+        """Say who hears of listings, one after each connection, and of the events after them; what has come is told now."""
         self._on_listing = listing
         self._on_event = event
+        untold, self._untold = self._untold, []
+        for told in untold:
+            self._tell(told)
 
     async def open(self) -> None:
-        """Connect, starting a supervisor if need be, and take in the first listing.
+        """Connect, starting a supervisor if need be, and take in the first listing. Nothing happens where it is open.
 
         Raises:
             Unavailable: no supervisor could be reached or started.
         """
+        if self._keeper is not None:
+            return
         try:
             channel = await self._connector.connect()
         except BaseException as error:
@@ -229,7 +236,7 @@ class RuntimeLink:
                 raise StartFailed(failure) from error
             raise _translated(error, f"start container {spec.id}") from error
 
-    async def signal(self, id: str, number: int) -> bool:
+    async def signal(self, container_id: str, number: int) -> bool:
         """Send a signal to a container's first process; False where it doesn't run.
 
         Raises:
@@ -237,14 +244,14 @@ class RuntimeLink:
         """
         channel = await self._ready()
         try:
-            await channel.unary(Runtime.signal, SignalRequest(id=id, signal=number), timeout=_CALL_TIMEOUT)
+            await channel.unary(Runtime.signal, SignalRequest(id=container_id, signal=number), timeout=_CALL_TIMEOUT)
         except BusError as error:
             if error.code in {Code.NOT_FOUND, Code.FAILED_PRECONDITION}:
                 return False
-            raise _translated(error, f"send signal {number} to container {id}") from error
+            raise _translated(error, f"send signal {number} to container {container_id}") from error
         return True
 
-    async def resize(self, id: str, height: int, width: int) -> None:
+    async def resize(self, container_id: str, height: int, width: int) -> None:
         """Set a terminal's size in characters.
 
         Raises:
@@ -253,11 +260,13 @@ class RuntimeLink:
         """
         channel = await self._ready()
         try:
-            await channel.unary(Runtime.resize, ResizeRequest(id=id, height=height, width=width), timeout=_CALL_TIMEOUT)
+            await channel.unary(
+                Runtime.resize, ResizeRequest(id=container_id, height=height, width=width), timeout=_CALL_TIMEOUT
+            )
         except BusError as error:
-            raise _translated(error, f"resize container {id}") from error
+            raise _translated(error, f"resize container {container_id}") from error
 
-    async def attach(self, id: str, attachment: Attachment, descriptor: int) -> None:
+    async def attach(self, container_id: str, attachment: Attachment, descriptor: int) -> None:
         """Hand a client's socket to a running container; ``descriptor`` stays the caller's to close.
 
         Raises:
@@ -267,12 +276,12 @@ class RuntimeLink:
         channel = await self._ready()
         try:
             await channel.unary(
-                Runtime.attach, AttachRequest(id=id, attachment=attachment), timeout=_CALL_TIMEOUT, fds=[descriptor]
+                Runtime.attach, AttachRequest(id=container_id, attachment=attachment), timeout=_CALL_TIMEOUT, fds=[descriptor]
             )
         except BusError as error:
-            raise _translated(error, f"attach to container {id}") from error
+            raise _translated(error, f"attach to container {container_id}") from error
 
-    async def release(self, id: str) -> None:
+    async def release(self, container_id: str) -> None:
         """Let the runtime forget an exited container.
 
         Raises:
@@ -280,9 +289,9 @@ class RuntimeLink:
         """
         channel = await self._ready()
         try:
-            await channel.unary(Runtime.release, ContainerRef(id=id), timeout=_CALL_TIMEOUT)
+            await channel.unary(Runtime.release, ContainerRef(id=container_id), timeout=_CALL_TIMEOUT)
         except BusError as error:
-            raise _translated(error, f"release container {id}") from error
+            raise _translated(error, f"release container {container_id}") from error
 
     async def shutdown(self, *, kill: bool) -> None:
         """End the supervisor and its zygote, and don't start another.
@@ -296,10 +305,11 @@ class RuntimeLink:
         except BusError as error:
             if error.code is not Code.UNAVAILABLE:
                 raise _translated(error, "shut the supervisor down") from error
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await channel.wait_closed()
+        pid = channel.transport.peer.pid
+        # Our watch is the one call the supervisor would wait for.
         await self.close()
+        if pid != os.getpid():
+            await _gone(pid)
 
     async def _ready(self) -> Channel:
         """The channel, as soon as its listing has been taken in."""
@@ -348,22 +358,43 @@ class RuntimeLink:
         async with channel.server_stream(Runtime.watch, WatchRequest()) as events:
             async for event in events:
                 if listing is None:
-                    self._guarded(lambda event=event: self._on_event(event))  # type: ignore[misc]
+                    self._tell(event)
                 elif event.kind == "listed":
                     statuses, listing = listing, None
                     self._channel = channel
-                    self._guarded(lambda: self._on_listing(statuses))  # noqa: B023 - called at once
+                    self._tell(statuses)
                     self._listed.set()
                 elif event.status is not None:
                     listing.append(event.status)
 
-    @staticmethod
-    def _guarded(action: Callable[[], None]) -> None:
-        """One container's trouble must not end the watch over all."""
+    def _tell(self, told: list[ContainerStatus] | RuntimeEvent) -> None:
+        """Pass on what the supervisor told. One container's trouble must not end the watch over all."""
+        if self._on_listing is None or self._on_event is None:
+            self._untold.append(told)
+            return
         try:
-            action()
+            if isinstance(told, list):
+                self._on_listing(told)
+            else:
+                self._on_event(told)
         except Exception:
             log.exception("handling what the supervisor told failed")
+
+
+async def _gone(pid: int) -> None:
+    """Wait until a process has ended, for as long as it may reasonably take."""
+    loop = asyncio.get_running_loop()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = loop.create_future()
+    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    try:
+        await asyncio.wait([ended], timeout=CONNECT_TIMEOUT)
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _translated(error: BusError, what: str) -> Exception:

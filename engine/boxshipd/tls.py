@@ -56,6 +56,7 @@ class TlsRelay(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._handshaken = False
         self._client_ended = False
+        self._plain_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -136,6 +137,7 @@ class TlsRelay(asyncio.Protocol):
             self._client_ended = True
             self._inner.write_eof()
         self._flush()
+        self._close_if_done()
 
     def _flush(self) -> None:
         if self._outgoing.pending and self._client is not None and not self._client.is_closing():
@@ -154,6 +156,8 @@ class TlsRelay(asyncio.Protocol):
             # The client's own close_notify is still to come.
             pass
         self._flush()
+        self._plain_ended = True
+        self._close_if_done()
 
     def pause_client(self) -> None:
         """The plain side reads too slowly."""
@@ -169,6 +173,10 @@ class TlsRelay(asyncio.Protocol):
         """The plain side is gone."""
         self._inner = None
         self._close()
+
+    def _close_if_done(self) -> None:
+        if self._client_ended and self._plain_ended:
+            self._close()
 
     def _close(self) -> None:
         if self._deadline is not None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
+from _signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGTERM
+from _signal import signal as set_handler
 from _socket import socket
 from typing import NoReturn
 
@@ -30,13 +31,13 @@ def main(sock_fd: int) -> NoReturn:
     os.closerange(3, sock_fd)
     close_from(sock_fd + 1)
     title = Title()
-    title.set("boxrun-zygote", "boxrun-zygote")
+    title.set(b"boxrun-zygote")
     cgroups = detect()
     prewarm()
     prctl(PR_SET_DUMPABLE, 0)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
+    # Inherited by the shims but for SIGCHLD: nothing ends a zygote or a shim in passing.
+    for signum in (SIGCHLD, SIGHUP, SIGINT, SIGTERM):
+        set_handler(signum, SIG_IGN)
     seal_imports()
     gc.collect()
     gc.freeze()
@@ -77,7 +78,7 @@ def _fork(sock: socket, control: int, cgroups: Cgroups, title: Title) -> None:
     status = 1
     try:
         sock.close()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        set_handler(SIGCHLD, SIG_DFL)
         status = run(control, cgroups, title)
     except BaseException:  # noqa: BLE001 - nothing of the zygote's may run in its child
         sys.excepthook(*sys.exc_info())

@@ -8,10 +8,9 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
-from support.bus import Blob, Count, Echo, EchoService, RawClient, Text, credit, open_fds, until
-
 from boxrun.bus import Channel, Limits, Server, connect_unix, frames, serve_unix
 from boxrun.bus.frames import Hello, encode_frame, encode_hello, encode_opening
+from support.bus import Blob, Count, Echo, EchoService, RawClient, Text, credit, open_fds, until
 
 LIMITS = Limits(max_frame=1 << 20, window=1 << 16, max_calls=50, handshake=0.2, keepalive=5, keepalive_timeout=5)
 HELLO = encode_frame(frames.HELLO, payload=encode_hello(Hello(1 << 16, 1 << 20)))
@@ -47,16 +46,18 @@ class Site:
 @pytest.fixture
 async def site(tmp_path) -> AsyncIterator[Site]:
     path = str(tmp_path / "bus.sock")
-    async with serve_unix(path, [EchoService()], limits=LIMITS, drain=0) as server:
-        async with await connect_unix(path, limits=LIMITS) as bystander:
-            site = Site(path, server, bystander)
-            working = asyncio.create_task(site.work())
-            await until(lambda: site.calls > 0)
-            yield site
-            assert not working.done()
-            working.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await working
+    async with (
+        serve_unix(path, [EchoService()], limits=LIMITS, drain=0) as server,
+        await connect_unix(path, limits=LIMITS) as bystander,
+    ):
+        site = Site(path, server, bystander)
+        working = asyncio.create_task(site.work())
+        await until(lambda: site.calls > 0)
+        yield site
+        assert not working.done()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
 
 
 ATTACKS = {

@@ -6,11 +6,11 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 import msgspec
-
-from boxrun.bus import BusError, Code, Context, Service, bidi, client_stream, server_stream, unary
+from boxrun.bus import BidiCall, BusError, ClientStreamCall, Code, Context, Service, bidi, client_stream, server_stream, unary
 from boxrun.bus.frames import HEADER, HEADER_SIZE, HELLO, Hello, encode_frame, encode_hello
 
 
@@ -212,8 +212,14 @@ def open_fds() -> int:
 async def until(condition: Callable[[], bool]) -> None:
     """Turn the event loop until ``condition`` holds; TimeoutError after 10 s."""
     async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - what is waited for has no event of its own
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.001)
+
+
+async def flood(call: ClientStreamCall[Any, Any] | BidiCall[Any, Any], request: object, fds: Sequence[int] = ()) -> NoReturn:
+    """Send ``request`` until the call fails."""
+    while True:
+        await call.send(request, fds=fds)
 
 
 class RawClient:

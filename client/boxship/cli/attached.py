@@ -24,7 +24,16 @@ _READ_BYTES = 65536
 _HIGH_WATER = 262144
 # These mean something to this process only: its children, its pipes, its own terminal and job control.
 _OWN_SIGNALS = frozenset(
-    (signal.SIGCHLD, signal.SIGPIPE, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU, signal.SIGKILL, signal.SIGSTOP)
+    (
+        signal.SIGCHLD,
+        signal.SIGPIPE,
+        signal.SIGURG,
+        signal.SIGWINCH,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGKILL,
+        signal.SIGSTOP,
+    )
 )
 
 

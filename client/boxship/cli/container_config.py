@@ -166,7 +166,9 @@ def _env_files(paths: tuple[str, ...]) -> list[str]:
     for line in _files(paths):
         name, equals, _ = line.partition("=")
         if not name or any(blank in name for blank in " \t"):
-            raise CommandError(f"variable '{name}' contains whitespaces" if name else f"no variable name on line '{line}'", _FAILURE)
+            raise CommandError(
+                f"variable '{name}' contains whitespaces" if name else f"no variable name on line '{line}'", _FAILURE
+            )
         if equals:
             result.append(line)
         elif name in os.environ:
@@ -180,10 +182,14 @@ def _reason(error: OSError) -> str:
 
 def _network(networks: tuple[str, ...]) -> str:
     if len(networks) > 1:
-        raise CommandError("--network given more than once is not available in Boxship 0.1: a container has one network", _FAILURE)
+        raise CommandError(
+            "--network given more than once is not available in Boxship 0.1: a container has one network", _FAILURE
+        )
     name = networks[0] if networks else "default"
     if "," in name or name.startswith("name="):
-        raise CommandError("--network with options is not available in Boxship 0.1: containers have no bridge networks yet", _FAILURE)
+        raise CommandError(
+            "--network with options is not available in Boxship 0.1: containers have no bridge networks yet", _FAILURE
+        )
     return name
 
 

@@ -87,7 +87,16 @@ def _ulimit(text: str) -> str:
 def _sysctl(text: str) -> str:
     name, equals, _ = text.partition("=")
     allowed = name.startswith(("net.", "fs.mqueue.")) or name in (
-        "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax kernel.shmmni kernel.shm_rmid_forced".split()
+        [
+            "kernel.msgmax",
+            "kernel.msgmnb",
+            "kernel.msgmni",
+            "kernel.sem",
+            "kernel.shmall",
+            "kernel.shmmax",
+            "kernel.shmmni",
+            "kernel.shm_rmid_forced",
+        ]
     )
     if not equals or not allowed:
         raise InvalidValue(f"sysctl '{text}' is not allowed")
@@ -113,7 +122,9 @@ def _device_bytes(text: str) -> str:
 def _device_number(text: str) -> str:
     value = _device_value(text).partition(":")[2]
     if not value.isdigit():
-        raise InvalidValue(f"invalid rate for device: {text}. The correct format is <device-path>:<number>. Number must be a positive integer")
+        raise InvalidValue(
+            f"invalid rate for device: {text}. The correct format is <device-path>:<number>. Number must be a positive integer"
+        )
     return text
 
 
@@ -172,7 +183,9 @@ class CreateOptions(Options):
     health_cmd = Absent("Command to run to check health", _HEALTH)
     health_interval = Absent("Time between running the check (ms|s|m|h)", _HEALTH, kind="duration")
     health_retries = Absent("Consecutive failures needed to report unhealthy", _HEALTH, kind="int")
-    health_start_interval = Absent("Time between running the check during the start period (ms|s|m|h)", _HEALTH, kind="duration")
+    health_start_interval = Absent(
+        "Time between running the check during the start period (ms|s|m|h)", _HEALTH, kind="duration"
+    )
     health_start_period = Absent("Start period for the container to initialize (ms|s|m|h)", _HEALTH, kind="duration")
     health_timeout = Absent("Maximum time to allow one check to run (ms|s|m|h)", _HEALTH, kind="duration")
     hostname = Text("Container host name", short="h")
@@ -224,7 +237,9 @@ class CreateOptions(Options):
     tmpfs = Items("Mount a tmpfs directory")
     tty = Switch("Allocate a pseudo-TTY", short="t")
     ulimit = Items("Ulimit options", check=_ulimit, kind="ulimit")
-    use_api_socket = Absent("Bind mount Docker API socket and required auth", "it keeps no registry credentials to pass on", kind="")
+    use_api_socket = Absent(
+        "Bind mount Docker API socket and required auth", "it keeps no registry credentials to pass on", kind=""
+    )
     user = Text("Username or UID (format: <name|uid>[:<group|gid>])", short="u")
     userns = Text("User namespace to use")
     uts = Text("UTS namespace to use")

@@ -27,7 +27,7 @@ def create(context: Context, options: CreateOptions, arguments: list[str], *, de
         APIError: the daemon refused.
     """
     if options.pull not in ("always", "missing", "never"):
-        raise CommandError(f"invalid pull option: '{options.pull}': must be one of \"always\", \"missing\" or \"never\"", _FAILURE)
+        raise CommandError(f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', _FAILURE)
     image = arguments[0]
     body = create_body(options, image, arguments[1:], detached=detached)
     if options.tty:

@@ -37,7 +37,15 @@ class Flag(Generic[T]):
     takes_value: ClassVar[bool] = True
 
     def __init__(
-        self, help_text: str, default: T, *, short: str = "", name: str = "", shown: str = "", hidden: bool = False, kind: str = ""
+        self,
+        help_text: str,
+        default: T,
+        *,
+        short: str = "",
+        name: str = "",
+        shown: str = "",
+        hidden: bool = False,
+        kind: str = "",
     ) -> None:
         self.help = help_text
         self.default = default
@@ -100,7 +108,15 @@ class Text(Flag[str]):
     """A word."""
 
     def __init__(
-        self, help_text: str, *, default: str = "", short: str = "", name: str = "", shown: str = "", kind: str = "", hidden: bool = False
+        self,
+        help_text: str,
+        *,
+        default: str = "",
+        short: str = "",
+        name: str = "",
+        shown: str = "",
+        kind: str = "",
+        hidden: bool = False,
     ) -> None:
         super().__init__(help_text, default, short=short, name=name, shown=shown, kind=kind, hidden=hidden)
 

@@ -10,11 +10,16 @@ from boxship.cli.flags import HelpRequested, Options, parse
 from boxship.cli.registry import ABSENT, ABSENT_IN_GROUP, ALIASES, GROUPS, TOP, load
 from boxship.errors import APIError, BoxshipError, CommandError, DaemonUnreachable, UsageError
 
+PROGRAM = "BOXSHIP"
 FLAG_FAILURE = 125
 
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
+    if f"_{PROGRAM}_COMPLETE" in os.environ:
+        from boxship.cli.app import complete
+
+        complete()
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -30,16 +35,18 @@ def run(words: list[str]) -> int:
     try:
         rest = parse(options, words, interspersed=False)
     except HelpRequested:
-        return _help_top()
+        return _help()
     except CommandError as error:
-        return _refuse(f"{error}\n\nUsage:  boxship [OPTIONS] COMMAND [ARG...]\n\nRun 'boxship --help' for more information", error.status)
+        return _refuse(
+            f"{error}\n\nUsage:  boxship [OPTIONS] COMMAND [ARG...]\n\nRun 'boxship --help' for more information", error.status
+        )
     if options.version:
         from boxship import __version__
 
         sys.stdout.write(f"Boxship version {__version__}\n")
         return 0
     if not rest or rest == ["help"]:
-        return _help_top()
+        return _help()
     if rest[0] == "help":
         rest = [*rest[1:], "--help"]
     return _dispatch(options, rest)
@@ -59,10 +66,7 @@ def _dispatch(options: GlobalOptions, words: list[str]) -> int:
 def _dispatch_group(options: GlobalOptions, group: str, words: list[str]) -> int:
     path = f"boxship {group}"
     if not words or words[0] in ("--help", "-h", "help"):
-        from boxship.cli.help import group_help
-
-        sys.stdout.write(group_help(group))
-        return 0
+        return _help(group)
     name = ALIASES[group].get(words[0], words[0])
     commands = GROUPS[group][1]
     if name in commands:
@@ -70,8 +74,12 @@ def _dispatch_group(options: GlobalOptions, group: str, words: list[str]) -> int
     if name in ABSENT_IN_GROUP[group]:
         return _refuse(f"boxship: '{group} {name}' is not available in Boxship 0.1", 1)
     if name.startswith("-"):
-        return _refuse(f"unknown flag: {name}\n\nUsage:  {path} COMMAND\n\nRun '{path} --help' for more information", FLAG_FAILURE)
-    return _refuse(f"boxship: unknown command: {path} {name}\n\nUsage:  {path} COMMAND\n\nRun '{path} --help' for more information", 1)
+        return _refuse(
+            f"unknown flag: {name}\n\nUsage:  {path} COMMAND\n\nRun '{path} --help' for more information", FLAG_FAILURE
+        )
+    return _refuse(
+        f"boxship: unknown command: {path} {name}\n\nUsage:  {path} COMMAND\n\nRun '{path} --help' for more information", 1
+    )
 
 
 def invoke(command: Command[Options], context: Context, words: list[str]) -> int:
@@ -90,10 +98,7 @@ def invoke(command: Command[Options], context: Context, words: list[str]) -> int
     try:
         arguments = parse(options, words, interspersed=command.interspersed)
     except HelpRequested:
-        from boxship.cli.help import command_help
-
-        sys.stdout.write(command_help(path, command))
-        return 0
+        return _help(*path.split()[1:])
     except UsageError as error:
         return _refuse(f"{error}\n\nUsage:  {path} {command.usage}\n\nRun '{path} --help' for more information", error.status)
     except CommandError as error:
@@ -140,10 +145,12 @@ def _abandon_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _help_top() -> int:
-    from boxship.cli.help import top_help
+def _help(*words: str) -> int:
+    from boxship.cli.app import show_help
 
-    sys.stdout.write(top_help())
+    if len(words) == 2:
+        words = (words[0], ALIASES[words[0]].get(words[1], words[1]))
+    show_help(list(words))
     return 0
 
 

@@ -89,7 +89,12 @@ def _bind_field(bind: dict[str, Any], key: str, value: str) -> None:
         if _switch(key, value):
             bind["NonRecursive"] = True
     elif key == "bind-recursive":
-        settings = {"enabled": "", "disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive", "readonly": "ReadOnlyForceRecursive"}
+        settings = {
+            "enabled": "",
+            "disabled": "NonRecursive",
+            "writable": "ReadOnlyNonRecursive",
+            "readonly": "ReadOnlyForceRecursive",
+        }
         if value not in settings:
             raise InvalidValue(f'invalid value for {key}: {value} (must be "enabled", "disabled", "writable", or "readonly")')
         if settings[value]:

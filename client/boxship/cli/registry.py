@@ -67,14 +67,46 @@ ALIASES: dict[str, dict[str, str]] = {
 }
 # Commands of Docker's whose feature isn't there.
 ABSENT = frozenset(
-    (
-        "bake build builder buildx checkpoint commit compose config context cp diff exec export login logout manifest network node pause "
-        "plugin port pull push search secret service stack stats swarm top trust unpause update volume"
-    ).split()
+    [
+        "bake",
+        "build",
+        "builder",
+        "buildx",
+        "checkpoint",
+        "commit",
+        "compose",
+        "config",
+        "context",
+        "cp",
+        "diff",
+        "exec",
+        "export",
+        "login",
+        "logout",
+        "manifest",
+        "network",
+        "node",
+        "pause",
+        "plugin",
+        "port",
+        "pull",
+        "push",
+        "search",
+        "secret",
+        "service",
+        "stack",
+        "stats",
+        "swarm",
+        "top",
+        "trust",
+        "unpause",
+        "update",
+        "volume",
+    ]
 )
 ABSENT_IN_GROUP: dict[str, frozenset[str]] = {
-    "container": frozenset("commit cp diff exec export pause port stats top unpause update".split()),
-    "image": frozenset("build pull push".split()),
+    "container": frozenset(["commit", "cp", "diff", "exec", "export", "pause", "port", "stats", "top", "unpause", "update"]),
+    "image": frozenset(["build", "pull", "push"]),
     "system": frozenset(("df",)),
 }
 

@@ -108,7 +108,7 @@ def _dial_ssh(address: Address) -> Stream:
     near, far = socket.socketpair()
     try:
         # Its own process group, so that a Ctrl-C meant for the container doesn't cut the connection.
-        process = subprocess.Popen(command, stdin=far, stdout=far, process_group=0)  # noqa: S603 - the address is checked
+        process = subprocess.Popen(command, stdin=far.fileno(), stdout=far.fileno(), process_group=0)
     except OSError as error:
         near.close()
         raise DaemonUnreachable(address.text, f"running ssh: {error.strerror}") from error

@@ -1,4 +1,7 @@
-"""Go's text/template, as far as ``--format`` needs it: fields, pipelines, variables, if, with, range and the functions of Docker's tools."""
+"""Go's text/template, as far as ``--format`` needs it.
+
+Fields, pipelines, variables, if, with, range, and the functions of Docker's tools.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_ACTION = re.compile(r"\{\{(-\s)?\s*(/\*.*?\*/|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|'(?:\\.|[^'\\])'|[^`\"'])*?)\s*(\s-)?\}\}", re.DOTALL)
+_ACTION = re.compile(
+    r"\{\{(-\s)?\s*(/\*.*?\*/|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|'(?:\\.|[^'\\])'|[^`\"'])*?)\s*(\s-)?\}\}", re.DOTALL
+)
 _KEYWORDS = frozenset(("if", "else", "end", "range", "with", "break", "continue", "define", "template", "block"))
 
 
@@ -97,7 +102,7 @@ def _call(command: list[Any], piped: tuple[Any, ...], dot: Any, scope: Scope, fu
         if function is None:
             raise TemplateError(f'template: function "{operand}" not defined')
         if operand in ("and", "or"):
-            return _short_circuit(operand == "and", rest, piped, dot, scope, functions)
+            return _short_circuit(rest, piped, dot, scope, functions, every=operand == "and")
         arguments = [_operand(argument, dot, scope, functions) for argument in rest]
         try:
             return function(*arguments, *piped)
@@ -113,7 +118,9 @@ def _call(command: list[Any], piped: tuple[Any, ...], dot: Any, scope: Scope, fu
     return _operand(command[0], dot, scope, functions)
 
 
-def _short_circuit(every: bool, rest: list[Any], piped: tuple[Any, ...], dot: Any, scope: Scope, functions: Functions) -> Any:
+def _short_circuit(
+    rest: list[Any], piped: tuple[Any, ...], dot: Any, scope: Scope, functions: Functions, *, every: bool
+) -> Any:
     value: Any = None
     for argument in rest:
         value = _operand(argument, dot, scope, functions)
@@ -199,7 +206,8 @@ class _Range(_Node):
                 inner[variables[0]] = value
             try:
                 for node in self.body.nodes:
-                    result.append(node.run(value, inner, functions))
+                    # Appended one by one: what precedes a break stays.
+                    result.append(node.run(value, inner, functions))  # noqa: PERF401
             except _Continue:
                 continue
             except _Break:
@@ -254,7 +262,9 @@ class _Parser:
     def _variables(self) -> tuple[list[str], bool]:
         names: list[str] = []
         position = self._position
-        while position < len(self._tokens) and self._tokens[position][0] == "chain" and self._tokens[position][1].startswith("$"):
+        while (
+            position < len(self._tokens) and self._tokens[position][0] == "chain" and self._tokens[position][1].startswith("$")
+        ):
             names.append(self._tokens[position][1])
             position += 1
             if position < len(self._tokens) and self._tokens[position][1] in (":=", "="):

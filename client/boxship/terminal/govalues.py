@@ -29,16 +29,82 @@ class NilMap(dict[str, Any]):
 
 # Fields that JSON shows as null and Go as an empty list or map.
 _LISTS = frozenset(
-    "Args Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps BlkioWeightDevice CapAdd CapDrop Cmd "
-    "DeviceCgroupRules DeviceRequests Devices Dns DnsOptions DnsSearch Entrypoint Env ExecIDs ExtraHosts GroupAdd Links MaskedPaths Mounts "
-    "OnBuild ReadonlyPaths RepoDigests RepoTags SecondaryIPAddresses SecondaryIPv6Addresses SecurityOpt Ulimits VolumesFrom Aliases DNSNames".split()
+    [
+        "Args",
+        "Binds",
+        "BlkioDeviceReadBps",
+        "BlkioDeviceReadIOps",
+        "BlkioDeviceWriteBps",
+        "BlkioDeviceWriteIOps",
+        "BlkioWeightDevice",
+        "CapAdd",
+        "CapDrop",
+        "Cmd",
+        "DeviceCgroupRules",
+        "DeviceRequests",
+        "Devices",
+        "Dns",
+        "DnsOptions",
+        "DnsSearch",
+        "Entrypoint",
+        "Env",
+        "ExecIDs",
+        "ExtraHosts",
+        "GroupAdd",
+        "Links",
+        "MaskedPaths",
+        "Mounts",
+        "OnBuild",
+        "ReadonlyPaths",
+        "RepoDigests",
+        "RepoTags",
+        "SecondaryIPAddresses",
+        "SecondaryIPv6Addresses",
+        "SecurityOpt",
+        "Ulimits",
+        "VolumesFrom",
+        "Aliases",
+        "DNSNames",
+    ]
 )
-_MAPS = frozenset("Labels Volumes Config DriverOpts Data PortBindings Ports".split())
+_MAPS = frozenset(["Labels", "Volumes", "Config", "DriverOpts", "Data", "PortBindings", "Ports"])
 # Fields that Docker leaves out when they are empty.
 _OPTIONAL = frozenset(
-    "Annotations ArgsEscaped CDISpecDirs Descriptor Driver Error ExposedPorts Health Healthcheck IP Init MacAddress Mounts Name "
-    "NetworkDisabled OnBuild OsVersion PublicPort ReadOnly Runtime Shell SizeRootFs SizeRw StopSignal StopTimeout StorageOpt Sysctls Tmpfs "
-    "Variant BindOptions TmpfsOptions VolumeOptions ImageOptions".split()
+    [
+        "Annotations",
+        "ArgsEscaped",
+        "CDISpecDirs",
+        "Descriptor",
+        "Driver",
+        "Error",
+        "ExposedPorts",
+        "Health",
+        "Healthcheck",
+        "IP",
+        "Init",
+        "MacAddress",
+        "Mounts",
+        "Name",
+        "NetworkDisabled",
+        "OnBuild",
+        "OsVersion",
+        "PublicPort",
+        "ReadOnly",
+        "Runtime",
+        "Shell",
+        "SizeRootFs",
+        "SizeRw",
+        "StopSignal",
+        "StopTimeout",
+        "StorageOpt",
+        "Sysctls",
+        "Tmpfs",
+        "Variant",
+        "BindOptions",
+        "TmpfsOptions",
+        "VolumeOptions",
+        "ImageOptions",
+    ]
 )
 
 
@@ -221,7 +287,7 @@ def _printf(pattern: str, *values: Any) -> str:
             return f"%{flags}s" % format(int(value), "b")
         if verb == "T":
             return type(value).__name__
-        return f"%{flags}{verb}" % value
+        return str(f"%{flags}{verb}" % value)
 
     result = re.sub(r"%([-+# 0]*\d*(?:\.\d+)?)([a-zA-Z%])", one, pattern)
     return result + "".join(f"%!(EXTRA {text(value)})" for value in rest)
@@ -253,12 +319,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "print": _print,
     "println": lambda *values: " ".join(text(value) for value in values) + "\n",
     "printf": _printf,
-    "html": lambda *values: "".join(text(v) for v in values)
-    .replace("&", "&amp;")
-    .replace("<", "&lt;")
-    .replace(">", "&gt;")
-    .replace('"', "&#34;")
-    .replace("'", "&#39;"),
+    "html": lambda *values: (
+        "".join(text(v) for v in values)
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+        .replace('"', "&#34;")
+        .replace("'", "&#39;")
+    ),
     "eq": _equal,
     "ne": lambda first, second: not _equal(first, second),
     "lt": _compare(lambda first, second: bool(first < second)),

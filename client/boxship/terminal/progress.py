@@ -55,7 +55,7 @@ class Progress:
             return
         line = f"{name}: {status}" if name else status
         if detail:
-            line += f" {_bar(detail)}"
+            line += f" {bar(int(detail.get('current') or 0), int(detail.get('total') or 0))}"
         self._draw(name, line)
 
     def _draw(self, name: str, line: str) -> None:
@@ -77,8 +77,8 @@ class Progress:
             data = data[os.write(self._fd, data) :]
 
 
-def _bar(detail: dict[str, Any]) -> str:
-    current, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
+def bar(current: int, total: int) -> str:
+    """A bar with the numbers of bytes behind it; the number alone where the total isn't known."""
     if total <= 0:
         return human_size(current, 4) if current else ""
     share = min(1.0, current / total)

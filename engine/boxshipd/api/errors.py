@@ -63,7 +63,7 @@ def response_to(error: Exception, operation: str) -> Response:
         logger.error("%s failed unexpectedly", operation, exc_info=error)
         return error_response(500, f"{operation} failed: {type(error).__name__}: {error}")
     if status == 500:
-        logger.error("%s failed: %s", operation, error, exc_info=error)
+        logger.error("%s failed: %s", operation, error)
     else:
         logger.debug("%s answered %d: %s", operation, status, error)
     return error_response(status, str(error))

@@ -33,7 +33,7 @@ class ImageOperations:
         filters = Filters.parse(query.text("filters"))
         shared_size = call.version >= (1, 42) and query.boolean("shared-size")
         images = await self._images.list(
-            all=query.boolean("all"), filters=filters, digests=query.boolean("digests"), shared_size=shared_size
+            query.boolean("all"), filters=filters, digests=query.boolean("digests"), shared_size=shared_size
         )
         return json_response(images)
 

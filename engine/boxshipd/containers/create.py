@@ -30,7 +30,7 @@ from boxshipd.events import Events
 from boxshipd.images.service import Image, Images
 
 _LOOPBACK_ONLY = (
-    "Container networks are not available yet: the container has a network namespace of its own with only the loopback interface "
+    "Container networks are not available yet: the container gets a network namespace with only the loopback interface "
     "(use --network host for the host's, or --network none to be told nothing)"
 )
 
@@ -45,7 +45,9 @@ class Creator:
         self._directories = directories
         self._images = images
         self._events = events
-        self._settings = settings
+        self.settings = settings
+        self.creating: dict[str, tuple[str, str]] = {}
+        """Name and image of those that have no record yet, by id: the image has to stay."""
 
     async def create(self, name: str, request: CreateRequest, platform: str) -> CreateResponse:
         """Create a container and answer when its record is durable.
@@ -62,16 +64,19 @@ class Creator:
         self._registry.reserve(name, id_)
         try:
             image = await self._images.resolve(request.image, platform)
+            self.creating[id_] = (name, image.id)
             container, warnings = self._build(id_, name, request, image)
             await self._record(container)
         except BaseException:
             if self._registry.names.get(name) == id_ and self._registry.get(id_) is None:
                 self._registry.release(name)
             raise
+        finally:
+            self.creating.pop(id_, None)
         self._events.publish("container", "create", id_, container.attributes())
         return CreateResponse(id=id_, warnings=warnings)
 
-    def _build(self, id: str, name: str, request: CreateRequest, image: Image) -> tuple[Container, list[str]]:
+    def _build(self, container_id: str, name: str, request: CreateRequest, image: Image) -> tuple[Container, list[str]]:
         """Merge and validate everything; nothing is made yet."""
         host = self._host_config(request.host_config or HostConfig())
         validate_request(request, host)
@@ -83,14 +88,14 @@ class Creator:
         validate_host_config(config, host)
         if image.config.volumes:
             warnings.append("The image's volumes are kept in the container's own layer: volumes are not available yet")
-        config = replace(config, hostname=self._hostname(config, host, id))
+        config = replace(config, hostname=self._hostname(config, host, container_id))
         words = [*_words(config.entrypoint), *_words(config.cmd)]
         if not words:
             raise InvalidParameter("no command specified")
-        directory = self._directories.path(id)
-        log = effective(host.log_config, self._settings.log_config)
+        directory = self._directories.path(container_id)
+        log = effective(host.log_config, self.settings.log_config)
         record = Config(
-            id=id,
+            id=container_id,
             created=time.time_ns(),
             image_id=image.id,
             layers=image.layers,
@@ -98,14 +103,14 @@ class Creator:
             host_config=replace(host, log_config=log),
             path=words[0],
             args=words[1:],
-            log=build_log(log, container=config, id=id, name=name, image=config.image, directory=directory),
+            log=build_log(log, container=config, container_id=container_id, name=name, image=config.image, directory=directory),
             networking=request.networking_config,
             mounts=parse_mounts(host).points,
             platform=image.os or "linux",
         )
         container = Container(name, record, State(), directory)
         try:
-            container.spec = build_spec(container, self._settings, self._registry.find)
+            container.spec = build_spec(container, self.settings, self._registry.find)
         except (Conflict, InternalError):
             # It joins a container that isn't running now, or a device that isn't there now: that is for its start to find.
             container.spec = None
@@ -123,24 +128,24 @@ class Creator:
         return replace(
             host,
             network_mode=mode,
-            shm_size=host.shm_size or self._settings.default_shm_size,
+            shm_size=host.shm_size or self.settings.default_shm_size,
             memory_swap=host.memory * 2 if host.memory > 0 and not host.memory_swap else host.memory_swap,
             restart_policy=policy if policy.name else replace(policy, name="no"),
-            ipc_mode=host.ipc_mode or self._settings.default_ipc_mode,
-            cgroupns_mode=host.cgroupns_mode or self._settings.default_cgroupns_mode,
+            ipc_mode=host.ipc_mode or self.settings.default_ipc_mode,
+            cgroupns_mode=host.cgroupns_mode or self.settings.default_cgroupns_mode,
             masked_paths=_paths(host.masked_paths, MASKED_PATHS, host.privileged),
             readonly_paths=_paths(host.readonly_paths, READONLY_PATHS, host.privileged),
             runtime=host.runtime or "boxrun",
         )
 
-    def _hostname(self, config: ContainerConfig, host: HostConfig, id: str) -> str:
+    def _hostname(self, config: ContainerConfig, host: HostConfig, container_id: str) -> str:
         if config.hostname:
             return config.hostname
         if host.network_mode == "host" or host.uts_mode == "host":
             return os.uname().nodename
         if host.network_mode.startswith("container:"):
             return self._registry.find(host.network_mode.removeprefix("container:")).config.config.hostname
-        return id[:12]
+        return container_id[:12]
 
     async def _record(self, container: Container) -> None:
         """Make the directory, then the record; without the latter the former goes again."""
@@ -151,7 +156,7 @@ class Creator:
                 container.directory,
                 hostname=container.config.config.hostname,
                 host=container.config.host_config,
-                settings=self._settings,
+                settings=self.settings,
             )
         except OSError as error:
             self._directories.discard(container.id)

@@ -22,22 +22,22 @@ class Directories:
         for path in (self.root, self._trash):
             os.makedirs(path, mode=0o710, exist_ok=True)
 
-    def path(self, id: str) -> str:
+    def path(self, container_id: str) -> str:
         """A container's directory."""
-        return f"{self.root}/{id}"
+        return f"{self.root}/{container_id}"
 
-    def make(self, id: str, *, shared_memory: bool = False, local_log: bool = False) -> None:
+    def make(self, container_id: str, *, shared_memory: bool = False, local_log: bool = False) -> None:
         """Make a container's directory.
 
         Args:
-            id: the container's.
+            container_id: the container's.
             shared_memory: with a place for a /dev/shm that others may join.
             local_log: with a place for the ``local`` driver's files.
 
         Raises:
             OSError: it can't be made.
         """
-        path = self.path(id)
+        path = self.path(container_id)
         os.mkdir(path, 0o710)
         for part in _PARTS:
             os.mkdir(f"{path}/{part}", 0o755 if part == "upper" else 0o700)
@@ -49,12 +49,12 @@ class Directories:
         if local_log:
             os.mkdir(f"{path}/local-logs", 0o700)
 
-    def discard(self, id: str) -> None:
+    def discard(self, container_id: str) -> None:
         """Move a container's directory, if there is one, out of sight at once and delete it later."""
         self._count += 1
-        aside = f"{self._trash}/{id}.{self._count}"
+        aside = f"{self._trash}/{container_id}.{self._count}"
         try:
-            os.rename(self.path(id), aside)
+            os.rename(self.path(container_id), aside)
         except FileNotFoundError:
             return
         self._pool.submit(_delete, aside)

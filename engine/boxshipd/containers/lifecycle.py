@@ -37,6 +37,7 @@ class Lifecycle:
 
     def __init__(
         self,
+        *,
         registry: Registry,
         exits: Exits,
         events: Events,
@@ -49,7 +50,7 @@ class Lifecycle:
         self._events = events
         self._runtime = runtime
         self._scheduler = scheduler
-        self._settings = settings
+        self.settings = settings
         self.starting: dict[str, asyncio.Future[ContainerStatus | None]] = {}
         """Starts under way; a listing settles those whose outcome got lost with the supervisor's connection."""
 
@@ -111,7 +112,7 @@ class Lifecycle:
 
     async def _run(self, container: Container) -> StartReply:
         """Ask the runtime. An outcome that got lost with the connection is settled by the listing that follows."""
-        spec = container.spec or build_spec(container, self._settings, self._registry.find)
+        spec = container.spec or build_spec(container, self.settings, self._registry.find)
         container.spec = None
         waiting = container.attachments
         settled: asyncio.Future[ContainerStatus | None] = asyncio.get_running_loop().create_future()
@@ -238,7 +239,9 @@ class Lifecycle:
         finally:
             ended.cancel()
         if late:
-            raise InternalError(f"cannot kill container: {container.name}: tried to kill container, but did not receive an exit event")
+            raise InternalError(
+                f"cannot kill container: {container.name}: tried to kill container, but did not receive an exit event"
+            )
 
     async def stop_all(self, timeout: float) -> None:
         """Stop every container, as the daemon's own end asks for: none counts as stopped by a client, nor is restarted.

@@ -46,13 +46,15 @@ def effective(config: LogConfig, default: LogConfig) -> LogConfig:
     return LogConfig(type=driver, config=options)
 
 
-def build_log(config: LogConfig, *, container: ContainerConfig, id: str, name: str, image: str, directory: str) -> Log:
+def build_log(
+    config: LogConfig, *, container: ContainerConfig, container_id: str, name: str, image: str, directory: str
+) -> Log:
     """What the runtime is told about a container's log.
 
     Args:
         config: the effective configuration.
         container: whose labels and environment options may name.
-        id, name, image: what ``tag`` may name.
+        container_id, name, image: what ``tag`` may name.
         directory: the container's directory, where the file goes.
 
     Raises:
@@ -74,11 +76,11 @@ def build_log(config: LogConfig, *, container: ContainerConfig, id: str, name: s
     max_size, max_files, compress = _rotation(driver, options)
     return Log(
         driver="local" if driver == "local" else "json-file",
-        path=f"{directory}/local-logs/container.log" if driver == "local" else f"{directory}/{id}-json.log",
+        path=f"{directory}/local-logs/container.log" if driver == "local" else f"{directory}/{container_id}-json.log",
         max_size=max_size,
         max_files=max_files,
         compress=compress,
-        attrs=_attributes(options, container, id, name, image),
+        attrs=_attributes(options, container, container_id, name, image),
         blocking=blocking,
         buffer_size=buffer_size,
     )
@@ -117,7 +119,9 @@ def _rotation(driver: str, options: dict[str, str]) -> tuple[int, int, bool]:
     return max_size, max_files, text in _TRUE
 
 
-def _attributes(options: dict[str, str], container: ContainerConfig, id: str, name: str, image: str) -> dict[str, str]:
+def _attributes(
+    options: dict[str, str], container: ContainerConfig, container_id: str, name: str, image: str
+) -> dict[str, str]:
     """What is written with every line: the labels and variables that are asked for, and the tag."""
     attributes: dict[str, str] = {}
     labels = container.labels or {}
@@ -134,7 +138,9 @@ def _attributes(options: dict[str, str], container: ContainerConfig, id: str, na
                 raise InvalidParameter(f"{option} {options[option]!r}: {error}") from error
             attributes.update({key: value for key, value in values.items() if expression.search(key)})
     if "tag" in options:
-        attributes["tag"] = _tag(options["tag"], {"ID": id[:12], "FullID": id, "Name": name, "ImageName": image})
+        attributes["tag"] = _tag(
+            options["tag"], {"ID": container_id[:12], "FullID": container_id, "Name": name, "ImageName": image}
+        )
     return attributes
 
 

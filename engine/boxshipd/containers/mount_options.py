@@ -9,6 +9,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 from boxrun.container.spec import Mount
 from boxship.types import host
@@ -18,6 +19,7 @@ from msgspec import UNSET, Struct
 
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 
+RecursiveReadonly = Literal["no", "if-possible", "required"]
 PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
 _SIZE = re.compile(r"(\d+)([kmgt%]?)b?\Z", re.IGNORECASE)
 _TMPFS_FLAGS = frozenset(
@@ -124,7 +126,9 @@ def _mode(words: list[str], mode: str) -> str:
 def _target(target: str, text: str) -> str:
     """A mount's place in the container, cleaned."""
     if not target.startswith("/"):
-        raise InvalidParameter(f"invalid volume specification: '{text}': invalid mount path: '{target}' mount path must be absolute")
+        raise InvalidParameter(
+            f"invalid volume specification: '{text}': invalid mount path: '{target}' mount path must be absolute"
+        )
     clean = posixpath.normpath(target)
     # POSIX lets two leading slashes be, and so does normpath.
     clean = "/" + clean.lstrip("/")
@@ -194,8 +198,10 @@ def _mount_bind(mount: host.Mount, target: str, prefix: str, readonly: bool) -> 
         raise InvalidParameter(f"{prefix}: bind source path does not exist: {source}")
     if given.read_only_force_recursive is True:
         if not readonly:
-            raise InvalidParameter(f"{prefix}: mode must be \"rprivate\", \"rslave\" or \"private\" when BindOptions.ReadOnlyForceRecursive is set")
-        recursive_readonly = "required"
+            raise InvalidParameter(
+                f'{prefix}: mode must be "rprivate", "rslave" or "private" when BindOptions.ReadOnlyForceRecursive is set'
+            )
+        recursive_readonly: RecursiveReadonly = "required"
     else:
         recursive_readonly = "no" if given.read_only_non_recursive is True else "if-possible"
     spec = Mount(

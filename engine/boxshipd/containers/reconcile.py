@@ -30,6 +30,7 @@ class Reconciliation:
 
     def __init__(
         self,
+        *,
         registry: Registry,
         lifecycle: Lifecycle,
         exits: Exits,

@@ -46,9 +46,9 @@ class Registry:
         """The names in use, with the ids they belong to; a container that is being created has its name here already."""
         return self._names
 
-    def get(self, id: str) -> Container | None:
+    def get(self, container_id: str) -> Container | None:
         """The container with this full id."""
-        return self._by_id.get(id)
+        return self._by_id.get(container_id)
 
     def find(self, ref: str) -> Container:
         """The container that ``ref`` means: a full id, a name, or the beginning of an id, in this order.
@@ -72,7 +72,7 @@ class Registry:
             raise InvalidParameter(f"multiple IDs or names found with provided prefix: {ref}")
         return found[0]
 
-    def reserve(self, name: str, id: str) -> None:
+    def reserve(self, name: str, container_id: str) -> None:
         """Take a name.
 
         Raises:
@@ -84,7 +84,7 @@ class Registry:
                 f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
                 "You have to remove (or rename) that container to be able to reuse that name."
             )
-        self._names[name] = id
+        self._names[name] = container_id
 
     def release(self, name: str) -> None:
         """Give a reserved name back."""
@@ -147,10 +147,8 @@ def _rename(db: sqlite3.Connection, row: tuple[str, str]) -> None:
     db.execute("UPDATE containers SET name = ? WHERE id = ?", row)
 
 
-def _delete(db: sqlite3.Connection, id: str) -> None:
-    db.execute("DELETE FROM containers WHERE id = ?", (id,))
-
-
+def _delete(db: sqlite3.Connection, container_id: str) -> None:
+    db.execute("DELETE FROM containers WHERE id = ?", (container_id,))
 
 
 def _retrieve(saved: asyncio.Future[None]) -> None:

@@ -32,6 +32,7 @@ class Removal:
 
     def __init__(
         self,
+        *,
         registry: Registry,
         directories: Directories,
         lifecycle: Lifecycle,

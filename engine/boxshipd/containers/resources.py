@@ -91,7 +91,9 @@ def named_devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRul
         kind, numbers, access = text.split(" ")
         major, minor = (-1 if part == "*" else int(part) for part in numbers.split(":"))
         rules.append(
-            DeviceRule(allow=True, kind="a" if kind == "a" else "b" if kind == "b" else "c", major=major, minor=minor, access=access)
+            DeviceRule(
+                allow=True, kind="a" if kind == "a" else "b" if kind == "b" else "c", major=major, minor=minor, access=access
+            )
         )
     return tuple(devices), tuple(rules)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import logging
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Protocol
 
 from boxrun.supervisor.contract import Framing
 from boxship.types.containers import (
@@ -15,126 +15,323 @@ from boxship.types.containers import (
     PruneResponse,
     WaitResponse,
 )
-from msgspec import Struct
 
+from boxshipd.containers.attach import AttachOptions, AttachSlot
+from boxshipd.containers.create import Creator
+from boxshipd.containers.directories import Directories
+from boxshipd.containers.exits import Exits
+from boxshipd.containers.inspect import inspect
+from boxshipd.containers.lifecycle import Lifecycle
+from boxshipd.containers.listing import Listing
+from boxshipd.containers.names import validate_name
+from boxshipd.containers.reconcile import Reconciliation
+from boxshipd.containers.registry import Registry
+from boxshipd.containers.removal import Removal
+from boxshipd.containers.settings import Settings
+from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotImplementedHere
+from boxshipd.events import Events
 from boxshipd.filters import Filters
+from boxshipd.images.service import Images, ImageUse
 from boxshipd.logs.options import LogSource
+from boxshipd.runtime_link import RuntimeLink
+from boxshipd.scheduler.jobs import Job, Scheduler
+from boxshipd.scheduler.timers import Timers
+from boxshipd.state.store import Store
 
-if TYPE_CHECKING:
-    from boxshipd.containers.settings import Settings
-    from boxshipd.events import Events
-    from boxshipd.images.service import Images
-    from boxshipd.runtime_link import RuntimeLink
-    from boxshipd.scheduler.jobs import Scheduler
-    from boxshipd.state.store import Store
+__all__ = ["AttachOptions", "AttachSlot", "Containers", "LogSource"]
 
+log = logging.getLogger(__name__)
 
-class AttachOptions(Struct, frozen=True, kw_only=True):
-    """The query of an attach request. ``detach_keys`` is Docker's notation, None for the default ``ctrl-p,ctrl-q``."""
-
-    stdin: bool = False
-    stdout: bool = False
-    stderr: bool = False
-    stream: bool = False
-    logs: bool = False
-    detach_keys: str | None = None
-
-
-class AttachSlot(Protocol):
-    """A place at a container's streams; ``tty`` tells which framing Docker's clients expect."""
-
-    tty: bool
-
-    async def hand_over(self, fd: int, received: bytes = b"") -> None:
-        """Give the client's socket away: ``fd`` belongs to the container from here on, whatever happens.
-
-        Args:
-            fd: the client's connected socket.
-            received: what the HTTP parser had already read past the request's head.
-        """
-
-    def abandon(self) -> None:
-        """Give the place up without a socket."""
+_DRAIN = 10.0
+"""Seconds jobs under way get when the daemon ends."""
 
 
 class Containers:
-    """Every operation on containers. ``ref`` is a full id, a unique beginning of one, or a name (with or without ``/``)."""
+    """Every operation on containers. ``ref`` is a full id, a unique beginning of one, or a name (with or without ``/``).
+
+    Open it before the first request: ``open`` loads the records and connects to the runtime.
+    """
 
     def __init__(
         self, *, store: Store, events: Events, images: Images, runtime: RuntimeLink, scheduler: Scheduler, settings: Settings
     ) -> None:
-        raise NotImplementedError
+        self._settings = settings
+        self._runtime = runtime
+        self._events = events
+        self._scheduler = scheduler
+        self._directories = Directories(settings.data_root)
+        self._registry = Registry(store, self._directories.root)
+        self._timers = Timers()
+        self._exits = Exits(self._registry, events, runtime, self._timers)
+        self._lifecycle = Lifecycle(
+            registry=self._registry,
+            exits=self._exits,
+            events=events,
+            runtime=runtime,
+            scheduler=scheduler,
+            settings=settings,
+        )
+        self._removal = Removal(
+            registry=self._registry,
+            directories=self._directories,
+            lifecycle=self._lifecycle,
+            exits=self._exits,
+            events=events,
+            scheduler=scheduler,
+            timers=self._timers,
+        )
+        self._reconciliation = Reconciliation(
+            registry=self._registry,
+            lifecycle=self._lifecycle,
+            exits=self._exits,
+            events=events,
+            runtime=runtime,
+            timers=self._timers,
+        )
+        self._creator = Creator(self._registry, self._directories, images, events, settings)
+        self._listing = Listing(self._registry, images)
+        self._exits.start_again = self._lifecycle.start_again
+        self._exits.remove = self._removal.remove_ended
 
     async def open(self) -> None:
-        """Load the records and reconcile them with the runtime. Called once, after ``RuntimeLink.open``."""
-        raise NotImplementedError
+        """Load the records, sweep what has none, connect to the runtime and bring both to say the same.
+
+        Raises:
+            Unavailable: no supervisor can be reached or started.
+        """
+        await self._registry.load()
+        for stranger in self._directories.sweep({container.id for container in self._registry}):
+            log.info("removed what was left of container %s, whose creation or removal was interrupted", stranger)
+        self._runtime.handlers(self._reconciliation.listing, self._reconciliation.event)
+        await self._runtime.open()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over settings that changed while the daemon runs; paths count from its next start."""
+        self._settings = settings
+        self._lifecycle.settings = settings
+        self._creator.settings = settings
 
     async def close(self) -> None:
-        """Drain: end jobs and timers; containers go on (or stop, where live-restore is off)."""
-        raise NotImplementedError
+        """Drain: finish jobs, call timers off. Containers go on, or are stopped where live-restore is off."""
+        self._exits.draining = True
+        self._timers.close()
+        if not self._settings.live_restore:
+            await self._lifecycle.stop_all(self._settings.shutdown_timeout)
+        await self._scheduler.close(_DRAIN)
+        await self._exits.settle()
+        await self._removal.settle()
+        await self._runtime.close()
+        self._directories.close()
 
     async def shutdown_everything(self) -> None:
-        """Stop every container, then the supervisor and its zygote (``boxship system shutdown``)."""
-        raise NotImplementedError
+        """Stop every container, then end the supervisor and its zygote (``boxship system shutdown``). ``close`` comes after.
+
+        Raises:
+            Conflict: a container could not be stopped.
+        """
+        self._exits.draining = True
+        self._timers.close()
+        await self._lifecycle.stop_all(self._settings.shutdown_timeout)
+        await self._exits.settle()
+        await self._removal.settle()
+        await self._runtime.shutdown(kill=True)
 
     async def create(self, name: str, request: CreateRequest, platform: str = "") -> CreateResponse:
-        """Create a container; an empty ``name`` gets one made up."""
-        raise NotImplementedError
+        """Create a container; an empty ``name`` gets one made up.
+
+        Raises:
+            NotFound: no such image, network or container.
+            Conflict: the name is in use.
+            InvalidParameter, NotImplementedHere: the configuration can't be, or not here.
+        """
+        # It has no name to be ordered by yet, so it is a job for its limit and the listing.
+        return await self._scheduler.run("create", "", lambda _: self._creator.create(name, request, platform))
 
     async def start(self, ref: str, detach_keys: str | None = None) -> bool:
-        """Start it; False if it runs already."""
-        raise NotImplementedError
+        """Start it; False if it runs already. ``detach_keys`` is what attached clients brought with them, and not needed here.
+
+        Raises:
+            NotFound, Conflict
+            StartFailed: its program couldn't be run.
+        """
+        return await self._lifecycle.start(self._registry.find(ref))
 
     async def stop(self, ref: str, signal: str | None = None, timeout: int | None = None) -> bool:
-        """Stop it, with SIGKILL after ``timeout`` seconds (-1: never); False if it doesn't run."""
-        raise NotImplementedError
+        """Stop it, with SIGKILL after ``timeout`` seconds (-1: never); False if it doesn't run.
+
+        Raises:
+            NotFound, InvalidParameter, InternalError
+        """
+        return await self._lifecycle.stop(self._registry.find(ref), signal, timeout)
 
     async def restart(self, ref: str, signal: str | None = None, timeout: int | None = None) -> None:
-        """Stop and start it."""
-        raise NotImplementedError
+        """Stop it if it runs, and start it.
+
+        Raises:
+            NotFound, InvalidParameter, Conflict, InternalError
+        """
+        await self._lifecycle.restart(self._registry.find(ref), signal, timeout)
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
-        """Send a signal, by name or number."""
-        raise NotImplementedError
+        """Send a signal, by name or number; the end that SIGKILL brings is waited for.
+
+        Raises:
+            NotFound, InvalidParameter
+            Conflict: it doesn't run.
+        """
+        await self._lifecycle.kill(self._registry.find(ref), ref, signal)
 
     async def wait(self, ref: str, condition: str = "not-running") -> Awaitable[WaitResponse]:
-        """Register a waiter (``not-running``, ``next-exit`` or ``removed``) and return it: awaiting that gives the result."""
-        raise NotImplementedError
+        """Register a waiter (``not-running``, ``next-exit`` or ``removed``) and return it: awaiting that gives the result.
+
+        Raises:
+            NotFound: there is no such container.
+            InvalidParameter: there is no such condition.
+        """
+        container = self._registry.find(ref)
+        future = container.waiters.add(condition or "not-running")
+        state = container.state
+        if condition in {"", "not-running"} and not state.starting and (not state.running or state.restarting):
+            future.set_result(WaitResponse(status_code=state.exit_code))
+        return future
 
     async def inspect(self, ref: str, size: bool = False) -> ContainerInspect:
-        """Everything about one container; ``size`` adds the bytes it has written."""
-        raise NotImplementedError
+        """Everything about one container; ``size`` adds the bytes it has written.
+
+        Raises:
+            NotFound: there is no such container.
+        """
+        container = self._registry.find(ref)
+        return inspect(container, self._registry, await self._listing.sizes(container) if size else None)
 
     async def remove(self, ref: str, volumes: bool = False, force: bool = False, link: bool = False) -> None:
-        """Remove it, killing it first where ``force``."""
-        raise NotImplementedError
+        """Remove it, killing it first where ``force``. ``volumes`` would take anonymous volumes with it: there are none.
+
+        Raises:
+            NotFound: there is no such container.
+            Conflict: it runs and not ``force``, or is being removed already.
+            NotImplementedHere: ``link``.
+        """
+        container = self._registry.find(ref)
+        if link:
+            raise NotImplementedHere("rm --link: links are not available yet")
+        await self._removal.remove(container, ref, force=force)
 
     async def rename(self, ref: str, name: str) -> None:
-        """Give it another name."""
-        raise NotImplementedError
+        """Give it another name.
+
+        Raises:
+            NotFound: there is no such container.
+            InvalidParameter: the name can't be, or is its present one.
+            Conflict: the name is in use.
+        """
+        if not name:
+            raise InvalidParameter("Neither old nor new names may be empty")
+        container = self._registry.find(ref)
+
+        async def work(_: Job) -> None:
+            old = container.name
+            if name.removeprefix("/") == old:
+                raise InvalidParameter("Renaming a container with the same name as its current name")
+            if container.removed:
+                raise Conflict(f"removal of container {ref} is already in progress")
+            try:
+                new = validate_name(name)
+                self._registry.reserve(new, container.id)
+            except DaemonError as error:
+                raise type(error)(f"Error when allocating new name: {error}") from error
+            try:
+                await self._registry.rename(container, new)
+            except BaseException:
+                self._registry.release(new)
+                raise
+            self._events.publish("container", "rename", container.id, container.attributes({"oldName": f"/{old}"}))
+
+        await self._scheduler.run("rename", container.id, work)
 
     async def prune(self, filters: Filters) -> PruneResponse:
-        """Remove every container that doesn't run."""
-        raise NotImplementedError
+        """Remove every container that doesn't run and that the filters (``until``, ``label``, ``label!``) select.
+
+        Raises:
+            InvalidParameter: a filter is unknown or malformed.
+        """
+        return await self._removal.prune(filters)
 
     async def resize(self, ref: str, height: int, width: int) -> None:
-        """Set its terminal's size in characters."""
-        raise NotImplementedError
+        """Set its terminal's size in characters.
+
+        Raises:
+            NotFound: there is no such container.
+            Conflict: it doesn't run.
+        """
+        container = self._registry.find(ref)
+        if not container.state.running or container.state.restarting:
+            raise Conflict(f"container {container.id} is not running")
+        await self._runtime.resize(container.id, height, width)
+        size = {"height": str(height), "width": str(width)}
+        self._events.publish("container", "resize", container.id, container.attributes(size))
 
     async def attachable(self, ref: str, options: AttachOptions, framing: Framing = "multiplexed") -> AttachSlot:
-        """Take a place at its streams, running or not yet; errors are raised here, before any 101 head is sent."""
-        raise NotImplementedError
+        """Take a place at its streams, running or not yet; errors are raised here, before any 101 head is sent.
+
+        Args:
+            ref: the container.
+            options: what the client wants of it.
+            framing: how output is written; ``multiplexed`` becomes ``raw`` with a terminal, as Docker has it.
+
+        Raises:
+            NotFound, InvalidParameter
+            Conflict: it waits to be restarted.
+        """
+        return AttachSlot(self._registry.find(ref), options, framing, self._runtime, self._events)
 
     async def log_source(self, ref: str) -> LogSource:
-        """What reading its log takes."""
-        raise NotImplementedError
+        """What reading its log takes.
+
+        Raises:
+            NotFound: there is no such container.
+            NotImplementedHere: its driver can't be read back.
+        """
+        container = self._registry.find(ref)
+        if container.config.log.driver == "none":
+            raise NotImplementedHere("configured logging driver does not support reading")
+        return LogSource(log=container.config.log, terminal=container.config.config.tty, ended=container.ended)
 
     def counts(self) -> tuple[int, int, int]:
         """How many containers are running, paused and stopped."""
-        raise NotImplementedError
+        running = sum(container.state.running for container in self._registry)
+        return running, 0, len(self._registry) - running
+
+    def image_uses(self, image_id: str) -> builtins.list[ImageUse]:
+        """The containers made of an image, those being created included: what stands in the way of its removal."""
+        found = [
+            ImageUse(container_id=c.id, name=c.name, running=c.state.running)
+            for c in self._registry
+            if c.config.image_id == image_id
+        ]
+        return found + [
+            ImageUse(container_id=id_, name=name, running=False)
+            for id_, (name, image) in self._creator.creating.items()
+            if image == image_id
+        ]
+
+    async def settle(self) -> None:
+        """Wait until all ends are recorded and released, and what was removed is deleted."""
+        await self._exits.settle()
+        await self._removal.settle()
+        await self._directories.settle()
 
     async def list(
-        self, all: bool = False, limit: int = 0, size: bool = False, filters: Filters | None = None
+        self,
+        all: bool = False,  # noqa: A002 - Docker's name
+        limit: int = 0,
+        size: bool = False,
+        filters: Filters | None = None,
     ) -> builtins.list[ContainerSummary]:
-        """Containers as ``ps`` shows them, newest first."""
-        raise NotImplementedError
+        """Containers as ``ps`` shows them, newest first.
+
+        Raises:
+            InvalidParameter: a filter is unknown or malformed.
+            NotFound: a filter names a container there isn't.
+        """
+        return await self._listing.rows(every=all, limit=limit, size=size, filters=filters or Filters())

@@ -19,7 +19,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         default_ipc_mode: ``private`` or ``shareable`` (``--default-ipc-mode``).
         default_cgroupns_mode: ``private`` or ``host`` (``--default-cgroupns-mode``).
         no_new_privileges: ``--no-new-privileges``.
-        seccomp_profile: ``""`` for the built-in one, ``unconfined``, or a profile's JSON (``--seccomp-profile``, read by the caller).
+        seccomp_profile: empty for the built-in one, ``unconfined``, or a profile's JSON (``--seccomp-profile``).
         init: ``--init``.
         live_restore: whether containers outlive the daemon (``--live-restore``).
         shutdown_timeout: seconds containers get to stop where the daemon stops them (``--shutdown-timeout``).

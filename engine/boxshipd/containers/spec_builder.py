@@ -40,9 +40,7 @@ def build_spec(container: Container, settings: Settings, find: Find) -> Spec:
         InvalidParameter, NotFound, NotImplementedHere: as its configuration has them.
     """
     config, host = container.config.config, container.config.host_config
-    security = parse_security_options(
-        host, profile=settings.seccomp_profile, no_new_privileges=settings.no_new_privileges
-    )
+    security = parse_security_options(host, profile=settings.seccomp_profile, no_new_privileges=settings.no_new_privileges)
     devices, rules = host_devices() if host.privileged else named_devices(host)
     donor = _joined(host.network_mode, "network", find)
     mounts = _mounts(container, settings, find, donor or container)
@@ -168,7 +166,8 @@ def _shared_memory(mounts: list[Mount], container: Container, ipc: str, find: Fi
         source = find(container.config.host_config.ipc_mode.removeprefix("container:"))
         if source.config.host_config.ipc_mode != "shareable":
             raise Conflict(
-                f"cannot join IPC of container {source.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                f"cannot join IPC of container {source.id}: non-shareable IPC "
+                "(hint: use IpcMode:shareable for the donor container)"
             )
     elif ipc != "shareable":
         return mounts

@@ -21,7 +21,24 @@ MINIMUM_MEMORY = 6 << 20
 """Bytes; runc's first process doesn't fit in less, and Docker's clients know the message."""
 
 _RLIMITS = frozenset(
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
+    [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ]
 )
 _DEVICE_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z")
 _BUILT_IN_NETWORKS = frozenset({"", "default", "bridge", "none", "host"})

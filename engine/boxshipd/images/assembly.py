@@ -1,6 +1,7 @@
 """Making an image of a configuration and its layers' blobs: verification, snapshots, the record.
 
-Whatever brings an image in (an archive, an import, the embedded base image) ends here, on a worker's thread, with all content pinned.
+Whatever brings an image in (an archive, an import, the embedded base image) ends here, on a worker's thread, with all
+content pinned.
 """
 
 from __future__ import annotations

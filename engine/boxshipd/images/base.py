@@ -1,7 +1,7 @@
 """The image ``boxship/base``, made out of what this machine has, so that a container runs without a registry or a network.
 
-With a static busybox that is all of its commands; else the shell, the core tools and the libraries they need. The same machine always
-makes the same image.
+With a static busybox that is all of its commands; else the shell, the core tools and the libraries they need. The same
+machine always makes the same image.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from boxship.types.containers import ContainerConfig
+from msgspec import UNSET
 
 from boxshipd.errors import Unavailable
 from boxshipd.images import elf, platform, reference
@@ -26,16 +27,21 @@ from boxshipd.images.model import History, ImageConfig, RootFS, encode
 NAME = reference.parse("boxship/base:latest")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BUSYBOX = ("busybox", "busybox-static", "busybox.static")
-_TOOLS = (
-    "sh bash awk base64 basename cat chgrp chmod chown chroot cp cut date dd df dirname du echo env expr false find free getent grep gunzip "
-    "gzip head hostname id install ip kill less link ln ls md5sum mkdir mkfifo mknod mktemp mount mv nice nohup nproc od paste printenv printf ps "
-    "pwd readlink realpath rm rmdir sed seq sha256sum sleep sort split stat stty sync tail tar tee test timeout top touch tr true truncate tty "
-    "umount uname uniq wc which whoami xargs yes"
-).split()
-_DIRECTORIES = ("bin", "dev", "etc", "home", "lib", "lib64", "mnt", "opt", "proc", "run", "sbin", "srv", "sys", "usr", "usr/bin", "usr/lib", "usr/sbin",
-                "usr/local", "usr/local/bin", "usr/local/sbin", "var", "var/log")  # fmt: skip
+_TOOLS = """
+sh bash awk base64 basename cat chgrp chmod chown chroot cp cut date dd df dirname du echo env expr false find free getent grep
+gunzip gzip head hostname id install ip kill less link ln ls md5sum mkdir mkfifo mknod mktemp mount mv nice nohup nproc od paste
+printenv printf ps pwd readlink realpath rm rmdir sed seq sha256sum sleep sort split stat stty sync tail tar tee test timeout
+top touch tr true truncate tty umount uname uniq wc which whoami xargs yes
+""".split()
+_DIRECTORIES = """
+bin dev etc home lib lib64 mnt opt proc run sbin srv sys
+usr usr/bin usr/lib usr/local usr/local/bin usr/local/sbin usr/sbin var var/log
+""".split()
 _FILES = {
-    "etc/group": "root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\ntty:x:5:\ndisk:x:6:\nmail:x:8:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n",
+    "etc/group": (
+        "root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\ntty:x:5:\ndisk:x:6:\n"
+        "mail:x:8:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n"
+    ),
     "etc/hostname": "",
     "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
@@ -65,7 +71,7 @@ def build(stores: Stores, assembly: Assembly) -> Record:
         rootfs=RootFS([f"sha256:{hashlib.sha256(data).hexdigest()}"]),
         architecture=here.architecture,
         os=here.os,
-        variant=here.variant,
+        variant=here.variant or UNSET,
         created=created,
         config=ContainerConfig(env=[f"PATH={_PATH}"], cmd=["sh"]),
         history=[History(created=created, created_by=f"boxship base from {shell}")],

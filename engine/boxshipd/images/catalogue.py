@@ -1,7 +1,7 @@
 """The record of which images there are and what they are called.
 
-SQLite has it durably; all of it is also held in memory, so that finding an image costs no input or output. Only what the database has
-acknowledged is ever shown.
+SQLite has it durably; all of it is also held in memory, so that finding an image costs no input or output. Only what the
+database has acknowledged is ever shown.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Catalogue:
         """
         images, layers, names = await self._store.read(_select)
         of_image: dict[str, list[Layer]] = {}
-        for image, *columns in layers:
-            of_image.setdefault(image, []).append(Layer(*columns))
+        for image, blob, diff, chain, size in layers:
+            of_image.setdefault(image, []).append(Layer(blob, diff, chain, size))
         for image, manifest, tagged, removed in images:
             self._records[image] = Record(
                 image,

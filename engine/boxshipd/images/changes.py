@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from boxship.errors import InvalidValue
 from boxship.types.containers import ContainerConfig, HealthConfig
-from boxship.units import InvalidValue, parse_duration
+from boxship.units import parse_duration
 from msgspec import UNSET, structs
 
 from boxshipd.errors import InvalidParameter
@@ -134,7 +135,7 @@ def _stop_signal(draft: _Draft, rest: str) -> None:
 
 
 def _on_build(draft: _Draft, rest: str) -> None:
-    trigger = rest.split()[0].upper()
+    trigger = rest.split(maxsplit=1)[0].upper()
     if trigger in ("ONBUILD", "FROM", "MAINTAINER"):
         raise InvalidParameter(f"{trigger} isn't allowed as an ONBUILD trigger")
     draft.fields["on_build"] = [*(draft.get("on_build") or ()), rest]

@@ -1,8 +1,8 @@
 """The content store: blobs in an OCI layout, each verified on the way in and on disk before anybody names it.
 
-A blob begins as a file in ``ingest`` and moves into ``blobs`` by a rename once its digest is known and its bytes are on the disk. It stays
-as long as something pins it (work in progress) or the database names it. What a crash leaves behind is removed at the next start.
-Source: OCI image specification, image-layout.md.
+A blob begins as a file in ``ingest`` and moves into ``blobs`` by a rename once its digest is known and its bytes are on the
+disk. It stays as long as something pins it (work in progress) or the database names it. What a crash leaves behind is
+removed at the next start. Source: OCI image specification, image-layout.md.
 """
 
 from __future__ import annotations

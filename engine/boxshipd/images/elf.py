@@ -45,7 +45,10 @@ def is_static(path: str) -> bool:
 
 
 def libraries(path: str) -> list[str] | None:
-    """The paths of the dynamic linker and of all libraries that a program of this machine needs; None where it is no ELF program."""
+    """The paths of the dynamic linker and of all libraries that a program of this machine needs.
+
+    None where it is no ELF program.
+    """
     linker = interpreter(path)
     if linker is None:
         return None

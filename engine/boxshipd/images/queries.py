@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from boxship.errors import InvalidValue
 from boxship.types.containers import ContainerConfig, DriverData
 from boxship.types.images import (
     ImageHistoryItem,
@@ -20,7 +21,7 @@ from boxship.types.images import (
     OCIDescriptor,
     RootFS,
 )
-from boxship.units import InvalidValue, moment
+from boxship.units import moment
 from msgspec import UNSET
 
 from boxshipd.errors import InvalidParameter, NotFound
@@ -215,7 +216,8 @@ def _glob(pattern: str) -> re.Pattern[str]:
                 raise InvalidParameter(f"invalid filter 'reference={pattern}': syntax error in pattern")
             body = pattern[position:end]
             negated = body.startswith("^")
-            out.append(f"[{'^' if negated else ''}{re.sub(r'([^a-zA-Z0-9-])', r'\\\1', body[negated:])}]")
+            characters = re.sub(r"([^a-zA-Z0-9-])", r"\\\1", body[negated:])
+            out.append(f"[{'^' if negated else ''}{characters}]")
             position = end + 1
         elif character == "\\" and position < len(pattern):
             out.append(re.escape(pattern[position]))

@@ -1,6 +1,7 @@
 """Removing images by Docker's rules.
 
-A name goes first; with the last name goes the image, unless containers are in the way. Source: moby daemon/images/image_delete.go.
+A name goes first; with the last name goes the image, unless containers are in the way. Source: moby
+daemon/images/image_delete.go.
 """
 
 from __future__ import annotations

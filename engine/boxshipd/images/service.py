@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -110,12 +111,12 @@ class Images:
         return queries.history(self._catalogue, lookup.find(self._catalogue, text))
 
     async def list(
-        self, all: bool = False, filters: Filters | None = None, digests: bool = False, shared_size: bool = False
+        self, everything: bool = False, filters: Filters | None = None, digests: bool = False, shared_size: bool = False
     ) -> list[ImageSummary]:
         """All images, newest first.
 
         Args:
-            all: intermediate images as well; this engine makes none, so that it changes nothing.
+            everything: intermediate images as well; this engine makes none, so that it changes nothing.
             filters: which of them.
             digests: names by digest as well; they are always given, as Docker gives them.
             shared_size: work out how much each shares with others.
@@ -135,7 +136,7 @@ class Images:
             raise InvalidParameter("refusing to create a tag without a repository name")
         await self._name(record, [name])
 
-    async def remove(self, text: str, force: bool = False, prune: bool = True) -> list[ImageDeleteItem]:
+    async def remove(self, text: str, force: bool = False, prune: bool = True) -> builtins.list[ImageDeleteItem]:
         """Remove a name, and with the last one the image.
 
         Args:
@@ -221,7 +222,7 @@ class Images:
         name = _target(repo, tag)
         cancellation = Cancellation()
         source = StreamSource(chunks, cancellation)
-        progress = LayerProgress(cancellation, "Importing", quiet=False)
+        progress = LayerProgress(cancellation, "Importing", quiet=True)
         assembly = Assembly(self._stores, progress.update)
         importer = Importer(self._stores, assembly, platform.parse(wanted) if wanted else platform.host(), changes)
         try:
@@ -270,7 +271,7 @@ class Images:
         cleaning.add_done_callback(self._cleaning.discard)
         await asyncio.shield(cleaning)
 
-    async def _loaded(self, loaded: Loaded) -> list[ProgressMessage]:
+    async def _loaded(self, loaded: Loaded) -> builtins.list[ProgressMessage]:
         """Record a loaded image; what there is to tell of it."""
         messages: list[ProgressMessage] = []
         for name in loaded.names:
@@ -282,9 +283,7 @@ class Images:
                     )
                 )
         record = await self._catalogue.add(loaded.record, loaded.names)
-        for name in loaded.names:
-            messages.append(line(f"Loaded image: {name.familiar}"))
-            self._event("tag", record, name.familiar)
+        messages.extend(line(f"Loaded image: {name.familiar}") for name in loaded.names)
         if not loaded.names:
             messages.append(line(f"Loaded image ID: {record.id}"))
         self._event("load", record, record.id)

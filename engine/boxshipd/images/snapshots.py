@@ -1,7 +1,8 @@
 """Snapshots: unpacked layers as overlay directories, one for each chain id, shared by all images that have the chain.
 
-A snapshot is unpacked into a directory of another name and renamed when complete, so that a chain id's directory is always whole. As with
-blobs, it stays while it is pinned or named by the database, and what a crash leaves is removed at the next start.
+A snapshot is unpacked into a directory of another name and renamed when complete, so that a chain id's directory is always
+whole. As with blobs, it stays while it is pinned or named by the database, and what a crash leaves is removed at the next
+start.
 """
 
 from __future__ import annotations

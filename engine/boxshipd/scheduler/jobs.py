@@ -66,13 +66,26 @@ class _Lane:
 class Job:
     """A unit of work under way. Work gets its job, to give up its place while it waits (``released``)."""
 
-    __slots__ = ("created", "deadline", "error", "finished", "held", "id", "key", "kind", "scheduler", "started", "state", "task")
+    __slots__ = (
+        "created",
+        "deadline",
+        "error",
+        "finished",
+        "held",
+        "id",
+        "key",
+        "kind",
+        "scheduler",
+        "started",
+        "state",
+        "task",
+    )
 
-    def __init__(self, scheduler: Scheduler, id: int, kind: str, key: str, deadline: float | None) -> None:
+    def __init__(self, scheduler: Scheduler, job_id: int, kind: str, key: str, deadline: float | None) -> None:
         self.scheduler = scheduler
         self.task: asyncio.Task[object] | None = None
         self.held = False
-        self.id = id
+        self.id = job_id
         self.kind = kind
         self.key = key
         self.deadline = deadline
@@ -130,7 +143,7 @@ class Scheduler:
     ) -> T:
         """Queue a job, wait for it and return its result.
 
-        A caller that is cancelled leaves the job running, for what has been begun is to be finished, unless it is ``cancellable``.
+        A caller that is cancelled leaves the job running, for what has begun is to be finished, unless it is ``cancellable``.
 
         Args:
             kind: the class of work, which sets its limit.
@@ -168,15 +181,15 @@ class Scheduler:
         """Every job that is queued or under way, then the last ones that ended, oldest first."""
         return [*(job.info() for job in self._jobs.values()), *self._finished]
 
-    def cancel(self, id: int) -> None:
+    def cancel(self, job_id: int) -> None:
         """Cancel a job.
 
         Raises:
             Conflict: no such job is queued or under way.
         """
-        job = self._jobs.get(id)
+        job = self._jobs.get(job_id)
         if job is None or job.task is None:
-            raise Conflict(f"job {id} is not under way")
+            raise Conflict(f"job {job_id} is not under way")
         job.task.cancel()
 
     async def close(self, timeout: float) -> None:

@@ -73,5 +73,6 @@ def validate_policy(policy: RestartPolicy) -> None:
             raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
     elif policy.name:
         raise InvalidParameter(
-            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            f"invalid restart policy: unknown policy '{policy.name}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )

@@ -87,7 +87,8 @@ class Context:
         """Send file descriptors with the reply; where replies stream, with the next one.
 
         They are the bus's from now on, which closes them whether the reply gets sent or not.
-        Raises BusError with RESOURCE_EXHAUSTED (and closes them) for more than 253 in one reply, OSError for one that isn't open.
+        Raises BusError with RESOURCE_EXHAUSTED (and closes them) for more than 253 in one reply,
+        OSError for one that isn't open.
         """
         fds = tuple(fds)
         for fd in fds:

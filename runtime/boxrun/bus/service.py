@@ -123,23 +123,27 @@ def method_of(function: Callable[..., Any], *, request_streams: bool, reply_stre
 def handlers_of(services: Iterable[Service]) -> dict[bytes, Handler]:
     """What implements each method of ``services``, by wire name; methods that aren't overridden are left out.
 
-    Raises ValueError if two services share a method's name, TypeError if a method's types can't be read.
+    Raises ValueError if two services share a method's name, TypeError if a method's types can't be read or if
+    a service is a contract that nothing was implemented of.
     """
     handlers: dict[bytes, Handler] = {}
     for service in services:
-        for cls in type(service).__mro__:
-            for name, function in vars(cls).items():
-                method = getattr(function, _MARK, None)
-                if not isinstance(method, Method):
-                    continue
-                implementation = getattr(service, name)
-                if getattr(implementation, _MARK, None) is method:
-                    continue  # the contract's own body: nobody implements the method here
-                key = method.name.encode()
-                if key in handlers:
-                    raise ValueError(f"two services implement {method.name}")
-                handlers[key] = Handler(method, implementation)
-                _ = method.request_decoder, method.reply_decoder
+        declared = [
+            (method, name)
+            for cls in type(service).__mro__
+            for name, function in vars(cls).items()
+            if isinstance(method := getattr(function, _MARK, None), Method)
+        ]
+        # What bears a mark itself is the contract's own body.
+        implemented = [(method, name) for method, name in declared if not hasattr(getattr(service, name), _MARK)]
+        if declared and not implemented:
+            raise TypeError(f"{type(service).__name__} overrides no method of its contract")
+        for method, name in implemented:
+            key = method.name.encode()
+            if key in handlers:
+                raise ValueError(f"two services implement {method.name}")
+            handlers[key] = Handler(method, getattr(service, name))
+            _ = method.request_decoder, method.reply_decoder
     return handlers
 
 

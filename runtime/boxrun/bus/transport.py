@@ -42,7 +42,7 @@ class Transport(ABC):
     leaves in one system call.
     """
 
-    FLUSH_AT: Final = 128 * 1024
+    FLUSH_AT: Final = 64 * 1024
     """Bytes in ``out`` that don't wait for the turn's end."""
     HIGH: Final = 512 * 1024
     """Bytes unsent above which senders wait."""

@@ -31,6 +31,17 @@ def bounding_set() -> int:
     return mask
 
 
+_inherited: int | None = None
+
+
+def inherited_bounding_set() -> int:
+    """Return the bounding set this process began with; the kernel is asked once in a process tree's life."""
+    global _inherited  # noqa: PLW0603 - a bounding set only changes by drop_bounding, in a process about to become a program
+    if _inherited is None:
+        _inherited = bounding_set()
+    return _inherited
+
+
 def mask_of(names: Iterable[str]) -> int:
     """Return the bit mask of capability ``names``.
 
@@ -45,9 +56,9 @@ def mask_of(names: Iterable[str]) -> int:
     return mask
 
 
-def drop_bounding(keep: int, current: int) -> None:
-    """Drop every capability of the ``current`` bounding set that isn't in ``keep``; irrevocable."""
-    drop = current & ~keep
+def drop_bounding(keep: int) -> None:
+    """Drop every capability that isn't in ``keep`` from the bounding set; irrevocable."""
+    drop = inherited_bounding_set() & ~keep
     bit = 0
     while drop:
         if drop & 1:

@@ -10,14 +10,28 @@ import os
 import signal
 import stat
 from errno import EACCES, ENODEV, ENOSYS, EPERM
+from _signal import getsignal
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import Final, NoReturn
 
-from boxrun.container import capabilities, cgroupfs, console, devices, exec, masks, mounts, namespaces, paths, reaper, report, rlimits
+from boxrun.container import (
+    capabilities,
+    cgroupfs,
+    console,
+    devices,
+    exec,
+    masks,
+    mounts,
+    namespaces,
+    paths,
+    reaper,
+    report,
+    rlimits,
+)
 from boxrun.container import rootfs, sysctls, users
 from boxrun.container.prepare import Prepared
 from boxrun.container.seccomp.load import load_program
-from boxrun.errors import BoxrunError, StartError
+from boxrun.errors import BoxrunError, SetupError, StartError, StartFault
 from boxrun.linux import files
 from boxrun.linux import mounts as kernel_mounts
 from boxrun.linux import namespaces as kernel_namespaces
@@ -25,6 +39,8 @@ from boxrun.linux import process
 
 _REPORT_FD: Final = 3
 _UMASK: Final = 0o022
+_SIGNALS: Final = tuple(int(signum) for signum in signal.valid_signals())
+_IGNORED: Final = int(signal.SIG_IGN)
 
 
 class Child:
@@ -48,11 +64,13 @@ class Child:
             self._step = "namespaces"
             self._settle_namespaces()
             self._step = "rootfs"
+            if not self._prepared.staged:
+                self._prepared.stage()
             self._build_root(member)
             self._step = "process"
             identity = users.resolve(self._prepared.root_fd, self._spec.process.user, self._spec.process.groups)
             self._become(identity)
-        except StartError as error:
+        except StartFault as error:
             report.send(self._report_fd, error)
         except OSError as error:
             message = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error)
@@ -66,8 +84,9 @@ class Child:
 
     def _detach(self) -> None:
         """Be nobody's terminal's, take no signals' settings along, wait for the id mappings."""
-        for signum in self._prepared.ignored:
-            signal.signal(signum, signal.SIG_DFL)
+        for signum in _SIGNALS:
+            if getsignal(signum) == _IGNORED:
+                signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.umask(0)
         os.setsid()
@@ -84,7 +103,7 @@ class Child:
     def _join_cgroup(self) -> cgroupfs.Membership | None:
         for fd in self._prepared.group.join_fds:
             os.write(fd, b"0")
-        wanted = any(item.mount.kind == "cgroup" for item in self._prepared.mounts)
+        wanted = any(mount.kind == "cgroup" for mount in self._spec.mounts)
         member = cgroupfs.membership() if wanted else None
         if "cgroup" in self._prepared.namespaces.new:
             kernel_namespaces.unshare(kernel_namespaces.CLONE_NEWCGROUP)
@@ -115,12 +134,15 @@ class Child:
             devices.make_below(root_fd, paths.normalise(node.target)[1:], node, None)
         if prepared.master_fd >= 0:
             self._mount_console()
-        if prepared.sysctls:
+        if spec.sysctls:
             self._step = "sysctls"
-            sysctls.apply(proc_fd if proc_fd >= 0 else kernel_mounts.new_mount("proc"), prepared.sysctls)
+            planned = sysctls.plan(spec.sysctls, prepared.namespaces.own)
+            sysctls.apply(proc_fd if proc_fd >= 0 else kernel_mounts.new_mount("proc"), planned)
             self._step = "rootfs"
         masks.make_readonly(root_fd, spec.readonly_paths)
         if spec.masked_paths:
+            if prepared.null_fd < 0:
+                prepared.null_fd = masks.null_cover(prepared.dev_fd)
             masks.mask(root_fd, spec.masked_paths, prepared.null_fd, prepared.empty_fd)
         # Docker makes a working directory that the image lacks, which a read-only root would refuse.
         if spec.process.cwd != "/":
@@ -160,7 +182,8 @@ class Child:
         if prepared.rlimits:
             self._step = "rlimits"
             rlimits.apply(prepared.rlimits)
-        env = prepared.env
+        env = exec.environment(settings.env)
+        keep = self._capabilities()
         if not env.get("HOME"):
             env["HOME"] = identity.home or "/"
         # From here on there is the report pipe and nothing else, so that no working directory can lead out by a descriptor.
@@ -169,7 +192,7 @@ class Child:
             self._report_fd = _REPORT_FD
         files.close_from(_REPORT_FD + 1)
         self._step = "user"
-        capabilities.drop_bounding(prepared.capabilities, prepared.bounding)
+        capabilities.drop_bounding(keep)
         if identity.uid:
             capabilities.keep_across_setuid()
         entered = self._change_directory(last=False)
@@ -185,11 +208,17 @@ class Child:
                 capabilities.raise_for_seccomp()
             load_program(prepared.seccomp_program, settings.no_new_privileges)
         self._step = "capabilities"
-        capabilities.apply(prepared.capabilities, effective=identity.uid == 0)
+        capabilities.apply(keep, effective=identity.uid == 0)
         self._step = "exec"
         if self._spec.init:
             self._leave_reaper()
         exec.execute(settings.args, env)
+
+    def _capabilities(self) -> int:
+        try:
+            return capabilities.mask_of(self._spec.process.capabilities) & capabilities.inherited_bounding_set()
+        except ValueError as error:
+            raise SetupError("capabilities", 0, str(error)) from error
 
     def _take_stdio(self, identity: users.Identity) -> None:
         """Put the streams where the program expects them, and make them the user's, as runc does (fixStdioPermissions)."""
@@ -233,13 +262,19 @@ class Child:
                 return False
             reason = (error.strerror or "").lower()
             code = 126 if error.errno == EACCES else 127
-            raise StartError("cwd", error.errno or 0, f'chdir to cwd ("{cwd}") set in config.json failed: {reason}', code) from error
+            raise StartError(
+                "cwd", error.errno or 0, f'chdir to cwd ("{cwd}") set in config.json failed: {reason}', code
+            ) from error
         try:
             inside = os.getcwd().startswith("/")
         except OSError:
             inside = False
         if not inside:
-            raise StartError("cwd", 0, "current working directory is outside of container mount namespace root -- possible container breakout detected")
+            raise StartError(
+                "cwd",
+                0,
+                "current working directory is outside of container mount namespace root -- possible container breakout detected",
+            )
         self._step = "user"
         return True
 

@@ -66,7 +66,9 @@ def inspect(devices: Sequence[Device]) -> list[Node]:
             raise SetupError("devices", error.errno or 0, message) from error
         if not (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
             raise SetupError(
-                "devices", 0, f'error gathering device information while adding custom device "{device.source}": not a device node'
+                "devices",
+                0,
+                f'error gathering device information while adding custom device "{device.source}": not a device node',
             )
         nodes.append(Node(device.target, found.st_mode, found.st_rdev, found.st_uid, found.st_gid))
     return nodes

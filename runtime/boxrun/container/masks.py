@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from errno import EACCES, ENOENT, ENOTDIR
+from errno import EACCES, ENOENT, ENOTDIR, ENXIO
 from fnmatch import fnmatchcase
 
+from boxrun.container.devices import is_null
 from boxrun.container.paths import RESOLVE, open_path
 from boxrun.linux import mounts
 from boxrun.linux.files import openat2
 
+_COVER = mounts.MOUNT_ATTR_RDONLY | mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC
 _ABSENT = (ENOENT, ENOTDIR)
 
 
@@ -52,6 +54,24 @@ def mask(root_fd: int, paths: Iterable[str], null_fd: int, empty_fd: int) -> Non
                 os.close(cover_fd)
         finally:
             os.close(target_fd)
+
+
+def null_cover(dev_fd: int = -1) -> int:
+    """Return a detached, read-only mount of the null device in ``dev_fd``, or of the host's; never of anything else.
+
+    Read-only, so that the container can't change the device's permissions through it.
+
+    Raises:
+        OSError: what is there isn't the null device.
+    """
+    tree_fd = (
+        mounts.open_tree("null", dir_fd=dev_fd, follow=False) if dev_fd >= 0 else mounts.open_tree("/dev/null", follow=False)
+    )
+    if not is_null(tree_fd):
+        os.close(tree_fd)
+        raise OSError(ENXIO, "not the null device", "open null")
+    mounts.mount_setattr(tree_fd, set_flags=_COVER, propagation=mounts.MS_PRIVATE)
+    return tree_fd
 
 
 def make_readonly(root_fd: int, paths: Iterable[str]) -> None:

@@ -46,12 +46,13 @@ class Planned(Struct):
     keep_mode: bool = False
 
 
-def plan(specified: Sequence[Mount], owner: tuple[int, int] | None = None) -> list[Planned]:
+def plan(specified: Sequence[Mount], owner: tuple[int, int] | None = None, devpts_fd: int = -1) -> list[Planned]:
     """Prepare every mount as far as the host's side can, in order; the caller closes the trees.
 
     Args:
         specified: the mounts.
         owner: uid and gid on the host of the container's root, where it has a user namespace.
+        devpts_fd: a devpts instance that was made already, for the first mount of that kind.
 
     Raises:
         SetupError: a bind source is missing, an option is unknown to the kernel, a target is forbidden.
@@ -59,11 +60,25 @@ def plan(specified: Sequence[Mount], owner: tuple[int, int] | None = None) -> li
     planned: list[Planned] = []
     try:
         for mount in specified:
-            planned.append(_plan(mount, owner))
+            if mount.kind == "devpts" and devpts_fd >= 0:
+                parsed = options.parse(mount.options, readonly=mount.readonly)
+                planned.append(Planned(mount, paths.normalise(mount.target), devpts_fd, parsed))
+                devpts_fd = -1
+            else:
+                planned.append(_plan(mount, owner))
     except BaseException:
         close(planned)
         raise
+    finally:
+        if devpts_fd >= 0:
+            os.close(devpts_fd)
     return planned
+
+
+def devpts(mount: Mount, owner: tuple[int, int] | None = None) -> int:
+    """Return the detached devpts instance that ``mount`` asks for."""
+    parsed = options.parse(mount.options, readonly=mount.readonly)
+    return mounts.new_mount("devpts", _owned(parsed, owner), parsed.set_flags)
 
 
 def close(planned: Sequence[Planned]) -> None:
@@ -181,7 +196,9 @@ def _check_inside_proc(mount: Mount, target: str) -> None:
 
 def _check_proc_source(planned: Planned) -> None:
     if planned.target == "/proc" and filesystem_magic(planned.tree_fd) != PROC_SUPER_MAGIC:
-        message = f'"{planned.mount.source}" cannot be mounted on "/proc", which must be mounted on ordinary directory with procfs'
+        message = (
+            f'"{planned.mount.source}" cannot be mounted on "/proc", which must be mounted on ordinary directory with procfs'
+        )
         raise SetupError("mounts", 0, message)
 
 

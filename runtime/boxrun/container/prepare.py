@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from boxrun.container import capabilities, cgroupfs, console, devices, exec, mounts, namespaces, rlimits, rootfs, sysctls
+from boxrun.container import capabilities, cgroupfs, console, devices, masks, mounts, namespaces, rlimits, rootfs
 from boxrun.container.spec import Spec
 from boxrun.errors import SetupError
 from boxrun.linux import mounts as kernel_mounts
 from boxrun.linux import process
 
 _SYS_RESOURCE: Final = 1 << capabilities.CAPABILITIES["CAP_SYS_RESOURCE"]
-_SYS_ADMIN: Final = 1 << capabilities.CAPABILITIES["CAP_SYS_ADMIN"]
 
 
 class Joinable(Protocol):
@@ -33,6 +31,10 @@ class Joinable(Protocol):
 class Prepared:
     """A container ready to be cloned. Owns descriptors: close it once it is spawned, or given up.
 
+    What only needs the host's paths and devices is done by :meth:`stage`: in the container's own first process, whose copy of the host's
+    mount namespace shows the same, so that this work's memory is touched once only. But with a user namespace that process has no power
+    over the host any more, and the caller's does it.
+
     Attributes:
         warnings: what couldn't be had as asked for, in words for the user.
     """
@@ -42,45 +44,57 @@ class Prepared:
         self.group = group
         self.seccomp_program = seccomp_program
         self.warnings: list[str] = []
-        self.root_fd = self.null_fd = self.empty_fd = self.master_fd = self.dev_fd = -1
+        self.root_fd = self.null_fd = self.empty_fd = self.master_fd = self.devpts_fd = self.dev_fd = -1
         self.mounts: list[mounts.Planned] = []
+        self.nodes: list[devices.Node] = []
+        self.rlimits: list[tuple[int, tuple[int, int]]] = []
         self.namespaces = namespaces.plan(spec, joins)
-        self.owner = _owner(spec)
-        self.env = exec.environment(spec.process.env)
-        self.bounding = capabilities.bounding_set()
-        self.capabilities = _capabilities(spec, self.bounding)
-        self.sysctls = sysctls.plan(spec.sysctls, self.namespaces.own)
-        self.ignored = [signum for signum in _SIGNALS if signal.getsignal(signum) == signal.SIG_IGN]
-        _, permitted, _ = process.capget()
-        self.rlimits, warnings = rlimits.plan(spec.process.rlimits, may_raise=bool(permitted & _SYS_RESOURCE))
-        self.warnings.extend(warnings)
-        self.nodes = devices.inspect(spec.devices)
+        self.owner = _owner(spec) if spec.uid_mappings else None
+        self._check_privileges()
 
     def open(self) -> None:
-        """Open and make everything that is a descriptor."""
+        """Open what the caller must have before the clone."""
+        try:
+            if self.spec.process.terminal:
+                self._open_terminal()
+        except OSError as error:
+            raise _failed("console", "open a terminal", error) from error
+        if "user" in self.namespaces.new:
+            self.stage()
+
+    @property
+    def staged(self) -> bool:
+        """Whether :meth:`stage` was done."""
+        return self.root_fd >= 0
+
+    def stage(self) -> None:
+        """Make the root, the mounts and /dev as detached trees.
+
+        Raises:
+            SetupError: something on the host is missing, or refused.
+        """
         spec = self.spec
+        self.nodes = devices.inspect(spec.devices)
         try:
             self.root_fd = rootfs.detached_overlay(spec.root)
         except OSError as error:
             raise _failed("rootfs", "mount the root file system", error) from error
-        self.mounts = mounts.plan(spec.mounts, self.owner)
+        self.mounts = mounts.plan(spec.mounts, self.owner, self.devpts_fd)
+        self.devpts_fd = -1
         try:
-            if spec.masked_paths:
-                self.null_fd = _null_tree()
-                self.empty_fd = kernel_mounts.new_mount("tmpfs", _EMPTY_OPTIONS, kernel_mounts.MOUNT_ATTR_RDONLY)
             self._fill_dev()
-            if spec.process.terminal:
-                self._open_terminal()
+            if spec.masked_paths:
+                self._make_covers()
         except OSError as error:
             raise _failed("devices", "prepare /dev", error) from error
 
     def close(self) -> None:
-        """Close every descriptor but the terminal's master, which :func:`take_master` gives away."""
+        """Close every descriptor but the terminal's master once :meth:`take_master` has given it away."""
         mounts.close(self.mounts)
-        for fd in (self.root_fd, self.null_fd, self.empty_fd, self.master_fd):
+        for fd in (self.root_fd, self.null_fd, self.empty_fd, self.master_fd, self.devpts_fd):
             if fd >= 0:
                 os.close(fd)
-        self.root_fd = self.null_fd = self.empty_fd = self.master_fd = -1
+        self.root_fd = self.null_fd = self.empty_fd = self.master_fd = self.devpts_fd = -1
 
     def take_master(self) -> int | None:
         """Return the terminal's master, which then is the caller's, or None without a terminal."""
@@ -93,25 +107,46 @@ class Prepared:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _check_privileges(self) -> None:
+        """Find out what this machine can't give, while there is still somebody to tell."""
+        settings = self.spec.process
+        if not settings.rlimits and settings.oom_score_adj is None:
+            return
+        may_raise = bool(process.capget()[1] & _SYS_RESOURCE)
+        self.rlimits, warnings = rlimits.plan(settings.rlimits, may_raise=may_raise)
+        self.warnings.extend(warnings)
+        if settings.oom_score_adj is not None and not may_raise and settings.oom_score_adj < _own_oom_score_adj():
+            self.warnings.append(f"oom_score_adj {settings.oom_score_adj} needs CAP_SYS_RESOURCE, the present one stays")
+
     def _fill_dev(self) -> None:
         for item in self.mounts:
             if item.target == "/dev" and item.mount.kind == "tmpfs":
                 self.dev_fd = item.tree_fd
-        if self.dev_fd >= 0:
-            devices.populate(self.dev_fd, console=self.spec.process.terminal, owner=self.owner)
-            inside = [node for node in self.nodes if node.target.startswith("/dev/")]
-            for node in inside:
+        if self.dev_fd < 0:
+            return
+        devices.populate(self.dev_fd, console=self.spec.process.terminal, owner=self.owner)
+        outside = []
+        for node in self.nodes:
+            if node.target.startswith("/dev/"):
                 devices.make_below(self.dev_fd, node.target[5:], node, self.owner)
-            self.nodes = [node for node in self.nodes if not node.target.startswith("/dev/")]
+            else:
+                outside.append(node)
+        self.nodes = outside
+
+    def _make_covers(self) -> None:
+        """Make what masked paths are covered with; the null device comes from the container's own /dev where there is one."""
+        self.empty_fd = kernel_mounts.new_mount("tmpfs", _EMPTY_OPTIONS, kernel_mounts.MOUNT_ATTR_RDONLY)
+        if self.dev_fd < 0:
+            self.null_fd = masks.null_cover()
 
     def _open_terminal(self) -> None:
-        devpts = [item.tree_fd for item in self.mounts if item.mount.kind == "devpts"]
-        own_fd = devpts[0] if devpts else kernel_mounts.new_mount("devpts", (("ptmxmode", "0666"),))
-        try:
-            self.master_fd = console.open_master(own_fd)
-        finally:
-            if not devpts:
-                os.close(own_fd)
+        for mount in self.spec.mounts:
+            if mount.kind == "devpts":
+                self.devpts_fd = mounts.devpts(mount, self.owner)
+                break
+        else:
+            self.devpts_fd = kernel_mounts.new_mount("devpts", (("ptmxmode", "0666"),))
+        self.master_fd = console.open_master(self.devpts_fd)
         if self.owner is not None:
             slave_fd = console.open_slave(self.master_fd)
             os.fchown(slave_fd, *self.owner)
@@ -120,13 +155,13 @@ class Prepared:
             console.set_size(self.master_fd, self.spec.process.console_height, self.spec.process.console_width)
 
 
-_SIGNALS: Final = tuple(signal.valid_signals())
 _EMPTY_OPTIONS: Final = (("size", "4k"), ("nr_inodes", "2"), ("mode", "755"))
 
 
 def prewarm() -> None:
     """Look at the machine once, for every container to come; the fork server calls this before its first fork."""
     cgroupfs.mounted()
+    capabilities.inherited_bounding_set()
 
 
 def prepare(spec: Spec, joins: Mapping[str, int], group: Joinable, seccomp_program: bytes) -> Prepared:
@@ -154,27 +189,13 @@ def prepare(spec: Spec, joins: Mapping[str, int], group: Joinable, seccomp_progr
         os.umask(umask)
 
 
-def _owner(spec: Spec) -> tuple[int, int] | None:
-    if not spec.uid_mappings:
-        return None
+def _owner(spec: Spec) -> tuple[int, int]:
     return namespaces.outside(spec.uid_mappings, 0), namespaces.outside(spec.gid_mappings, 0)
 
 
-def _capabilities(spec: Spec, bounding: int) -> int:
-    try:
-        return capabilities.mask_of(spec.process.capabilities) & bounding
-    except ValueError as error:
-        raise SetupError("capabilities", 0, str(error)) from error
-
-
-def _null_tree() -> int:
-    """Return a detached mount of the host's null device, which really is that."""
-    tree_fd = kernel_mounts.open_tree("/dev/null", follow=False)
-    if not devices.is_null(tree_fd):
-        os.close(tree_fd)
-        raise OSError(6, "not the null device", "open /dev/null")
-    kernel_mounts.mount_setattr(tree_fd, propagation=kernel_mounts.MS_PRIVATE)
-    return tree_fd
+def _own_oom_score_adj() -> int:
+    with open("/proc/self/oom_score_adj", "rb") as file:
+        return int(file.read())
 
 
 def _failed(step: str, what: str, error: OSError) -> SetupError:

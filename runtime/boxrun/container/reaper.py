@@ -11,7 +11,15 @@ import signal
 from typing import Final, NoReturn
 
 # What the kernel raises for a fault in the reaper itself must stay deliverable to it.
-_OWN_FAULTS: Final = {signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
+_OWN_FAULTS: Final = {
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGABRT,
+    signal.SIGTRAP,
+    signal.SIGSYS,
+}
 _SIGNALS: Final = frozenset(range(1, signal.NSIG)) - {32, 33} - _OWN_FAULTS - {signal.SIGKILL, signal.SIGSTOP}
 
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 
-from boxrun.errors import StartError
+from boxrun.errors import SetupError, StartError, StartFault
 
 _LIMIT = 4096
 
 
-def send(fd: int, error: StartError) -> None:
+def send(fd: int, error: StartFault) -> None:
     """Write ``error``; nobody reading is no reason to fail differently."""
-    head = f"{error.step}\0{error.errno}\0{error.exit_code}\0"
+    kind = "h" if isinstance(error, SetupError) else "c"
+    head = f"{kind}\0{error.step}\0{error.errno}\0{error.exit_code}\0"
     try:
         os.write(fd, (head + error.message).encode(errors="surrogateescape")[:_LIMIT])
     except OSError:
         pass
 
 
-def receive(fd: int) -> StartError | None:
+def receive(fd: int) -> StartFault | None:
     """Wait until the program runs (None) or the child has failed; the pipe's writing end must be closed in this process."""
     content = os.read(fd, _LIMIT)
     if not content:
         return None
-    step, errno, exit_code, message = content.decode(errors="replace").split("\0", 3)
-    return StartError(step, int(errno), message, int(exit_code))
+    kind, step, errno, exit_code, message = content.decode(errors="replace").split("\0", 4)
+    fault = SetupError if kind == "h" else StartError
+    return fault(step, int(errno), message, int(exit_code))

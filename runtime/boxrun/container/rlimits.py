@@ -40,7 +40,9 @@ def plan(limits: Sequence[Rlimit], *, may_raise: bool) -> tuple[list[tuple[int, 
         if not may_raise:
             present = resource.getrlimit(number)[1]
             if _above(hard, present):
-                warnings.append(f"ulimit {limit.name}: hard limit {limit.hard} is above this machine's {present}, which is used instead")
+                warnings.append(
+                    f"ulimit {limit.name}: hard limit {limit.hard} is above this machine's {present}, which is used instead"
+                )
                 hard = present
                 soft = present if _above(soft, present) else soft
         planned.append((number, (soft, hard)))
@@ -54,7 +56,9 @@ def apply(planned: Sequence[tuple[int, tuple[int, int]]]) -> None:
             resource.setrlimit(number, values)
         except (OSError, ValueError) as error:
             name = next(name for name, value in RLIMITS.items() if value == number)
-            raise OSError(getattr(error, "errno", None) or 1, str(error), f"set ulimit {name} to {values[0]}:{values[1]}") from error
+            raise OSError(
+                getattr(error, "errno", None) or 1, str(error), f"set ulimit {name} to {values[0]}:{values[1]}"
+            ) from error
 
 
 def _above(first: int, second: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, Self
 from boxrun.container import namespaces, report
 from boxrun.container.child import Child, set_oom_score_adj
 from boxrun.container.prepare import Prepared
-from boxrun.errors import SetupError, StartError
+from boxrun.errors import SetupError
 from boxrun.linux import namespaces as kernel_namespaces
 from boxrun.linux import process
 
@@ -39,15 +39,13 @@ class Spawned:
         """Wait until the program has been executed.
 
         Raises:
-            StartError: it wasn't; the process has been reaped.
+            StartFault: it wasn't; the process has been reaped.
         """
         try:
             error = report.receive(self.report_fd)
         finally:
             os.close(self.report_fd)
             self.report_fd = -1
-        if error is None and self._ended_early():
-            error = StartError("start", 0, "the container's first process ended before it could run its program")
         if error is not None:
             self.abandon()
             raise error
@@ -77,9 +75,6 @@ class Spawned:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-    def _ended_early(self) -> bool:
-        return False
 
 
 def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:

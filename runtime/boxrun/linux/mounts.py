@@ -110,9 +110,7 @@ def fsopen(kind: str) -> int:
 
 def fsconfig_string(context_fd: int, key: str, value: str) -> None:
     """Set ``key`` to ``value`` (at most 255 bytes)."""
-    call(
-        f"fsconfig {key}={value}", syscalls.FSCONFIG, context_fd, _FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0
-    )
+    call(f"fsconfig {key}={value}", syscalls.FSCONFIG, context_fd, _FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0)
 
 
 def fsconfig_flag(context_fd: int, key: str) -> None:
@@ -138,19 +136,21 @@ def fsmount(context_fd: int, attributes: int = 0) -> int:
     return call("fsmount", syscalls.FSMOUNT, context_fd, 1, attributes)
 
 
-def new_mount(kind: str, options: Iterable[tuple[str, str | None]] = (), attributes: int = 0) -> int:
+def new_mount(kind: str, options: Iterable[tuple[str, str | None]] = (), attributes: int = 0, source: str = "") -> int:
     """Return a detached mount of a new file system.
 
     Args:
         kind: the file system's type.
         options: keys and values of its options; a value of None makes a flag.
         attributes: ``MOUNT_ATTR_*`` of the mount.
+        source: what /proc/self/mounts shows as the device, by default the type.
 
     Raises:
         OSError: one of the steps failed; the kernel's own words are part of the message where it has any.
     """
     context_fd = fsopen(kind)
     try:
+        fsconfig_string(context_fd, "source", source or kind)
         for key, value in options:
             if value is None:
                 fsconfig_flag(context_fd, key)

@@ -7,13 +7,14 @@ its last output is read. ended: the record is durable and reported, clients get 
 from __future__ import annotations
 
 import os
-import signal
 import sys
+from _signal import SIG_DFL, SIGCHLD, SIGKILL, set_wakeup_fd
+from _signal import signal as set_handler
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 from collections.abc import Sequence
 from contextlib import suppress
 from fcntl import ioctl
-from select import EPOLLIN, poll
+from select import EPOLLIN, POLLIN, poll
 from struct import pack
 from time import monotonic, time_ns
 from typing import Literal
@@ -28,7 +29,7 @@ from boxrun.shim import exits
 from boxrun.shim.builder import build
 from boxrun.shim.clients import Client, Stream
 from boxrun.shim.links import Links
-from boxrun.shim.logs import LogWriter, open_log
+from boxrun.shim.logs import LogWriter, NoLog, open_log
 from boxrun.shim.poller import Poller
 from boxrun.shim.protocol import (
     Attach,
@@ -76,29 +77,29 @@ State = Literal["starting", "running", "draining", "ended"]
 
 
 def run(control: int, cgroups: Cgroups, title: Title) -> int:
-    """Be a shim for whoever is at the other end of ``control``; called right after the fork, returns the exit status."""
+    """Be a shim for whoever is at the other end of ``control``; called right after the fork, returns the exit status.
+
+    What is executed here, or imported for it, stays in every shim's memory as pages of its own; so until there is something to
+    relay, as little Python as possible runs.
+    """
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
     sock = socket(fileno=control)
     order = _order(sock)
     if order is None:
         return 1
     start, fds = order
-    expected = 2 + start.joins + len(start.clients)
-    if len(fds) != expected:
+    if len(fds) != 2 + start.joins + len(start.clients):
         return 1
-    title.set("boxrun-shim", f"boxrun-shim {start.id}")
-    shim = Shim(start, cgroups, sock, fds)
-    shim.loop()
+    title.set(b"boxrun-shim", start.id)
+    Shim(start, cgroups, sock, fds).loop()
     return 0
 
 
 def _order(sock: socket) -> tuple[Start, list[int]] | None:
     """The start message; None where none comes."""
     waiting = poll()
-    waiting.register(sock.fileno(), EPOLLIN)
+    waiting.register(sock.fileno(), POLLIN)
     if not waiting.poll(ORDER_SECONDS * 1000):
         return None
     try:
@@ -121,6 +122,8 @@ class Shim:
         self._status = 0
         self._started_at = 0
         self._warnings: tuple[str, ...] = ()
+        self._stdin: int | None = None
+        self._outputs: dict[int, Stream] = {}
         self._console = -1
         self._slave = -1
         self._oom_fd = -1
@@ -131,19 +134,14 @@ class Shim:
         self._finished_at = 0
         self._due: float | None = monotonic() + BUILD_SECONDS
         self._poller = Poller()
-        self._log: LogWriter = open_log(start.log)
-        self._relay = Relay(
-            self._poller,
-            self._log,
-            terminal=start.terminal,
-            stdin_once=start.stdio.stdin_once,
-            detached=lambda: self._links.report(Detached()),
-        )
+        self._log: LogWriter | None = None
+        self._log_error = ""
+        self._relay: Relay | None = None
         payload, listener = fds[:2]
         joins = fds[2 : 2 + start.joins]
         for client, fd in zip(start.clients, fds[2 + start.joins :], strict=True):
             self._attach(client, fd)
-        self._wakeup = self._catch_children()
+        self._catch_children()
         self._links = Links(self._poller, socket(fileno=listener), self._hello, self._handle)
         self._builder, self._results, self._pipes = self._fork_builder(control, payload, joins)
         close_all([payload, *joins])
@@ -151,17 +149,44 @@ class Shim:
         self._links.add(control)
         _protect_from_oom()
 
-    def _catch_children(self) -> int:
+    def _catch_children(self) -> None:
         """Have the loop woken when a child ends."""
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        set_handler(SIGCHLD, _ignore)
+        set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._poller.watch(reader, EPOLLIN, self._reap)
-        return reader
+
+    def _relaying(self) -> Relay:
+        """The relay, from the first byte or client on."""
+        relay = self._relay
+        if relay is not None:
+            return relay
+        start = self._start
+        try:
+            self._log = open_log(start.log)
+        except OSError as error:
+            self._log, self._log_error = NoLog(), f"log {start.log.path}: {error.strerror}"
+        relay = self._relay = Relay(
+            self._poller,
+            self._log,
+            terminal=start.terminal,
+            stdin_once=start.stdio.stdin_once,
+            detached=lambda: self._links.report(Detached()),
+        )
+        if self._state != "starting":
+            for fd in self._outputs:
+                self._poller.forget(fd)
+            relay.connect(self._stdin, self._outputs)
+        return relay
+
+    def _first_output(self, fd: int, events: int) -> None:
+        self._relaying().output_ready(fd, events)
 
     # Starting.
 
-    def _fork_builder(self, control: socket, payload: int, joins: Sequence[int]) -> tuple[int, socket, dict[int, Stream | None]]:
+    def _fork_builder(
+        self, control: socket, payload: int, joins: Sequence[int]
+    ) -> tuple[int, socket, dict[int, Stream | None]]:
         """Fork the builder; returns its pid, where its outcome comes, and our ends of the pipes (None for stdin's)."""
         theirs: list[int] = []
         ours: dict[int, Stream | None] = {}
@@ -184,9 +209,8 @@ class Shim:
         if pid == 0:
             status = 1
             try:
-                signal.set_wakeup_fd(-1)
-                for signum in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-                    signal.signal(signum, signal.SIG_DFL)
+                set_wakeup_fd(-1)
+                set_handler(SIGCHLD, SIG_DFL)
                 self._poller.close()
                 results.close()
                 keep = {control.fileno(), outcome.fileno(), payload, *joins, *theirs}
@@ -224,30 +248,38 @@ class Shim:
         self._pid, self._pidfd = built.pid, fds.pop(0)
         self._started_at, self._warnings = built.started_at, built.warnings
         self._state, self._due = "running", None
-        stdin = next((fd for fd, stream in self._pipes.items() if stream is None), None)
-        outputs = {fd: stream for fd, stream in self._pipes.items() if stream is not None}
+        for fd, stream in self._pipes.items():
+            if stream is None:
+                self._stdin = fd
+            else:
+                self._outputs[fd] = stream
         if built.console:
             self._console = fds.pop(0)
             # With our own hold on the other end, the terminal stays whatever the container's processes close.
             self._slave = ioctl(self._console, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-            stdin = os.dup(self._console) if self._start.stdio.open_stdin else None
-            outputs = {self._console: "stdout"}
+            self._stdin = os.dup(self._console) if self._start.stdio.open_stdin else None
+            self._outputs[self._console] = "stdout"
         if built.oom_events:
             self._oom_fd = fds.pop(0)
             os.set_blocking(self._oom_fd, False)
             self._poller.watch(self._oom_fd, built.oom_events, self._out_of_memory)
         started = Started(pid=self._pid, started_at=self._started_at, warnings=self._warnings)
         self._links.report(started, (self._pidfd,))
-        self._relay.connect(stdin, outputs)
+        if self._relay is not None:
+            self._relay.connect(self._stdin, self._outputs)
+        else:
+            for fd in self._outputs:
+                os.set_blocking(fd, False)
+                self._poller.watch(fd, EPOLLIN, self._first_output)
 
     def _fail(self, failed: Failed, *, cleaned: bool = False) -> None:
         self._state, self._due = "ended", None
         if not cleaned:
             self._remove_cgroup()
-        self._log.close()
         for fd in self._pipes:
             os.close(fd)
-        self._relay.finish()
+        if self._relay is not None:
+            self._relay.finish()
         self._settled, self._due = True, monotonic() + FAREWELL_SECONDS
         self._links.report(failed)
 
@@ -279,7 +311,7 @@ class Shim:
             close_all(fds)
 
     def _attach(self, spec: ClientSpec, fd: int) -> None:
-        self._relay.attach(Client(spec, fd, self._start.terminal))
+        self._relaying().attach(Client(spec, fd, self._start.terminal))
 
     def _resize(self, request: Resize) -> str:
         if self._console < 0 or self._state != "running":
@@ -332,15 +364,17 @@ class Shim:
                 group.kill()
         if self._slave >= 0:
             os.close(self._slave)
-        self._relay.drain()
-        if not self._relay.open:
+        relay = self._relaying()
+        relay.drain()
+        if not relay.open:
             self._conclude()
 
     def _conclude(self) -> None:
         """Everything is read: record the end durably, then tell."""
         self._state, self._due = "ended", None
-        self._relay.abandon_output()
-        self._log.close()
+        relay = self._relaying()
+        relay.abandon_output()
+        relay.close_log()
         code = os.waitstatus_to_exitcode(self._status)
         if self._oom_fd >= 0:
             self._poller.forget(self._oom_fd)
@@ -355,11 +389,12 @@ class Shim:
             exit_code=code if code >= 0 else 128 - code,
             signal=max(-code, 0),
             oom_killed=self._oom_kills > 0,
-            log_dropped=self._log.dropped,
+            error=self._log_error,
+            log_dropped=self._log.dropped if self._log is not None else 0,
         )
         self._write_record()
         self._links.report(Exited(record=self._record))
-        self._relay.finish()
+        relay.finish()
         self._remove_cgroup()
         self._links.report(Cleaned())
 
@@ -384,14 +419,16 @@ class Shim:
     def loop(self) -> None:
         """Serve until the container has ended, its end is on record or known, and the last client is gone."""
         while not self._finished():
-            now = monotonic()
-            due = [deadline for deadline in (self._due, self._relay.deadline()) if deadline is not None]
-            self._poller.wait(min(due) - now if due else None)
-            if due and min(due) <= (now := monotonic()):
-                self._relay.expire(now)
+            due, relay = self._due, self._relay
+            if relay is not None and (deadline := relay.deadline()) is not None and (due is None or deadline < due):
+                due = deadline
+            self._poller.wait(None if due is None else due - monotonic())
+            if due is not None and due <= (now := monotonic()):
+                if relay is not None:
+                    relay.expire(now)
                 if self._due is not None and self._due <= now:
                     self._expire()
-            if self._state == "draining" and not self._relay.open:
+            if self._state == "draining" and not self._relaying().open:
                 self._conclude()
         self._links.close()
 
@@ -399,12 +436,12 @@ class Shim:
         if self._state != "ended":
             return False
         told = self._links.flushed and (self._settled or self._links.count > 0)
-        return (told or self._patience_over) and not self._relay.busy
+        return (told or self._patience_over) and (self._relay is None or not self._relay.busy)
 
     def _expire(self) -> None:
         self._due = None
         if self._state == "starting":
-            os.kill(self._builder, signal.SIGKILL)
+            os.kill(self._builder, SIGKILL)
             seconds = f"{BUILD_SECONDS:.0f}"
             self._fail(Failed(step="start", errno=0, message=f"the container was not made within {seconds} s", exit_code=128))
         elif self._state == "draining":
@@ -426,5 +463,14 @@ def _close_all_but(keep: set[int]) -> None:
 
 def _protect_from_oom() -> None:
     """Let the kernel kill the container rather than its shim, where that is permitted (CAP_SYS_RESOURCE)."""
-    with suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        file.write(b"-999")
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"-999")
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def _ignore(_signum: int, _frame: object) -> None:
+    """Have the signal noticed, by way of the wake-up descriptor."""

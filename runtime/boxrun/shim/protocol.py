@@ -269,5 +269,3 @@ def close_all(fds: Sequence[int]) -> None:
     """Close every one of ``fds``."""
     for fd in fds:
         os.close(fd)
-
-

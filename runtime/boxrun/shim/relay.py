@@ -88,7 +88,7 @@ class Relay:
             self._outputs[fd] = stream
             self._read_sizes[fd] = READ_SIZE
             if not self._held:
-                self._poller.watch(fd, EPOLLIN, self._output_ready)
+                self._poller.watch(fd, EPOLLIN, self.output_ready)
         for client in list(self._clients.values()):
             self._welcome(client)
 
@@ -102,7 +102,8 @@ class Relay:
         """True while there are clients."""
         return bool(self._clients)
 
-    def _output_ready(self, fd: int, _events: int) -> None:
+    def output_ready(self, fd: int, _events: int) -> None:
+        """Read a descriptor of the container's output once."""
         size = self._read_sizes[fd]
         try:
             data = os.read(fd, size)
@@ -149,7 +150,7 @@ class Relay:
             if held:
                 self._poller.forget(fd)
             else:
-                self._poller.watch(fd, EPOLLIN, self._output_ready)
+                self._poller.watch(fd, EPOLLIN, self.output_ready)
 
     def drain(self) -> None:
         """The container has ended: read what is left of its output, whether clients keep up or not."""
@@ -160,12 +161,16 @@ class Relay:
             # As much as the largest pipe holds; if somebody still writes, the rest comes by way of the loop.
             for _ in range(2 * BULK_SIZE // READ_SIZE):
                 if fd in self._outputs and not self._held:
-                    self._output_ready(fd, EPOLLIN)
+                    self.output_ready(fd, EPOLLIN)
 
     def abandon_output(self) -> None:
         """Stop waiting for an end of output that somebody outside of the container holds open."""
         for fd in list(self._outputs):
             self._close_output(fd)
+
+    def close_log(self) -> None:
+        """Close the log: nothing more is written to it."""
+        self._log.close()
 
     # The clients' end.
 

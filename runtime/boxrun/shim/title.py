@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 
@@ -14,14 +13,26 @@ class Title:
 
     def __init__(self) -> None:
         """Find the memory; done before the first fork."""
-        with open("/proc/self/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _read("/proc/self/stat").rpartition(b")")[2].split()
         self._start, end = int(fields[45]), int(fields[46])
         self._size = end - self._start
 
-    def set(self, name: str, command_line: str) -> None:
-        """Show ``name`` (at most 15 bytes) and ``command_line``."""
-        with open("/proc/self/comm", "wb", buffering=0) as file:
-            file.write(os.fsencode(name))
-        text = os.fsencode(command_line)[: self._size - 1]
-        ctypes.memmove(self._start, text.ljust(self._size, b"\0"), self._size)
+    def set(self, name: bytes, subject: str = "") -> None:
+        """Show ``name`` (at most 15 bytes), with ``subject`` behind it in the command line."""
+        fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, name)
+        os.close(fd)
+        text = name + b" " + subject.encode()
+        fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, text[: self._size - 1].ljust(self._size, b"\0"), self._start)
+        finally:
+            os.close(fd)
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)

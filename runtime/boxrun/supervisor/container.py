@@ -313,5 +313,3 @@ class Container:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
-
-

@@ -1,9 +1,9 @@
 """The run directory: what a supervisor leaves for the next one to find.
 
-    boxrun.sock             the bus
-    boxrun.pid              locked by the supervisor that is alive
-    shims/<id>              the seqpacket socket at which a container's shim answers
-    containers/<id>         what must be known of a container whose shim is gone (``RunRecord``)
+boxrun.sock             the bus
+boxrun.pid              locked by the supervisor that is alive
+shims/<id>              the seqpacket socket at which a container's shim answers
+containers/<id>         what must be known of a container whose shim is gone (``RunRecord``)
 """
 
 from __future__ import annotations

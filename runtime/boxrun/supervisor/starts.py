@@ -142,9 +142,7 @@ def as_client(attachment: Attachment) -> Client:
     return msgspec.convert(attachment, Client, from_attributes=True)
 
 
-def _joins(
-    namespaces: Sequence[Namespace], others: Mapping[str, Container], closing: Callable[[int], None]
-) -> dict[str, int]:
+def _joins(namespaces: Sequence[Namespace], others: Mapping[str, Container], closing: Callable[[int], None]) -> dict[str, int]:
     """Descriptors of the namespaces to join, each of which is given to ``closing``."""
     joins: dict[str, int] = {}
     for namespace in namespaces:

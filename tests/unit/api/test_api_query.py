@@ -1,9 +1,10 @@
 """Docker's notations in query parameters."""
 
+import contextlib
 from datetime import UTC, datetime
 
 import pytest
-from boxshipd.api.query import Query, parse_duration_ns, parse_time_ns
+from boxshipd.api.query import Query, parse_time_ns
 from boxshipd.errors import InvalidParameter
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,13 +52,10 @@ def test_times(text, value):
     assert parse_time_ns(text, NOW) == value
 
 
-@pytest.mark.parametrize("text", ["soon", "10", "10x", "2023-13-01", "2023-11-14T25:00:00Z", "1.5.5", "--1", "٣", "1h-"])
+@pytest.mark.parametrize("text", ["soon", "10x", "2023-13-01", "2023-11-14T25:00:00Z", "1.5.5", "--1", "٣", "1h-"])
 def test_what_is_no_time(text):
-    if text == "10":
-        assert parse_duration_ns(text) is None
-    else:
-        with pytest.raises(InvalidParameter):
-            parse_time_ns(text, NOW)
+    with pytest.raises(InvalidParameter):
+        parse_time_ns(text, NOW)
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, SECOND - 1))
@@ -67,13 +65,13 @@ def test_every_unix_time_comes_back(seconds, nanoseconds):
 
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_parser(text):
-    try:
+    with contextlib.suppress(InvalidParameter):
         assert isinstance(parse_time_ns(text, NOW), int)
-    except InvalidParameter:
-        pass
 
 
-@pytest.mark.parametrize(("text", "valid"), [("0", True), ("4294967295", True), ("4294967296", False), ("-1", False), ("", False)])
+@pytest.mark.parametrize(
+    ("text", "valid"), [("0", True), ("4294967295", True), ("4294967296", False), ("-1", False), ("", False)]
+)
 def test_unsigned(text, valid):
     if valid:
         assert Query(f"h={text}").unsigned("h", "height") == int(text)

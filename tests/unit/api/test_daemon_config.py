@@ -16,7 +16,9 @@ def load(tmp_path, flags=None, **values):
 
 
 def test_file_and_flags_are_merged(tmp_path):
-    merged = load(tmp_path, {"debug": True}, data_root="/srv/x", labels=["a=b"], log_opts={"max-size": "1m"}, default_shm_size="128M")
+    merged = load(
+        tmp_path, {"debug": True}, data_root="/srv/x", labels=["a=b"], log_opts={"max-size": "1m"}, default_shm_size="128M"
+    )
     assert (merged.debug, merged.level, merged.data_root, merged.labels) == (True, "debug", "/srv/x", ("a=b",))
     assert merged.log_config.config == {"max-size": "1m"}
     assert merged.default_shm_size == 128 << 20
@@ -26,7 +28,10 @@ def test_file_and_flags_are_merged(tmp_path):
 def test_flags_come_in_their_own_notation():
     built = config.build({"log-opts": ["max-size=1m", "mode=non-blocking"], "default-ulimits": ["nofile=10:20", "core=5"]})
     assert built.log_opts == {"max-size": "1m", "mode": "non-blocking"}
-    assert {name: (limit.soft, limit.hard) for name, limit in built.default_ulimits.items()} == {"nofile": (10, 20), "core": (5, 5)}
+    assert {name: (limit.soft, limit.hard) for name, limit in built.default_ulimits.items()} == {
+        "nofile": (10, 20),
+        "core": (5, 5),
+    }
 
 
 def test_ulimits_of_the_file(tmp_path):
@@ -63,7 +68,9 @@ def test_what_is_refused(tmp_path, flags, values, message):
 
 
 def test_features_that_are_off_may_be_named(tmp_path):
-    load(tmp_path, bridge="none", iptables=False, storage_driver="overlay2", features={"buildkit": False}, insecure_registries=[])
+    load(
+        tmp_path, bridge="none", iptables=False, storage_driver="overlay2", features={"buildkit": False}, insecure_registries=[]
+    )
 
 
 def test_a_named_file_must_exist_and_the_default_need_not(tmp_path):
@@ -106,14 +113,22 @@ def test_addresses(text, address):
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["npipe:////./pipe/x", "tcp://host:port", "tcp://host:70000", "tcp://a:1/path", "fd://x", "http://x"])
+@pytest.mark.parametrize(
+    "text", ["npipe:////./pipe/x", "tcp://host:port", "tcp://host:70000", "tcp://a:1/path", "fd://x", "http://x"]
+)
 def test_what_is_no_address(text):
     with pytest.raises(ConfigError):
         parse_address(text)
 
 
 def test_switches_are_spelt_out():
-    assert spell_out(["-D", "--tls", "--live-restore=false", "-H", "x"]) == ["--debug=true", "--tls=true", "--live-restore=false", "-H", "x"]
+    assert spell_out(["-D", "--tls", "--live-restore=false", "-H", "x"]) == [
+        "--debug=true",
+        "--tls=true",
+        "--live-restore=false",
+        "-H",
+        "x",
+    ]
 
 
 def test_unknown_flags_are_refused_by_name():

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import pytest
 import uvloop
-from support.bus import EchoService
-
 from boxrun.bus import Channel, Limits, Server, connect_in_process, connect_unix, serve_unix
+from support.bus import EchoService
 
 
 def pytest_asyncio_loop_factories(config, item):

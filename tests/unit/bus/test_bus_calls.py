@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from support.bus import Blob, Count, Echo, Failure, Reason, Text, until
-
 from boxrun.bus import BusError, Code, Context, Service, in_process, server_stream, unary
+from support.bus import Blob, Count, Echo, Failure, Reason, Text, flood, until
 
 
 class Newer:
@@ -205,8 +204,7 @@ async def test_client_stream_may_be_answered_early(bus):
     async with bus.channel.client_stream(Echo.ignore) as call:
         await asyncio.wait_for(bus.service.entered.wait(), 10)
         with pytest.raises(BusError, match="already answered") as caught:
-            while True:
-                await call.send(Blob(bytes(1000)))
+            await flood(call, Blob(bytes(1000)))
         assert caught.value.code is Code.FAILED_PRECONDITION
         assert await call.finish() == Count(0)
 
@@ -283,8 +281,35 @@ async def test_a_method_must_be_named_through_its_contract(bus):
 
 
 async def test_two_services_cannot_share_a_method(bus):
-    with pytest.raises(ValueError, match="two services implement Echo.greet"):
+    with pytest.raises(ValueError, match=r"two services implement Echo\.greet"):
         in_process([bus.service, bus.service])
+
+
+async def test_a_contract_is_not_its_implementation():
+    with pytest.raises(TypeError, match="Echo overrides no method"):
+        in_process([Echo()])
+
+
+async def test_types_must_be_annotated():
+    class Vague(Service):
+        @unary
+        async def guess(self, request, context: Context) -> Text: ...
+
+        @server_stream
+        def guesses(self, request: Text, context: Context) -> AsyncIterator: ...
+
+    class VagueService(Vague):
+        async def guess(self, request, context):
+            return Text()
+
+    class VagueStream(Vague):
+        async def guesses(self, request, context):
+            yield Text()
+
+    with pytest.raises(TypeError, match="doesn't annotate 'request'"):
+        in_process([VagueService()])
+    with pytest.raises(TypeError, match="annotate it AsyncIterator"):
+        in_process([VagueStream()])
 
 
 async def test_in_process_convenience(bus):

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from support.bus import Blob, Code, Count, Echo, Failure, Text, open_fds, until
-
 from boxrun.bus import BusError
+from support.bus import Blob, Code, Count, Echo, Failure, Text, flood, open_fds, until
 
 
 @contextmanager
@@ -133,11 +132,11 @@ async def test_fds_travel_with_streamed_requests(bus):
             with pipe(b"12345") as reader:
                 await call.send(Blob(b"123"), fds=[reader])
         assert await call.finish() == Count(10, 80)
-    with pipe(b"") as reader, pytest.raises(BusError):
+    with pipe(b"") as reader:
         async with bus.channel.bidi(Echo.chat) as call:
             await call.send(Text("bye"))
-            while True:
-                await call.send(Text("more"), fds=[reader])
+            with pytest.raises(BusError, match="bye"):
+                await flood(call, Text("more"), fds=[reader])
     await until(lambda: open_fds() == before)
 
 

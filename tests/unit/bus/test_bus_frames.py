@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from boxrun.bus import BusError, Code, frames
 from boxrun.bus.frames import FrameReader, Hello
 from boxrun.bus.status import ProtocolError, decode_error, encode_error
+from hypothesis import given
+from hypothesis import strategies as st
 
 MAX_PAYLOAD = 300_000
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.bus import Blob, Count, Echo, Text, until
-
 from boxrun.bus import BusError, Code
+from support.bus import Blob, Count, Echo, Text, flood, until
 
 
 async def test_a_deadline_travels_with_the_call(bus):
@@ -33,8 +32,7 @@ async def test_a_deadline_ends_streams(bus):
     await asyncio.wait_for(bus.service.cancelled.wait(), 10)
     async with bus.channel.client_stream(Echo.ignore, timeout=0.1) as call:
         with pytest.raises(BusError) as caught:
-            while True:
-                await call.send(Blob(bytes(1000)))
+            await flood(call, Blob(bytes(1000)))
     assert caught.value.code is Code.DEADLINE_EXCEEDED
 
 
@@ -102,13 +100,13 @@ async def test_a_slow_handler_stalls_nobody_else(bus):
     sent = 0
     async with bus.channel.client_stream(Echo.ignore) as call:
 
-        async def flood() -> None:
+        async def send_and_count() -> None:
             nonlocal sent
             while True:
                 await call.send(Blob(bytes(1000)))
                 sent += 1
 
-        flooding = asyncio.create_task(flood())
+        flooding = asyncio.create_task(send_and_count())
         await asyncio.wait_for(bus.service.entered.wait(), 10)
         for _ in range(200):
             assert await bus.channel.unary(Echo.greet, Text("you")) == Text("hello you")

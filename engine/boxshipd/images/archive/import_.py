@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from boxship.types.containers import ContainerConfig
 from isal import isal_zlib
+from msgspec import UNSET
 
 from boxshipd.images.assembly import Assembly, Stores
 from boxshipd.images.catalogue import Record
@@ -38,7 +39,10 @@ class _Tee:
 
 
 class Importer:
-    """Imports one archive. Made on the event loop, so that wrong changes are refused before anything is read; used on a thread."""
+    """Imports one archive.
+
+    Made on the event loop, so that wrong changes are refused before anything is read; used on a thread.
+    """
 
     def __init__(self, stores: Stores, assembly: Assembly, platform: Platform, changes: Sequence[str]) -> None:
         self._stores = stores
@@ -69,7 +73,7 @@ class Importer:
             rootfs=RootFS([diff_id]),
             architecture=self._platform.architecture,
             os=self._platform.os,
-            variant=self._platform.variant,
+            variant=self._platform.variant or UNSET,
             created=created,
             comment=comment,
             config=self._config,

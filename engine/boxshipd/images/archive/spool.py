@@ -1,6 +1,7 @@
 """An archive of images on its way in: each file in it goes to a file of its own, hashed as it passes.
 
-An archive names its contents at its end, so all of it must be kept until then; what turns out to be a blob only needs a new name.
+An archive names its contents at its end, so all of it must be kept until then; what turns out to be a blob only needs a new
+name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Applying a layer: an archive's entries become an overlay directory.
 
-Whiteouts (``.wh.name``) become character devices 0:0 and opaque marks (``.wh..wh..opq``) the attribute ``trusted.overlay.opaque``,
-which is how overlayfs has them. Source: OCI image specification, layer.md; kernel documentation, overlayfs.rst; moby pkg/archive/diff.go.
+Whiteouts (``.wh.name``) become character devices 0:0 and opaque marks (``.wh..wh..opq``) the attribute
+``trusted.overlay.opaque``, which is how overlayfs has them. Source: OCI image specification, layer.md; kernel documentation,
+overlayfs.rst; moby pkg/archive/diff.go.
 """
 
 from __future__ import annotations

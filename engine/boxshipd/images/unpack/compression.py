@@ -8,10 +8,10 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 import zstandard
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 from boxshipd.images.errors import InvalidArchive, LimitExceeded
 from boxshipd.images.unpack.limits import MIB, Limits
@@ -75,7 +75,7 @@ class _Members:
     def read(self, size: int, /) -> bytes:
         try:
             return self._read(size)
-        except (isal_zlib.error, OSError, lzma.LZMAError, EOFError) as error:
+        except (igzip_lib.IsalError, OSError, lzma.LZMAError, EOFError) as error:
             raise InvalidArchive(f"decompress {self._kind} stream: {error}") from error
 
     def _read(self, size: int) -> bytes:
@@ -109,7 +109,7 @@ class _Zstd:
 
     def __init__(self, source: Source) -> None:
         decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-        self._reader = decompressor.stream_reader(_Readable(source), read_size=CHUNK, read_across_frames=True)
+        self._reader = decompressor.stream_reader(cast(IO[bytes], _Readable(source)), read_size=CHUNK, read_across_frames=True)
 
     def read(self, size: int, /) -> bytes:
         try:
@@ -124,7 +124,7 @@ class _Readable:
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def read(self, size: int = CHUNK) -> bytes:
+    def read(self, size: int = CHUNK, /) -> bytes:
         return self._source.read(size)
 
 

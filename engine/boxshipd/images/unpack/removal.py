@@ -11,7 +11,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove_tree(name: str | bytes, *, dir_fd: int | None = None) -> None:
     """Remove a directory and everything in it; one that is gone already is fine.
 
-    Directories on the way are emptied by moving the directories in them up to the top, so that no depth needs more than two descriptors.
+    Directories on the way are emptied by moving the directories in them up to the top, so that no depth needs more than two
+    descriptors.
 
     Raises:
         OSError: something in it can't be removed.

@@ -1,8 +1,8 @@
 """A directory tree being written, which nothing can be written outside of.
 
-Every path is opened from the root's descriptor by ``openat2`` with ``RESOLVE_IN_ROOT``, and what is made in a directory is made through
-that directory's descriptor without following a link at the last step. So neither ``..``, nor absolute names, nor links that the
-archive itself has made, lead anywhere else.
+Every path is opened from the root's descriptor by ``openat2`` with ``RESOLVE_IN_ROOT``, and what is made in a directory is
+made through that directory's descriptor without following a link at the last step. So neither ``..``, nor absolute names,
+nor links that the archive itself has made, lead anywhere else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Tree:
 
     Args:
         root: the directory's path.
-        parents: the directories of the layers below, topmost first; parents that an archive doesn't have take their owner and mode from there.
+        parents: the directories of the layers below, topmost first; parents that an archive doesn't have take their owner
+            and mode from there.
     """
 
     def __init__(self, root: str, parents: Sequence[str] = ()) -> None:
@@ -193,7 +194,10 @@ class Tree:
         return fd
 
     def _implied(self, above: bytes, name: bytes) -> int | None:
-        """Make sure that ``name`` is a directory in the existing directory ``above``; its descriptor where it had to be made."""
+        """Make sure that ``name`` is a directory in the existing directory ``above``.
+
+        Its descriptor where it had to be made.
+        """
         parent = self.existing(above)
         try:
             present = os.stat(name, dir_fd=parent, follow_symlinks=False)

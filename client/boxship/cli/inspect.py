@@ -1,0 +1,133 @@
+"""``boxship inspect``, ``container inspect`` and ``image inspect``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from boxship.cli.command import Command, Context
+from boxship.cli.filters import FORMAT_ONE_HELP
+from boxship.cli.flags import Options, Switch, Text
+from boxship.errors import APIError, CommandError, NotFound
+from boxship.http.target import quote
+from boxship.terminal.govalues import to_json
+
+_LATER = ("config", "network", "node", "plugin", "secret", "service", "task", "volume")
+
+
+class InspectOptions(Options):
+    """The flags of ``inspect``."""
+
+    format = Text(FORMAT_ONE_HELP, short="f")
+    size = Switch("Display total file sizes if the type is container", short="s")
+    type = Text("Only inspect objects of the given type")
+
+
+class InspectContainerOptions(Options):
+    """The flags of ``container inspect``."""
+
+    format = Text(FORMAT_ONE_HELP, short="f")
+    size = Switch("Display total file sizes", short="s")
+
+
+class InspectImageOptions(Options):
+    """The flags of ``image inspect``."""
+
+    format = Text(FORMAT_ONE_HELP, short="f")
+    platform = Text("Inspect a specific platform of the multi-platform image, as os[/arch[/variant]]")
+
+
+def _container(context: Context, name: str, size: bool) -> Any:
+    return context.api.call("GET", f"/containers/{quote(name)}/json", {"size": size or None})
+
+
+def _image(context: Context, name: str, platform: str = "") -> Any:
+    query = None
+    if platform:
+        query = {"platform": json.dumps(dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False)))}
+    return context.api.call("GET", f"/images/{quote(name, '/:@')}/json", query)
+
+
+def show(context: Context, template: str, names: list[str], fetch: Callable[[str], Any]) -> int:
+    """Fetch objects and print them; failures come after what was found.
+
+    Args:
+        context: where to print.
+        template: a Go template, ``json``, or empty for indented JSON.
+        names: what to fetch.
+        fetch: fetches one.
+
+    Returns:
+        0, or 1 where one was not found.
+    """
+    found: list[Any] = []
+    failures: list[str] = []
+    for name in names:
+        try:
+            found.append(fetch(name))
+        except APIError as error:
+            failures.append(f"Error response from daemon: {error}")
+        except CommandError as error:
+            failures.append(str(error))
+    if template == "json":
+        context.print("".join(to_json(item) + "\n" for item in found), end="")
+    elif template:
+        from boxship.terminal.gotemplate import Template
+
+        parsed = Template(template)
+        context.print("".join(parsed.execute(item) + "\n" for item in found), end="")
+    else:
+        context.print(json.dumps(found, indent=4, ensure_ascii=False))
+    for failure in failures:
+        context.warn(failure)
+    return int(bool(failures))
+
+
+def _run(context: Context, options: InspectOptions, arguments: list[str]) -> int:
+    def fetch(name: str) -> Any:
+        if options.type == "container":
+            return _container(context, name, options.size)
+        if options.type == "image":
+            return _image(context, name)
+        try:
+            return _container(context, name, options.size)
+        except NotFound:
+            pass
+        try:
+            return _image(context, name)
+        except NotFound:
+            raise CommandError(f"Error: No such object: {name}") from None
+
+    if options.type in _LATER:
+        raise CommandError(f"--type {options.type} is not available in Boxship 0.1")
+    if options.type not in ("", "container", "image"):
+        raise CommandError(f"unknown type: {options.type}")
+    return show(context, options.format, arguments, fetch)
+
+
+def _run_container(context: Context, options: InspectContainerOptions, arguments: list[str]) -> int:
+    return show(context, options.format, arguments, lambda name: _container(context, name, options.size))
+
+
+def _run_image(context: Context, options: InspectImageOptions, arguments: list[str]) -> int:
+    return show(context, options.format, arguments, lambda name: _image(context, name, options.platform))
+
+
+INSPECT: Command[InspectOptions] = Command(
+    "[OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on Docker objects", InspectOptions, _run, minimum=1
+)
+INSPECT_CONTAINER: Command[InspectContainerOptions] = Command(
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Display detailed information on one or more containers",
+    InspectContainerOptions,
+    _run_container,
+    minimum=1,
+)
+INSPECT_IMAGE: Command[InspectImageOptions] = Command(
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Display detailed information on one or more images",
+    InspectImageOptions,
+    _run_image,
+    minimum=1,
+)

@@ -1,0 +1,101 @@
+"""``boxship container prune``, ``image prune`` and ``system prune``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from boxship.cli.command import Command, Context
+from boxship.cli.filters import check_filter, encode_filters
+from boxship.cli.flags import Absent, Items, Options, Switch
+from boxship.units import human_size
+
+_FILTER_HELP = 'Provide filter values (e.g. "until=<timestamp>")'
+_FORCE_HELP = "Do not prompt for confirmation"
+
+
+class PruneContainersOptions(Options):
+    """The flags of ``container prune``."""
+
+    filter = Items(_FILTER_HELP, check=check_filter, kind="filter")
+    force = Switch(_FORCE_HELP, short="f")
+
+
+class PruneImagesOptions(Options):
+    """The flags of ``image prune``."""
+
+    all = Switch("Remove all unused images, not just dangling ones", short="a")
+    filter = Items(_FILTER_HELP, check=check_filter, kind="filter")
+    force = Switch(_FORCE_HELP, short="f")
+
+
+class PruneSystemOptions(Options):
+    """The flags of ``system prune``."""
+
+    all = Switch("Remove all unused images not just dangling ones", short="a")
+    filter = Items('Provide filter values (e.g. "label=<key>=<value>")', check=check_filter, kind="filter")
+    force = Switch(_FORCE_HELP, short="f")
+    volumes = Absent("Prune anonymous volumes", "it has no named volumes yet", kind="")
+
+
+def _confirmed(warning: str) -> bool:
+    sys.stdout.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _containers(context: Context, filters: tuple[str, ...]) -> tuple[str, int]:
+    answer = context.api.call("POST", "/containers/prune", {"filters": encode_filters(filters)})
+    deleted = answer.get("ContainersDeleted") or []
+    text = "Deleted Containers:\n" + "".join(f"{name}\n" for name in deleted) if deleted else ""
+    return text, int(answer.get("SpaceReclaimed") or 0)
+
+
+def _images(context: Context, filters: tuple[str, ...], everything: bool) -> tuple[str, int]:
+    chosen = (*filters, f"dangling={'false' if everything else 'true'}")
+    answer = context.api.call("POST", "/images/prune", {"filters": encode_filters(chosen)})
+    items: list[dict[str, Any]] = answer.get("ImagesDeleted") or []
+    lines = [
+        f"untagged: {item['Untagged']}\n" if item.get("Untagged") else f"deleted: {item.get('Deleted', '')}\n" for item in items
+    ]
+    return "Deleted Images:\n" + "".join(lines) if lines else "", int(answer.get("SpaceReclaimed") or 0)
+
+
+def _report(context: Context, results: list[tuple[str, int]]) -> int:
+    for text, _ in results:
+        if text:
+            context.print(text)
+    context.print(f"Total reclaimed space: {human_size(sum(space for _, space in results), 4)}")
+    return 0
+
+
+def _run_containers(context: Context, options: PruneContainersOptions, _arguments: list[str]) -> int:
+    if not options.force and not _confirmed("WARNING! This will remove all stopped containers."):
+        return 0
+    return _report(context, [_containers(context, options.filter)])
+
+
+def _run_images(context: Context, options: PruneImagesOptions, _arguments: list[str]) -> int:
+    what = "all images without at least one container associated to them" if options.all else "all dangling images"
+    if not options.force and not _confirmed(f"WARNING! This will remove {what}."):
+        return 0
+    return _report(context, [_images(context, options.filter, options.all)])
+
+
+def _run_system(context: Context, options: PruneSystemOptions, _arguments: list[str]) -> int:
+    what = "all images without at least one container associated to them" if options.all else "all dangling images"
+    if not options.force and not _confirmed(f"WARNING! This will remove:\n  - all stopped containers\n  - {what}\n"):
+        return 0
+    containers = _containers(context, options.filter)
+    return _report(context, [containers, _images(context, options.filter, options.all)])
+
+
+PRUNE_CONTAINERS: Command[PruneContainersOptions] = Command(
+    "[OPTIONS]", "Remove all stopped containers", PruneContainersOptions, _run_containers, maximum=0
+)
+PRUNE_IMAGES: Command[PruneImagesOptions] = Command(
+    "[OPTIONS]", "Remove unused images", PruneImagesOptions, _run_images, maximum=0
+)
+PRUNE_SYSTEM: Command[PruneSystemOptions] = Command(
+    "[OPTIONS]", "Remove unused data", PruneSystemOptions, _run_system, maximum=0
+)

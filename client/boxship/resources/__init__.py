@@ -1,0 +1,1 @@
+"""The SDK's collections, one module each."""
