@@ -119,6 +119,18 @@ class UsageError(CommandError):
     """A command's flags or arguments are wrong."""
 
 
+class Terminated(BaseException):
+    """A signal is to end the program once the terminal is restored. Not an error, and not caught with them.
+
+    Args:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
 _BY_STATUS: dict[int, type[APIError]] = {
     400: BadRequest,
     401: Unauthorized,

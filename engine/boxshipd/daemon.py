@@ -9,16 +9,19 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import uvloop
 from boxship.types.system import Info
+from msgspec import Struct
 
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
-from boxshipd.config import Config, ConfigError, reload
+from boxshipd.config import Config, ConfigError, load, reload
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
 from boxshipd.errors import DaemonError
@@ -37,16 +40,23 @@ DRAIN_TIMEOUT = 5.0
 """Seconds that requests under way get to end when the daemon ends."""
 
 
-def run(config: Config, flags: Mapping[str, Any], config_file: str | None) -> int:
+class Start(Struct, frozen=True):
+    """What ``boxshipd`` hands to the daemon's process: flags by their configuration key, and the file that was named."""
+
+    flags: dict[str, Any]
+    config_file: str | None
+
+
+def run(flags: Mapping[str, Any], config_file: str | None) -> int:
     """Run the daemon until it is told to end; its exit code.
 
     Args:
-        config: the configuration in effect.
-        flags: the command line's part of it, which a reload merges again.
+        flags: the command line's part of the configuration, which a reload merges again.
         config_file: the configuration file that was named, if any.
     """
-    log_format.set_up(config.level, config.log_format)
     try:
+        config = load(flags, config_file)
+        log_format.set_up(config.level, config.log_format)
         with _locked(config.data_root), _pid_file(config.pidfile):
             uvloop.run(Daemon(config, flags, config_file).run())
     except (ConfigError, ListenError, DaemonError, OSError) as error:
@@ -99,7 +109,8 @@ class Daemon:
             self._tell_ready(listeners)
             await self._ended.wait()
             _notify("STOPPING=1")
-            logger.info("the daemon ends; containers %s", "go on" if self._config.live_restore else "are stopped")
+            going_on = self._config.live_restore and self._runtime.connected
+            logger.info("the daemon ends%s", "; containers go on" if going_on else "")
             for listener in listeners:
                 listener.stop_accepting()
             await asyncio.gather(*(listener.drain(DRAIN_TIMEOUT) for listener in listeners))
@@ -262,3 +273,8 @@ def _notify(state: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, contextlib.suppress(OSError):
         sock.sendto(state.encode(), address)
+
+
+if __name__ == "__main__":
+    start = msgspec.json.decode(sys.argv[1], type=Start)
+    sys.exit(run(start.flags, start.config_file))

@@ -13,8 +13,9 @@ import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from boxshipd.api.security import BrowserGuard
 from boxshipd.config import Config, ConfigError
@@ -104,7 +105,9 @@ class Listener:
         loop = asyncio.get_running_loop()
         if self.socket.family == socket.AF_UNIX:
             self._factory = serve(None)
-            self._server = await loop.create_unix_server(self._factory, sock=self.socket, backlog=_BACKLOG)
+            # The file is ours to remove, unless the socket is systemd's; Python 3.13 would remove any.
+            keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+            self._server = await loop.create_unix_server(self._factory, sock=self.socket, backlog=_BACKLOG, **keep)
             return
         self._factory = plain = serve(BrowserGuard(tls=config.tls))
         if not config.tls:

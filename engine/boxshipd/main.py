@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import typer
 
 from boxshipd import __version__
@@ -71,6 +73,12 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
         refuse_absent(ABSENT_FLAGS[name], {"true": True, "false": False}.get(value, value), f"--{name}")
 
 
+def become_daemon(flags: dict[str, Any], config_file: str | None) -> NoReturn:
+    """Go on as the daemon, in a fresh interpreter: what reads flags would stay in its memory for as long as it lives."""
+    start = msgspec.json.encode({"flags": flags, "config_file": config_file}).decode()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "boxshipd.daemon", start])
+
+
 def _switch(option: Option, value: str) -> bool:
     if value in _TRUE or value in _FALSE:
         return value in _TRUE
@@ -91,17 +99,14 @@ def _command() -> Callable[..., None]:
         try:
             refuse_unknown(context.args)
             flags = given_flags(options)
-            config = load(flags, config_file)
-            if validate:
-                typer.echo("configuration OK")
-                return
-            from boxshipd.daemon import run
-
-            code = run(config, flags, config_file)
+            load(flags, config_file)
         except ConfigError as error:
             typer.echo(f"boxshipd: {error}", err=True)
-            code = 1
-        raise typer.Exit(code)
+            raise typer.Exit(1) from None
+        if validate:
+            typer.echo("configuration OK")
+            return
+        become_daemon(flags, config_file)
 
     boxshipd.__doc__ = "A container engine that speaks the Docker Engine API."
     fixed = [

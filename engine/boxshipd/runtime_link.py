@@ -34,7 +34,7 @@ from boxrun.supervisor.contract import (
     WatchRequest,
 )
 
-from boxshipd.errors import Conflict, InternalError, Unavailable
+from boxshipd.errors import Conflict, DaemonError, InternalError, InvalidParameter, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,20 @@ OnListing = Callable[[list[ContainerStatus]], None]
 OnEvent = Callable[[RuntimeEvent], None]
 
 
-class StartFailed(InternalError):  # noqa: N818 - named as Docker's own errors are
+class StartFailed(DaemonError):  # noqa: N818 - named as Docker's own errors are
     """The runtime could not start a container; ``failure`` says at which step, and which exit code Docker gives it."""
 
     def __init__(self, failure: StartFailure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+class CommandFailed(StartFailed, InvalidParameter):
+    """The container's program wasn't found (127) or can't be run (126): the configuration's fault."""
+
+
+class SetupFailed(StartFailed, InternalError):  # noqa: N818
+    """Something else failed on the way to the container's program."""
 
 
 class LinkLost(Unavailable):
@@ -233,7 +241,8 @@ class RuntimeLink:
         except BusError as error:
             failure = error.detail(StartFailure)
             if failure is not None:
-                raise StartFailed(failure) from error
+                kind = CommandFailed if failure.exit_code in {126, 127} else SetupFailed
+                raise kind(failure) from error
             raise _translated(error, f"start container {spec.id}") from error
 
     async def signal(self, container_id: str, number: int) -> bool:
@@ -388,10 +397,13 @@ async def _gone(pid: int) -> None:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    ended = loop.create_future()
-    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
     try:
-        await asyncio.wait([ended], timeout=CONNECT_TIMEOUT)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await ended.wait()
+    except TimeoutError:
+        log.error("the supervisor, process %d, was told to end and is still there after %g s", pid, CONNECT_TIMEOUT)
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)

@@ -15,13 +15,19 @@ from _signal import signal as set_handler
 from _socket import socket
 from typing import NoReturn
 
+from msgspec import MsgspecError
+
 from boxrun.container.cgroups import Cgroups, detect
+from boxrun.container.cgroups.errors import CgroupError
 from boxrun.container.prepare import prewarm
 from boxrun.linux.files import close_from
 from boxrun.linux.process import PR_SET_DUMPABLE, prctl
-from boxrun.shim.process import run
-from boxrun.shim.protocol import close_all, receive
+from boxrun.shim.keeper import keep
+from boxrun.shim.protocol import close_all, decode_settle, receive
 from boxrun.shim.title import Title
+
+_NAME = b"boxrun-zygote"
+_SHIM_NAME = b"boxrun-shim"
 
 
 def main(sock_fd: int) -> NoReturn:
@@ -31,7 +37,9 @@ def main(sock_fd: int) -> NoReturn:
     os.closerange(3, sock_fd)
     close_from(sock_fd + 1)
     title = Title()
-    title.set(b"boxrun-zygote")
+    title.set(os.getpid(), b"boxrun-zygote")
+    name = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(name, _NAME)
     cgroups = detect()
     prewarm()
     prctl(PR_SET_DUMPABLE, 0)
@@ -50,11 +58,15 @@ def main(sock_fd: int) -> NoReturn:
             message = None
         if message is None:
             os._exit(0)
-        _, fds = message
+        data, fds = message
         if len(fds) != 1:
             close_all(fds)
+            _settle(cgroups, data)
             continue
-        _fork(sock, fds[0], cgroups, title)
+        # A process can only be named by itself, and a shim's memory is too dear for it to do so: it inherits its name.
+        os.write(name, _SHIM_NAME)
+        _fork(sock, name, fds[0], cgroups, title)
+        os.write(name, _NAME)
         os.close(fds[0])
 
 
@@ -66,7 +78,17 @@ def seal_imports() -> None:
     sys.meta_path.clear()
 
 
-def _fork(sock: socket, control: int, cgroups: Cgroups, title: Title) -> None:
+def _settle(cgroups: Cgroups, data: bytes) -> None:
+    """Do once what every container of a cgroup parent would otherwise do for itself. Failing costs no more than time."""
+    try:
+        settle = decode_settle(data)
+        cgroups.settle(settle.parent)
+        cgroups.preload(settle.devices)
+    except (CgroupError, OSError, MsgspecError) as error:
+        sys.stderr.write(f"boxrun-zygote: settle: {error}\n")
+
+
+def _fork(sock: socket, name: int, control: int, cgroups: Cgroups, title: Title) -> None:
     try:
         pid = os.fork()
     except OSError as error:
@@ -75,12 +97,12 @@ def _fork(sock: socket, control: int, cgroups: Cgroups, title: Title) -> None:
         return
     if pid:
         return
-    status = 1
     try:
         sock.close()
+        os.close(name)
         set_handler(SIGCHLD, SIG_DFL)
-        status = run(control, cgroups, title)
+        keep(control, cgroups, title)
     except BaseException:  # noqa: BLE001 - nothing of the zygote's may run in its child
         sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(status)
+        os._exit(0)

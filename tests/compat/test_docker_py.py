@@ -117,7 +117,7 @@ def test_images(client):
     assert "busybox:latest" in image.tags
     assert image.tag("localhost:5000/copy", "v1")
     assert any("localhost:5000/copy:v1" in i.tags for i in client.images.list())
-    saved = b"".join(client.images.get("localhost:5000/copy:v1").save(named=True))
+    saved = b"".join(client.images.get("localhost:5000/copy:v1").save(named="localhost:5000/copy:v1"))
     with tarfile.open(fileobj=io.BytesIO(saved)) as tar:
         manifest = json.load(tar.extractfile("manifest.json"))
     assert manifest[0]["RepoTags"] == ["localhost:5000/copy:v1"]

@@ -12,7 +12,7 @@ from boxrun.bus import Channel, Limits, Server, connect_unix, frames, serve_unix
 from boxrun.bus.frames import Hello, encode_frame, encode_hello, encode_opening
 from support.bus import Blob, Count, Echo, EchoService, RawClient, Text, credit, open_fds, until
 
-LIMITS = Limits(max_frame=1 << 20, window=1 << 16, max_calls=50, handshake=0.2, keepalive=5, keepalive_timeout=5)
+LIMITS = Limits(max_frame=1 << 20, window=1 << 16, max_calls=50, handshake=0.2, keepalive=60, keepalive_timeout=60)
 HELLO = encode_frame(frames.HELLO, payload=encode_hello(Hello(1 << 16, 1 << 20)))
 GREET = encode_opening(b"Echo.greet") + b"\x80"
 TOTAL = encode_frame(frames.OPEN, 0, 1, encode_opening(b"Echo.total"))
@@ -172,6 +172,14 @@ async def test_frames_for_calls_that_are_over_are_ignored(site):
             await client.send(encode_frame(kind, 0, 1, b"late"))
         await client.send(encode_frame(frames.OPEN, frames.END, 2, GREET))
         assert (await client.frame())[:3] == (frames.MESSAGE, frames.END, 2)
+
+
+async def test_descriptors_that_belong_to_no_frame(site):
+    with RawClient(site.path) as client:
+        await client.hello()
+        await client.send(encode_frame(frames.PING), [0])
+        await client.ended()
+    await site.goes_on()
 
 
 async def test_descriptors_of_rule_breakers_are_closed(site):

@@ -262,12 +262,13 @@ class RawClient:
             await self._receive()
 
     async def ended(self) -> None:
-        """Wait until the server has closed the connection."""
-        try:
-            while True:
-                await self._receive()
-        except EOFError:
-            pass
+        """Wait until the server has closed the connection; TimeoutError after 5 s."""
+        async with asyncio.timeout(5):
+            try:
+                while True:
+                    await self._receive()
+            except EOFError:
+                pass
 
     async def _receive(self) -> None:
         async with asyncio.timeout(10):

@@ -8,7 +8,7 @@ import sys
 from boxship.cli.command import Command, Context, GlobalOptions
 from boxship.cli.flags import HelpRequested, Options, parse
 from boxship.cli.registry import ABSENT, ABSENT_IN_GROUP, ALIASES, GROUPS, TOP, load
-from boxship.errors import APIError, BoxshipError, CommandError, DaemonUnreachable, UsageError
+from boxship.errors import APIError, BoxshipError, CommandError, DaemonUnreachable, Terminated, UsageError
 
 PROGRAM = "BOXSHIP"
 FLAG_FAILURE = 125
@@ -20,7 +20,15 @@ def main() -> None:
         from boxship.cli.app import complete
 
         complete()
-    status = run(sys.argv[1:])
+    try:
+        status = run(sys.argv[1:])
+    except Terminated as ending:
+        import signal
+
+        # The terminal is restored; now end the way the signal asks for, so that the shell sees it.
+        signal.signal(ending.signum, signal.SIG_DFL)
+        signal.raise_signal(ending.signum)
+        return
     try:
         sys.stdout.flush()
     except BrokenPipeError:

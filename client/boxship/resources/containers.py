@@ -82,7 +82,7 @@ class Containers:
     def list(
         self,
         *,
-        all: bool = False,
+        all: bool = False,  # noqa: A002 - the API's word
         limit: int | None = None,
         size: bool = False,
         filters: Mapping[str, Sequence[str]] | None = None,

@@ -27,19 +27,6 @@ class Images:
     def __init__(self, api: API) -> None:
         self._api = api
 
-    def list(
-        self, *, all: bool = False, digests: bool = False, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> list[ImageSummary]:
-        """The images, newest first.
-
-        Args:
-            all: whether to list intermediate ones as well.
-            digests: whether to give their digests.
-            filters: names to values, any of which may match.
-        """
-        query = {"all": all or None, "digests": digests or None, "filters": encode_filters(filters)}
-        return msgspec.json.decode(self._api.raw("GET", "/images/json", query), type=list[ImageSummary])
-
     def inspect(self, image: str) -> ImageInspect:
         """Everything about an image."""
         return msgspec.json.decode(self._api.raw("GET", f"/images/{_name(image)}/json"), type=ImageInspect)
@@ -126,6 +113,24 @@ class Images:
                         raise StreamError(str(failure))
                     identifier = str(said.get("status", identifier))
         return identifier
+
+    # Last, because its name is that of the type in the other methods' annotations.
+    def list(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the API's word
+        digests: bool = False,
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[ImageSummary]:
+        """The images, newest first.
+
+        Args:
+            all: whether to list intermediate ones as well.
+            digests: whether to give their digests.
+            filters: names to values, any of which may match.
+        """
+        query = {"all": all or None, "digests": digests or None, "filters": encode_filters(filters)}
+        return msgspec.json.decode(self._api.raw("GET", "/images/json", query), type=list[ImageSummary])
 
 
 def _name(image: str) -> str:

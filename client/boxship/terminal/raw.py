@@ -9,19 +9,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from boxship.errors import Terminated
+
 _FATAL = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
-
-
-class Terminated(BaseException):  # not caught by handlers of errors
-    """A signal is to end the program once the terminal is restored.
-
-    Args:
-        signum: the signal.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 class RawMode:

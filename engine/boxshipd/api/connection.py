@@ -88,6 +88,11 @@ class Connection(RequestHandler):
         """Call ``callback`` once when the client goes away; None to forget it."""
         self._on_lost = callback
 
+    def interrupt(self) -> None:
+        """End what is under way here if it changes nothing, as if the client had gone: the daemon ends."""
+        if self._on_lost is not None:
+            self._on_lost()
+
     def take_over(self, head: bytes) -> tuple[int, bytes]:
         """End HTTP on this connection: answer ``head`` and give the socket away.
 
@@ -151,6 +156,13 @@ class ConnectionServer(Server):
         return Connection(
             self, guard=self._guard, loop=asyncio.get_running_loop(), access_log=None, auto_decompress=False, lingering_time=1.0
         )
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """End: followers and waiters at once, everything else within ``timeout`` seconds."""
+        for connection in self.connections:
+            if isinstance(connection, Connection):
+                connection.interrupt()
+        await super().shutdown(timeout)
 
 
 class TakenOver(StreamResponse):

@@ -23,6 +23,7 @@ from boxshipd.errors import (
     Unauthorized,
     Unavailable,
 )
+from boxshipd.runtime_link import StartFailed
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,14 @@ STATUS: dict[type[DaemonError], int] = {
     Unavailable: 503,
 }
 
+_CLIENTS_MISTAKES = frozenset({126, 127})
+"""Exit codes of programs that can't be run or don't exist: Docker blames the request for them."""
+
 
 def status_of(error: BaseException) -> int:
     """The HTTP status of an error; 500 for whatever isn't one of the daemon's own."""
+    if isinstance(error, StartFailed) and error.failure.exit_code in _CLIENTS_MISTAKES:
+        return 400
     for kind in type(error).__mro__:
         if kind in STATUS:
             return STATUS[kind]

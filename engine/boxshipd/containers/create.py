@@ -31,7 +31,7 @@ from boxshipd.images.service import Image, Images
 
 _LOOPBACK_ONLY = (
     "Container networks are not available yet: the container gets a network namespace with only the loopback interface "
-    "(use --network host for the host's, or --network none to be told nothing)"
+    "(use --network host for the host's, or --network none for just that)"
 )
 
 

@@ -15,6 +15,7 @@ from boxrun.supervisor.contract import ContainerStatus, StartReply
 from boxshipd.containers.attach import close_pending
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.model import Container
+from boxshipd.containers.mount_options import make_host_directories
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.signals import parse_signal
@@ -114,6 +115,7 @@ class Lifecycle:
         """Ask the runtime. An outcome that got lost with the connection is settled by the listing that follows."""
         spec = container.spec or build_spec(container, self.settings, self._registry.find)
         container.spec = None
+        make_host_directories(container.config.host_config)
         waiting = container.attachments
         settled: asyncio.Future[ContainerStatus | None] = asyncio.get_running_loop().create_future()
         self.starting[container.id] = settled

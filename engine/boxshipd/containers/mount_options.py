@@ -17,7 +17,7 @@ from boxship.types.containers import MountPoint
 from boxship.types.host import HostConfig
 from msgspec import UNSET, Struct
 
-from boxshipd.errors import InvalidParameter, NotImplementedHere
+from boxshipd.errors import InternalError, InvalidParameter, NotImplementedHere
 
 RecursiveReadonly = Literal["no", "if-possible", "required"]
 PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
@@ -67,6 +67,23 @@ def parse_mounts(config: HostConfig) -> Mounts:
     # A mount below another one's target has to come after it.
     specs.sort(key=lambda spec: spec.target.count("/") if spec.target != "/" else 0)
     return Mounts(tuple(specs), tuple(points), tuple(made))
+
+
+def make_host_directories(config: HostConfig) -> None:
+    """Make the sources of binds that aren't there, as ``-v`` has it.
+
+    Raises:
+        InternalError: one can't be made.
+    """
+    if not (config.binds or config.mounts):
+        return
+    for path in parse_mounts(config).host_directories:
+        if os.path.lexists(path):
+            continue
+        try:
+            os.makedirs(path, 0o755, exist_ok=True)
+        except OSError as error:
+            raise InternalError(f"error while creating mount source path '{path}': mkdir {path}: {error.strerror}") from error
 
 
 def _no_duplicates(targets: Iterable[str]) -> None:

@@ -174,7 +174,8 @@ def validate_ulimit(ulimit: Ulimit) -> None:
 
 
 def _one_of(what: str, value: str, *allowed: str) -> None:
-    if value in allowed or ("container:" in allowed and value.startswith("container:") and len(value) > len("container:")):
+    joins = "container:" in allowed and value.startswith("container:") and value != "container:"
+    if joins or (value in allowed and value != "container:"):
         return
     raise InvalidParameter(f"invalid {what}: {value}")
 

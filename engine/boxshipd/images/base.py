@@ -27,16 +27,22 @@ from boxshipd.images.model import History, ImageConfig, RootFS, encode
 NAME = reference.parse("boxship/base:latest")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BUSYBOX = ("busybox", "busybox-static", "busybox.static")
-_TOOLS = """
-sh bash awk base64 basename cat chgrp chmod chown chroot cp cut date dd df dirname du echo env expr false find free getent grep
-gunzip gzip head hostname id install ip kill less link ln ls md5sum mkdir mkfifo mknod mktemp mount mv nice nohup nproc od paste
-printenv printf ps pwd readlink realpath rm rmdir sed seq sha256sum sleep sort split stat stty sync tail tar tee test timeout
-top touch tr true truncate tty umount uname uniq wc which whoami xargs yes
-""".split()
-_DIRECTORIES = """
-bin dev etc home lib lib64 mnt opt proc run sbin srv sys
-usr usr/bin usr/lib usr/local usr/local/bin usr/local/sbin usr/sbin var var/log
-""".split()
+# fmt: off
+_TOOLS = (
+    "sh", "bash", "awk", "base64", "basename", "cat", "chgrp", "chmod", "chown", "chroot", "cp", "cut", "date", "dd", "df",
+    "dirname", "du", "echo", "env", "expr", "false", "find", "free", "getent", "grep", "gunzip", "gzip", "head", "hostname",
+    "id", "install", "ip", "kill", "less", "link", "ln", "ls", "md5sum", "mkdir", "mkfifo", "mknod", "mktemp", "mount",
+    "mv", "nice", "nohup", "nproc", "od", "paste", "printenv", "printf", "ps", "pwd", "readlink", "realpath", "rm", "rmdir",
+    "sed", "seq", "sha256sum", "sleep", "sort", "split", "stat", "stty", "sync", "tail", "tar", "tee", "test", "timeout",
+    "top", "touch", "tr", "true", "truncate", "tty", "umount", "uname", "uniq", "wc", "which", "whoami", "xargs", "yes",
+)
+# fmt: on
+# fmt: off
+_DIRECTORIES = (
+    "bin", "dev", "etc", "home", "lib", "lib64", "mnt", "opt", "proc", "run", "sbin", "srv", "sys", "usr", "usr/bin",
+    "usr/lib", "usr/local", "usr/local/bin", "usr/local/sbin", "usr/sbin", "var", "var/log",
+)
+# fmt: on
 _FILES = {
     "etc/group": (
         "root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\ntty:x:5:\ndisk:x:6:\n"

@@ -172,26 +172,26 @@ class Catalogue:
     async def add(self, record: Record, names: Iterable[Reference] = ()) -> Record:
         """Add an image with its names, which other images lose. One that is there already stays as it is but for the names."""
         texts = [str(name) for name in names]
-        known = self._records.get(record.id)
-        record = replace(known or record, removed=False, tagged=time.time() if texts else (known or record).tagged)
 
-        def write(connection: sqlite3.Connection) -> None:
-            if known is None:
-                connection.execute("INSERT INTO images VALUES (?, ?, ?, 0)", (record.id, record.manifest.digest, record.tagged))
-                rows = [
-                    (record.id, n, layer.blob, layer.diff, layer.chain, layer.size) for n, layer in enumerate(record.layers)
-                ]
-                connection.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)", rows)
-            else:
-                connection.execute("UPDATE images SET removed = 0, tagged = ? WHERE id = ?", (record.tagged, record.id))
-            connection.executemany("INSERT OR REPLACE INTO image_names VALUES (?, ?)", [(name, record.id) for name in texts])
+        def change() -> _Change:
+            known = self._records.get(record.id)
+            added = replace(known or record, removed=False, tagged=time.time() if texts else (known or record).tagged)
 
-        def apply() -> None:
-            self._records[record.id] = record
-            self._names.update((name, record.id) for name in texts)
+            def write(connection: sqlite3.Connection) -> None:
+                if known is None:
+                    _insert(connection, added)
+                else:
+                    connection.execute("UPDATE images SET removed = 0, tagged = ? WHERE id = ?", (added.tagged, added.id))
+                connection.executemany("INSERT OR REPLACE INTO image_names VALUES (?, ?)", [(name, added.id) for name in texts])
 
-        await self._commit(write, apply)
-        return record
+            def apply() -> None:
+                self._records[added.id] = added
+                self._names.update((name, added.id) for name in texts)
+
+            return write, apply
+
+        await self._commit(change)
+        return self._records[record.id]
 
     async def drop_name(self, name: Reference) -> None:
         """Take a name away."""
@@ -200,7 +200,7 @@ class Catalogue:
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM image_names WHERE name = ?", (text,))
 
-        await self._commit(write, lambda: self._names.pop(text, None))
+        await self._commit(lambda: (write, lambda: self._names.pop(text, None)))
 
     async def remove(self, image_id: str, *, keep: bool) -> None:
         """Remove an image with its names.
@@ -226,20 +226,31 @@ class Catalogue:
                 self._left_chains.update(layer.chain for layer in record.layers)
             self._names = {name: image for name, image in self._names.items() if image != image_id}
 
-        await self._commit(write, apply)
+        await self._commit(lambda: (write, apply))
 
-    async def _commit(self, write: Callable[[sqlite3.Connection], None], apply: Callable[[], object]) -> None:
-        """Write, then show. Once begun it is carried through, even if the caller goes away."""
+    async def _commit(self, change: Callable[[], _Change]) -> None:
+        """Decide what to write, write it, then show it; once begun it is carried through, even if the caller goes away."""
 
-        async def both() -> None:
+        async def carry_through() -> None:
             async with self._lock:
+                write, apply = change()
                 await self._store.write(write)
                 apply()
 
-        task = asyncio.ensure_future(both())
+        task = asyncio.ensure_future(carry_through())
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
         await asyncio.shield(task)
+
+
+_Change = tuple[Callable[[sqlite3.Connection], None], Callable[[], object]]
+"""What is done to the database, and then to what is held in memory."""
+
+
+def _insert(connection: sqlite3.Connection, record: Record) -> None:
+    connection.execute("INSERT INTO images VALUES (?, ?, ?, 0)", (record.id, record.manifest.digest, record.tagged))
+    rows = [(record.id, n, layer.blob, layer.diff, layer.chain, layer.size) for n, layer in enumerate(record.layers)]
+    connection.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 
 def describe_manifest(data: bytes) -> Descriptor:

@@ -146,13 +146,13 @@ def _health_check(draft: _Draft, rest: str) -> None:
     while match := re.match(r"--([a-z-]+)=(\S+)\s*", rest):
         name, value = match[1], match[2]
         rest = rest[match.end() :]
+        if name != "retries" and name not in _HEALTH_TIMES:
+            raise InvalidParameter(f"unknown flag: --{name}")
         try:
             if name == "retries":
                 options["retries"] = int(value)
             else:
                 options[_HEALTH_TIMES[name]] = parse_duration(value)
-        except KeyError:
-            raise InvalidParameter(f"unknown flag: --{name}") from None
         except (InvalidValue, ValueError) as error:
             raise InvalidParameter(f"HEALTHCHECK --{name}: {error}") from error
     kind, _, command = rest.partition(" ")

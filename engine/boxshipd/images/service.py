@@ -54,6 +54,8 @@ class Images:
         self._uses = uses
         self._workers = Workers()
         self._base_lock = asyncio.Lock()
+        # Held while something is decided by the names there are, and then done to them.
+        self._names_lock = asyncio.Lock()
         self._cleaning: set[asyncio.Future[int]] = set()
 
     @classmethod
@@ -130,11 +132,13 @@ class Images:
             NotFound: there is no such image.
             InvalidParameter: that can't be a name.
         """
-        record = lookup.find(self._catalogue, text)
         name = _target(repo, tag)
-        if name is None:
-            raise InvalidParameter("refusing to create a tag without a repository name")
-        await self._name(record, [name])
+        async with self._names_lock:
+            record = lookup.find(self._catalogue, text)
+            if name is None:
+                raise InvalidParameter("refusing to create a tag without a repository name")
+            await self._catalogue.add(record, [name])
+        self._event("tag", record, name.familiar)
 
     async def remove(self, text: str, force: bool = False, prune: bool = True) -> builtins.list[ImageDeleteItem]:
         """Remove a name, and with the last one the image.
@@ -148,7 +152,8 @@ class Images:
             NotFound: there is no such image.
             Conflict: containers or other names are in the way.
         """
-        items = await Removal(self._catalogue, self._uses, self._event).remove(text, force=force)
+        async with self._names_lock:
+            items = await Removal(self._catalogue, self._uses, self._event).remove(text, force=force)
         await self.collect()
         return items
 
@@ -169,7 +174,8 @@ class Images:
             try:
                 names = self._catalogue.names_of(record.id)
                 for text in [name.familiar for name in names] or [record.id]:
-                    items += await removal.remove(text, force=False)
+                    async with self._names_lock:
+                        items += await removal.remove(text, force=False)
             except (Conflict, NotFound):
                 continue
         freed = await self.collect()
@@ -200,7 +206,7 @@ class Images:
         finally:
             await self._release(assembly)
 
-    async def import_(
+    async def import_(  # noqa: PLR0917 - a field of the request each
         self,
         chunks: AsyncIterator[bytes],
         repo: str = "",
@@ -252,9 +258,10 @@ class Images:
 
     async def collect(self) -> int:
         """Remove what nothing uses any more, after an image or a container went away; the bytes of content that became free."""
-        for record in self._catalogue.removed():
-            if not self._uses(record.id):
-                await self._catalogue.remove(record.id, keep=False)
+        async with self._names_lock:
+            for record in self._catalogue.removed():
+                if not self._uses(record.id):
+                    await self._catalogue.remove(record.id, keep=False)
         blobs, chains = self._catalogue.unreferenced()
         return await self._workers.run(partial(self._discard, blobs, chains)) if blobs or chains else 0
 
@@ -274,25 +281,18 @@ class Images:
     async def _loaded(self, loaded: Loaded) -> builtins.list[ProgressMessage]:
         """Record a loaded image; what there is to tell of it."""
         messages: list[ProgressMessage] = []
-        for name in loaded.names:
-            previous = self._catalogue.named(name)
-            if previous is not None and previous.id != loaded.record.id:
-                messages.append(
-                    line(
-                        f"The image {name.familiar} already exists, renaming the old one with ID {previous.id} to empty string"
-                    )
-                )
-        record = await self._catalogue.add(loaded.record, loaded.names)
+        async with self._names_lock:
+            for name in loaded.names:
+                previous = self._catalogue.named(name)
+                if previous is not None and previous.id != loaded.record.id:
+                    old = f"renaming the old one with ID {previous.id} to empty string"
+                    messages.append(line(f"The image {name.familiar} already exists, {old}"))
+            record = await self._catalogue.add(loaded.record, loaded.names)
         messages.extend(line(f"Loaded image: {name.familiar}") for name in loaded.names)
         if not loaded.names:
             messages.append(line(f"Loaded image ID: {record.id}"))
         self._event("load", record, record.id)
         return messages
-
-    async def _name(self, record: Record, names: Sequence[Reference]) -> None:
-        await self._catalogue.add(record, names)
-        for name in names:
-            self._event("tag", record, name.familiar)
 
     async def _make_base(self) -> Record:
         """Make the base image out of what this machine has, once."""

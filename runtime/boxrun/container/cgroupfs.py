@@ -1,8 +1,8 @@
 """What a container sees at /sys/fs/cgroup: its own groups as the root of each hierarchy.
 
-On a unified machine that is a cgroup2 mount in the container's cgroup namespace. Beside v1 controllers it is, as with Docker, a small
-tmpfs with one directory a hierarchy; these are bind mounts of the container's own groups, which are far cheaper to make and to tear down than
-a superblock for each hierarchy. Reference: cgroups(7), cgroup_namespaces(7).
+On a unified machine that is a cgroup2 mount in the container's cgroup namespace. Beside v1 controllers it is, as with Docker,
+a small tmpfs with one directory a hierarchy; these are bind mounts of the container's own groups, which are far cheaper to
+make and to tear down than a superblock for each hierarchy. Reference: cgroups(7), cgroup_namespaces(7).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def parse_groups(content: str) -> dict[str, str]:
 
 
 def collect(member: Membership) -> list[tuple[str, int]]:
-    """Return each v1 hierarchy's directory name and a detached clone of this process's group in it; none on a unified machine."""
+    """Return each v1 hierarchy's directory name and a detached clone of this process's group in it."""
     trees = []
     if not member.unified:
         for hierarchy in member.hierarchies:

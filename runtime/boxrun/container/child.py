@@ -10,7 +10,6 @@ import os
 import signal
 import stat
 from errno import EACCES, ENODEV, ENOSYS, EPERM
-from _signal import getsignal
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import Final, NoReturn
 
@@ -19,7 +18,6 @@ from boxrun.container import (
     cgroupfs,
     console,
     devices,
-    exec,
     masks,
     mounts,
     namespaces,
@@ -27,20 +25,24 @@ from boxrun.container import (
     reaper,
     report,
     rlimits,
+    rootfs,
+    sysctls,
+    users,
 )
-from boxrun.container import rootfs, sysctls, users
+from boxrun.container.exec import environment, execute
 from boxrun.container.prepare import Prepared
 from boxrun.container.seccomp.load import load_program
 from boxrun.errors import BoxrunError, SetupError, StartError, StartFault
-from boxrun.linux import files
+from boxrun.linux import files, process
 from boxrun.linux import mounts as kernel_mounts
 from boxrun.linux import namespaces as kernel_namespaces
-from boxrun.linux import process
 
 _REPORT_FD: Final = 3
 _UMASK: Final = 0o022
+_OUTSIDE: Final = (
+    "current working directory is outside of container mount namespace root -- possible container breakout detected"
+)
 _SIGNALS: Final = tuple(int(signum) for signum in signal.valid_signals())
-_IGNORED: Final = int(signal.SIG_IGN)
 
 
 class Child:
@@ -85,7 +87,7 @@ class Child:
     def _detach(self) -> None:
         """Be nobody's terminal's, take no signals' settings along, wait for the id mappings."""
         for signum in _SIGNALS:
-            if getsignal(signum) == _IGNORED:
+            if signal.getsignal(signum) == signal.SIG_IGN:
                 signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.umask(0)
@@ -182,7 +184,7 @@ class Child:
         if prepared.rlimits:
             self._step = "rlimits"
             rlimits.apply(prepared.rlimits)
-        env = exec.environment(settings.env)
+        env = environment(settings.env)
         keep = self._capabilities()
         if not env.get("HOME"):
             env["HOME"] = identity.home or "/"
@@ -212,7 +214,7 @@ class Child:
         self._step = "exec"
         if self._spec.init:
             self._leave_reaper()
-        exec.execute(settings.args, env)
+        execute(settings.args, env)
 
     def _capabilities(self) -> int:
         try:
@@ -273,7 +275,7 @@ class Child:
             raise StartError(
                 "cwd",
                 0,
-                "current working directory is outside of container mount namespace root -- possible container breakout detected",
+                _OUTSIDE,
             )
         self._step = "user"
         return True

@@ -1,8 +1,8 @@
 """The container's terminal: a pty of the container's own devpts instance.
 
-The host's side opens the master from the still detached devpts, so that it never passes through the container; the child asks the master
-for its other side (TIOCGPTPEER) and mounts that on /dev/console by descriptor. No path under /dev/pts is ever looked up, so there is none to swap
-(CVE-2025-52565). Sources: pts(4), ioctl_tty(2).
+The host's side opens the master from the still detached devpts, so that it never passes through the container; the child asks
+the master for its other side (TIOCGPTPEER) and mounts that on /dev/console by descriptor. No path under /dev/pts is ever
+looked up, so there is none to swap (CVE-2025-52565). Sources: pts(4), ioctl_tty(2).
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def default_mounts(
         ipc: ``private`` or ``shareable`` mount a fresh /dev/shm; ``none`` mounts none; with ``host`` or ``container`` the
             caller binds the other one's itself.
         cgroup_writable: overrides ``privileged`` for /sys/fs/cgroup.
-        user_namespace_host_net: bind the host's /sys instead of mounting one, which a user namespace without a network namespace
-            of its own isn't allowed to.
+        user_namespace_host_net: bind the host's /sys instead of mounting one, which a user namespace without a network
+            namespace of its own isn't allowed to.
     """
     readonly = not privileged
     cgroup_readonly = readonly if cgroup_writable is None else not cgroup_writable

@@ -27,7 +27,7 @@ def environment(variables: Sequence[str]) -> dict[str, str]:
     return result
 
 
-def execute(args: Sequence[str], env: dict[str, str]) -> NoReturn:
+def execute(args: tuple[str, ...], env: dict[str, str]) -> NoReturn:
     """Replace this process by the program ``args``.
 
     Raises:

@@ -1,8 +1,8 @@
 """Paths that a container mustn't read, or mustn't write.
 
-A masked file gets the null device on top, whose inode was checked to be that, a masked directory an empty read-only tmpfs.
-A link in the place of a masked path is an attack or an accident: links are followed only inside the root, and what is mounted on is
-what was opened.
+A masked file gets the null device on top, whose inode was checked to be that, a masked directory an empty read-only tmpfs. A
+link in the place of a masked path is an attack or an accident: links are followed only inside the root, and what is mounted
+on is what was opened.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The container's mounts: prepared as detached trees on the host's side, attached by descriptor in the child.
 
-Binds, tmpfs and devpts need nothing of the container and are made before the clone. proc, sysfs, mqueue and cgroup show the namespaces
-of whoever opens them, so the child makes those. Every target is opened below the root first and then mounted on by that descriptor.
+Binds, tmpfs and devpts need nothing of the container and are made before the clone. proc, sysfs, mqueue and cgroup show the
+namespaces of whoever opens them, so the child makes those. Every target is opened below the root first and then mounted on by
+that descriptor.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ def plan(specified: Sequence[Mount], owner: tuple[int, int] | None = None, devpt
 def devpts(mount: Mount, owner: tuple[int, int] | None = None) -> int:
     """Return the detached devpts instance that ``mount`` asks for."""
     parsed = options.parse(mount.options, readonly=mount.readonly)
-    return mounts.new_mount("devpts", _owned(parsed, owner), parsed.set_flags)
+    tree_fd = mounts.new_mount("devpts", _owned(parsed, owner), parsed.set_flags)
+    if owner is not None:
+        os.chown("ptmx", *owner, dir_fd=tree_fd)
+    return tree_fd
 
 
 def close(planned: Sequence[Planned]) -> None:
@@ -139,9 +143,11 @@ def _plan(mount: Mount, owner: tuple[int, int] | None) -> Planned:
             planned.tree_fd = _bind(mount, parsed)
             planned.file = not stat.S_ISDIR(os.fstat(planned.tree_fd).st_mode)
             _check_proc_source(planned)
-        elif mount.kind in ("tmpfs", "devpts"):
+        elif mount.kind == "devpts":
+            planned.tree_fd = devpts(mount, owner)
+        elif mount.kind == "tmpfs":
             planned.tree_fd = mounts.new_mount(mount.kind, _owned(parsed, owner), parsed.set_flags)
-            planned.keep_mode = mount.kind == "tmpfs" and not parsed.has("mode") and target != "/dev"
+            planned.keep_mode = not parsed.has("mode") and target != "/dev"
             if mount.propagation not in ("rprivate", "private"):
                 mounts.mount_setattr(planned.tree_fd, propagation=PROPAGATION[mount.propagation][0])
     except OSError as error:

@@ -1,9 +1,10 @@
 """Which namespaces are made, which joined, by whom and in which order.
 
-Most new ones come with clone3. The exceptions: a cgroup namespace is left for a new one only after the process is in its cgroup, since its
-root is the cgroup at that moment; a time namespace must get its offsets before anybody enters it. Joined ones are entered by the child, but for
-those that only reach later children (pid, time), and but for all of them where the container has a user namespace of its own, in which
-the child may no longer enter the host's. The caller's process enters those around the clone, and returns. Source: namespaces(7).
+Most new ones come with clone3. The exceptions: a cgroup namespace is left for a new one only after the process is in its
+cgroup, since its root is the cgroup at that moment; a time namespace must get its offsets before anybody enters it. Joined
+ones are entered by the child, but for those that only reach later children (pid, time), and but for all of them where the
+container has a user namespace of its own, in which the child may no longer enter the host's. The caller's process enters
+those around the clone, and returns. Source: namespaces(7).
 """
 
 from __future__ import annotations

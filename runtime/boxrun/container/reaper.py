@@ -1,7 +1,8 @@
 """Process 1 of a container started with ``--init``: hands signals on, reaps orphans, ends with the program's status.
 
-It is the child itself, staying behind after forking the program: no binary in the image is needed. It runs as the container's user with the container's
-capabilities and filter, as tini would. Kept tiny on purpose: it never allocates much, imports nothing, opens nothing.
+It is the child itself, staying behind after forking the program: no binary in the image is needed. It runs as the container's
+user with the container's capabilities and filter, as tini would. Kept tiny on purpose: it never allocates much, imports
+nothing, opens nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Resource limits. A hard limit above the present one needs CAP_SYS_RESOURCE; without it the limit is clamped, with a warning."""
+"""Resource limits. A hard limit above the present one needs CAP_SYS_RESOURCE; without it the limit is clamped and said so."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Kernel parameters that belong to a namespace of the container; all others are the host's and are refused.
 
-They are written through a descriptor of the container's own procfs, never by path, so that nothing an image puts at /proc can redirect a write.
-Source of the list: runc libcontainer/configs/validate, namespaces(7).
+They are written through a descriptor of the container's own procfs, never by path, so that nothing an image puts at /proc can
+redirect a write. Source of the list: runc libcontainer/configs/validate, namespaces(7).
 """
 
 from __future__ import annotations

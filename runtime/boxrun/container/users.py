@@ -1,8 +1,8 @@
 """Who the program runs as: Docker's ``user[:group]`` against the container's own passwd and group files.
 
-The rules and the words are those of moby/sys/user, which Docker and runc use, but numbers are parsed strictly: decimal digits only,
-0 to 2147483647 (CVE-2024-40635). The files belong to the image: they are read below the root, up to a limit, and lines that
-make no sense are passed over.
+The rules and the words are those of moby/sys/user, which Docker and runc use, but numbers are parsed strictly: decimal digits
+only, 0 to 2147483647 (CVE-2024-40635). The files belong to the image: they are read below the root, up to a limit, and lines
+that make no sense are passed over.
 """
 
 from __future__ import annotations

@@ -125,10 +125,7 @@ def fsconfig_fd(context_fd: int, key: str, fd: int) -> None:
 
 def fscreate(context_fd: int) -> None:
     """Create the superblock that the context describes."""
-    result = syscalls.raw(syscalls.FSCONFIG, context_fd, _FSCONFIG_CMD_CREATE, None, None, 0)
-    if result < 0:
-        errno = ctypes.get_errno()
-        syscalls.failed(f"create file system{_context_message(context_fd)}", errno)
+    call("create file system", syscalls.FSCONFIG, context_fd, _FSCONFIG_CMD_CREATE, None, None, 0)
 
 
 def fsmount(context_fd: int, attributes: int = 0) -> int:
@@ -159,8 +156,7 @@ def new_mount(kind: str, options: Iterable[tuple[str, str | None]] = (), attribu
         fscreate(context_fd)
         return fsmount(context_fd, attributes)
     except OSError as error:
-        error.filename = f"{kind}: {error.filename}"
-        raise
+        raise OSError(error.errno, error.strerror, f"{kind}: {error.filename}{_context_message(context_fd)}") from error
     finally:
         os.close(context_fd)
 

@@ -62,12 +62,26 @@ class Links:
         """True when nothing waits for anybody."""
         return not any(link.queue for link in self._links.values())
 
-    def add(self, sock: socket) -> None:
-        """Take a connection over and greet it."""
+    @property
+    def listener(self) -> int:
+        """The listening socket."""
+        return self._listener.fileno()
+
+    @property
+    def fds(self) -> list[int]:
+        """The connections."""
+        return list(self._links)
+
+    def resume(self, sock: socket) -> Link:
+        """Take over a connection that has been greeted."""
         sock.setblocking(False)
-        link = Link(sock)
-        self._links[sock.fileno()] = link
+        link = self._links[sock.fileno()] = Link(sock)
         self._poller.watch(sock.fileno(), EPOLLIN, self._ready)
+        return link
+
+    def add(self, sock: socket) -> None:
+        """Take over a new connection and greet it."""
+        link = self.resume(sock)
         for message, fds in self._hello():
             self._queue(link, encode(message), fds)
 

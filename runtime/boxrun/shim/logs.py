@@ -71,6 +71,10 @@ class LogWriter(Protocol):
     def stalled(self) -> bool:
         """True while the disk refuses: in blocking mode read no more output until ``retry`` returned True."""
 
+    @property
+    def pending(self) -> bool:
+        """True while something is held that is not in the file yet: the beginning of a line, or what the disk refused."""
+
     def write(self, stream: Stream, data: bytes) -> None:
         """Take ``data`` as read from ``stream``. Never raises for a full disk."""
 
@@ -86,6 +90,7 @@ class NoLog:
 
     dropped = 0
     stalled = False
+    pending = False
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Forget ``data``."""
@@ -122,6 +127,11 @@ class FileLog:
     def stalled(self) -> bool:
         """True while the disk refuses and the mode is blocking."""
         return bool(self._backlog) and self._log.blocking
+
+    @property
+    def pending(self) -> bool:
+        """True while something is held that is not in the file yet."""
+        return bool(self._backlog or self._held["stdout"] or self._held["stderr"])
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Frame the lines that ``data`` completes and write them; hold back the start of the next one."""

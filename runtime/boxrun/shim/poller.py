@@ -35,12 +35,14 @@ class Poller:
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def wait(self, seconds: float | None) -> None:
-        """Wait for events, at most ``seconds``, and handle them."""
-        for fd, events in self._epoll.poll(-1 if seconds is None else max(seconds, 0), _BATCH):
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for events, at most ``seconds``, and handle them; True where there were any."""
+        ready = self._epoll.poll(-1 if seconds is None else max(seconds, 0), _BATCH)
+        for fd, events in ready:
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler(fd, events)
+        return bool(ready)
 
     def close(self) -> None:
         """Close the epoll descriptor; what was watched stays open."""

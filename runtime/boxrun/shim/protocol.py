@@ -17,7 +17,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 
-from boxrun.container.spec import Cgroup, Log, Spec, Stdio
+from boxrun.container.spec import Cgroup, DeviceRule, Log, Spec, Stdio
 
 INLINE_LIMIT = 16384
 """Bytes of a message that travel in the datagram itself."""
@@ -70,7 +70,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
 
 
 class Payload(Struct, frozen=True, kw_only=True):
-    """What the builder needs to make the container; the shim itself never reads it. Kept in a memfd of its own."""
+    """What it takes to make the container, in a memfd of its own: it may be large, and is read once."""
 
     spec: Spec
     seccomp: bytes = b""
@@ -110,7 +110,7 @@ class Resize(Struct, frozen=True, kw_only=True, tag="resize", tag_field="type"):
 class Hello(Struct, frozen=True, kw_only=True, tag="hello", tag_field="type", omit_defaults=True):
     """A shim's first message on every connection. ``pid`` is the container's process 1, 0 while there is none.
 
-    The descriptor of process 1 comes along once there is one; ``shim`` is the shim's own process.
+    The descriptor of process 1 comes along once there is one; ``shim`` is the shim's lasting process.
     """
 
     id: str
@@ -163,27 +163,36 @@ class Done(Struct, frozen=True, kw_only=True, tag="done", tag_field="type", omit
     error: str = ""
 
 
-class Built(Struct, frozen=True, kw_only=True, tag="built", tag_field="type"):
-    """From the builder to its shim: the program runs.
+class Settle(Struct, frozen=True, kw_only=True):
+    """To the zygote: what its containers have in common, so that it is done once. Source: ``Cgroups.settle``, ``Cgroups.preload``."""
 
-    Descriptors: process 1's; with ``console`` its terminal; with ``oom_events`` (poll(2) flags) what tells of memory running out.
-    """
+    parent: str
+    devices: tuple[DeviceRule, ...] = ()
 
+
+Role = Literal["link", "listener", "stdin", "stdout", "stderr", "console", "slave", "pidfd", "oom"]
+
+
+class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker leaves for the next one of its container; ``roles`` say what the descriptors beside it are, in order."""
+
+    start: Start
     pid: int
     started_at: int
     warnings: tuple[str, ...] = ()
-    console: bool = False
     oom_events: int = 0
+    oom_kills: int = 0
+    roles: tuple[Role, ...]
 
 
 Request = Start | Attach | Resize
-Outcome = Built | Failed
 Report = Hello | Started | Failed | Exited | Cleaned | OutOfMemory | Detached | Done
 
 _encoder = Encoder()
 decode_request = Decoder(Request).decode
 decode_report = Decoder(Report).decode
-decode_outcome = Decoder(Outcome).decode
+decode_parked = Decoder(Parked).decode
+decode_settle = Decoder(Settle).decode
 decode_payload = Decoder(Payload).decode
 
 

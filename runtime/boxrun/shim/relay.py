@@ -93,6 +93,21 @@ class Relay:
             self._welcome(client)
 
     @property
+    def outputs(self) -> dict[int, Stream]:
+        """Where output may still come from."""
+        return self._outputs
+
+    @property
+    def stdin(self) -> int | None:
+        """Where input goes, None where that is closed."""
+        return self._stdin
+
+    @property
+    def idle(self) -> bool:
+        """True while nothing is held here that would be lost with the process: clients, input, or output."""
+        return not (self._clients or self._stdin_queue or self._held or self._log.pending)
+
+    @property
     def open(self) -> bool:
         """True while output may come."""
         return bool(self._outputs)

@@ -17,13 +17,10 @@ class Title:
         self._start, end = int(fields[45]), int(fields[46])
         self._size = end - self._start
 
-    def set(self, name: bytes, subject: str = "") -> None:
-        """Show ``name`` (at most 15 bytes), with ``subject`` behind it in the command line."""
-        fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, name)
-        os.close(fd)
+    def set(self, process: int, name: bytes, subject: str = "") -> None:
+        """Have the command line of ``process``, this one or one forked from it, say ``name`` and ``subject``."""
         text = name + b" " + subject.encode()
-        fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{process}/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.pwrite(fd, text[: self._size - 1].ljust(self._size, b"\0"), self._start)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+import socket
 from contextlib import suppress
 from signal import SIGKILL
 from time import time_ns
@@ -113,9 +113,9 @@ class Container:
 
     # The link.
 
-    def connect(self, link: Callable[[], ShimLink]) -> ShimLink:
-        """Have ``link`` as the connection to the shim."""
-        self.link = link()
+    def connect(self, sock: socket.socket) -> ShimLink:
+        """Have ``sock`` as the connection to the shim."""
+        self.link = ShimLink(sock, self.reported, self.ended)
         return self.link
 
     def reported(self, link: ShimLink, report: Report, fds: list[int]) -> None:
@@ -209,7 +209,7 @@ class Container:
             if isinstance(error, BlockingIOError):
                 return
         if sock is not None:
-            self.connect(lambda: ShimLink(sock, self.reported, self.ended))
+            self.connect(sock)
             return
         record = exits.read(self.record.state_dir, self.record.run)
         if record is None:

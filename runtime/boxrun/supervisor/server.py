@@ -6,12 +6,14 @@ import asyncio
 import logging
 import resource
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
 
 from boxrun.bus import serve_unix
-from boxrun.container.cgroups import detect
+from boxrun.container.cgroups import Cgroups, detect
+from boxrun.container.cgroups.errors import CgroupError
 from boxrun.supervisor.rundir import RunDirectory
 from boxrun.supervisor.service import RuntimeService
 from boxrun.supervisor.zygotes import ZygoteKeeper
@@ -68,12 +70,22 @@ async def _serve(run: RunDirectory) -> None:
             await _first(terminated, service.stopping)
             if service.stopping.is_set():
                 await service.kill_all()
-        if service.stopping.is_set():
-            run.clear()
     finally:
         service.close()
         await zygotes.close()
+        if service.stopping.is_set():
+            _clear(run, cgroups, zygotes.parents)
         cgroups.close()
+
+
+def _clear(run: RunDirectory, cgroups: Cgroups, parents: Iterable[str]) -> None:
+    """Leave nothing behind that isn't somebody else's."""
+    for parent in parents:
+        try:
+            cgroups.dissolve(parent)
+        except CgroupError as error:
+            log.warning("%s", error)
+    run.clear()
 
 
 async def _first(*events: asyncio.Event) -> None:

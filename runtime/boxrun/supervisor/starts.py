@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -81,6 +80,7 @@ class Starter:
         self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
     ) -> Started:
         spec = request.spec
+        self._zygotes.settle(spec.cgroup.parent, spec.resources.devices)
         program = compile_profile(spec.seccomp, spec.process.capabilities)
         with ExitStack() as stack:
             closing: Callable[[int], None] = lambda fd: stack.callback(os.close, fd) and None  # noqa: E731
@@ -95,12 +95,14 @@ class Starter:
 
     async def _attempt(self, container: Container, start: Start, fds: Sequence[int]) -> Started:
         for attempt in range(1, ATTEMPTS + 1):
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            sock = await self._zygotes.shim()
             container.expect()
-            link = container.connect(lambda sock=ours: ShimLink(sock, container.reported, container.ended))
-            with theirs:
+            link = container.connect(sock)
+            try:
                 link.start(start, fds)
-                await self._zygotes.fork(theirs)
+            except (BrokenPipeError, ConnectionResetError):
+                # A spare that has died; its connection's end says the same.
+                pass
             try:
                 async with asyncio.timeout(START_SECONDS):
                     outcome = await container.outcome()

@@ -8,18 +8,26 @@ import os
 import socket
 import subprocess
 import sys
+from collections import deque
+from contextlib import suppress
 
+from boxrun.container.spec import DeviceRule
 from boxrun.errors import ZygoteError
-from boxrun.shim.protocol import send
+from boxrun.shim.protocol import Settle, encode, send
 from boxrun.supervisor.interpreter import library_path, sealed_interpreter
 
 log = logging.getLogger(__name__)
+
+SPARES = 2
+"""Shims that are forked ahead and wait for their orders, so that no start waits for a fork."""
 
 READY_SECONDS = 20.0
 """How long a zygote may take to import what shims need."""
 
 END_SECONDS = 5.0
 """How long a zygote may take to end once its socket is closed."""
+
+_REFILL_SECONDS = 0.002
 
 # Without site and environment, so that nothing but these modules is imported; the paths are the supervisor's own.
 _BOOTSTRAP = "import sys; sys.path[:] = sys.argv[2:]; from boxrun.zygote import main; main(int(sys.argv[1]))"
@@ -35,6 +43,11 @@ class ZygoteKeeper:
         self._starting = asyncio.Lock()
         self._dead = asyncio.Event()
         self._closing = False
+        self._spares: deque[socket.socket] = deque()
+        self._refilling = False
+        self._settled: Settle | None = None
+        self.parents: set[str] = set()
+        """Cgroup parents that something was settled for."""
 
     @property
     def pid(self) -> int:
@@ -51,26 +64,68 @@ class ZygoteKeeper:
             if self._sock is None and not self._closing:
                 await self._start()
 
-    async def fork(self, control: socket.socket) -> None:
-        """Have a shim forked whose connection is ``control``; that it was is seen there, not here.
+    async def shim(self) -> socket.socket:
+        """A connection to a shim that waits for its start message. It may turn out to be dead: then the connection ends unanswered.
 
         Raises:
             ZygoteError: there is no zygote, and none can be started.
         """
+        shim = self._spares.popleft() if self._spares else await self._fork()
+        if not self._refilling:
+            # Off the way of the start that is waiting for this one.
+            self._refilling = True
+            self._loop.call_later(_REFILL_SECONDS, self._refill)
+        return shim
+
+    def settle(self, parent: str, devices: tuple[DeviceRule, ...]) -> None:
+        """Have shims to come made ready for containers of this cgroup parent and with these device rules."""
+        wanted = Settle(parent=parent, devices=devices)
+        if wanted == self._settled:
+            return
+        self._settled = wanted
+        self.parents.add(parent)
+        self._tell_settled()
+        # Those forked before were not.
+        self._drop_spares()
+
+    def _tell_settled(self) -> None:
+        if self._sock is not None and self._settled is not None:
+            with suppress(OSError):
+                send(self._sock, encode(self._settled))
+
+    def _drop_spares(self) -> None:
+        while self._spares:
+            self._spares.pop().close()
+
+    async def _fork(self) -> socket.socket:
+        """Have a shim forked. That it was is seen on its connection, not here."""
         for _ in range(3):
             await self.ensure()
-            if self._sock is None:
-                break
-            try:
-                send(self._sock, b"fork", (control.fileno(),))
-            except BlockingIOError:
-                # More forks are asked for than a socket's queue holds: the zygote is busy, not dead.
-                await asyncio.sleep(0.001)
-            except OSError:
-                self._lose()
-            else:
-                return
+            shim = self._ask()
+            if shim is not None:
+                return shim
         raise ZygoteError("the zygote takes no requests")
+
+    def _ask(self) -> socket.socket | None:
+        """Ask for a shim; None without a zygote, or where it has more to do than its queue holds."""
+        if self._sock is None:
+            return None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                send(self._sock, b"fork", (theirs.fileno(),))
+            except OSError as error:
+                ours.close()
+                if not isinstance(error, BlockingIOError):
+                    self._lose()
+                return None
+        return ours
+
+    def _refill(self) -> None:
+        """Have as many spares as there should be."""
+        self._refilling = False
+        while len(self._spares) < SPARES and not self._closing and (shim := self._ask()) is not None:
+            self._spares.append(shim)
 
     async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -94,6 +149,8 @@ class ZygoteKeeper:
         self._dead.clear()
         self._loop.add_reader(ours.fileno(), self._readable)
         log.info("zygote %d is ready", self._process.pid)
+        self._tell_settled()
+        self._refill()
 
     def _readable(self) -> None:
         """A zygote says nothing after its first message, so this is its end."""
@@ -137,6 +194,7 @@ class ZygoteKeeper:
     async def close(self) -> None:
         """End the zygote and wait for it."""
         self._closing = True
+        self._drop_spares()
         async with self._starting:
             process = self._process
             if self._sock is not None and process is not None:

@@ -13,10 +13,33 @@ import pytest
 from boxrun.container import defaults
 from boxrun.container.spec import Cgroup, Namespace, Process, Root, Spec
 
+APPLETS = (
+    *(
+        "sh",
+        "ls",
+        "cat",
+        "id",
+        "mount",
+        "env",
+        "pwd",
+        "touch",
+        "ln",
+        "mkdir",
+        "rm",
+        "mv",
+        "stat",
+        "tty",
+        "stty",
+        "echo",
+        "kill",
+        "sleep",
+    ),
+    *("true", "head", "grep", "hostname", "wc", "chmod", "dd", "readlink"),
+)
 ALL_NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
 
 
-class Failure(Exception):
+class NotStartedError(Exception):
     """The container didn't start; has the fields of StartFault."""
 
     def __init__(self, event):
@@ -33,10 +56,8 @@ class Box:
         self.rootfs = directory / "rootfs"
         (self.rootfs / "bin").mkdir(parents=True)
         busybox = shutil.which("busybox")
-        os.link(busybox, self.rootfs / "bin/busybox") if os.stat(busybox).st_dev == os.stat(directory).st_dev else shutil.copy(
-            busybox, self.rootfs / "bin/busybox"
-        )
-        for applet in "sh ls cat id mount env pwd touch ln mkdir rm stat tty stty echo kill sleep true head grep hostname wc chmod dd".split():
+        shutil.copy(busybox, self.rootfs / "bin/busybox")
+        for applet in APPLETS:
             (self.rootfs / "bin" / applet).symlink_to("busybox")
         for name in ("upper", "work"):
             (directory / name).mkdir()
@@ -56,12 +77,13 @@ class Box:
             "state_dir": str(self.directory),
             "process": Process(**settings),
             "root": Root(
-                lower=(str(self.rootfs),), upper=str(self.directory / "upper"), work=str(self.directory / "work"), **(root or {})
+                lower=(str(self.rootfs),),
+                upper=str(self.directory / "upper"),
+                work=str(self.directory / "work"),
+                **(root or {}),
             ),
             "cgroup": Cgroup(parent="/boxship-test", name="test"),
-            "namespaces": tuple(
-                Namespace(kind=kind) if isinstance(kind, str) else kind for kind in namespaces
-            ),
+            "namespaces": tuple(Namespace(kind=kind) if isinstance(kind, str) else kind for kind in namespaces),
             "mounts": defaults.default_mounts(),
             "masked_paths": defaults.MASKED_PATHS,
             "readonly_paths": defaults.READONLY_PATHS,
@@ -71,7 +93,7 @@ class Box:
         return Spec(**(base | fields))
 
     def start(self, spec, *, stdin=b"", joins=None, seccomp=b"", cgroup="", before=""):
-        """Start the container and return its process 1, or raise Failure."""
+        """Start the container and return its process 1, or raise NotStartedError."""
         self.input.write_bytes(stdin)
         self.output.write_bytes(b"")
         request = {
@@ -87,7 +109,7 @@ class Box:
         self._harness.stdin.flush()
         event = self._event()
         if event["event"] == "failed":
-            raise Failure(event)
+            raise NotStartedError(event)
         self.warnings = event["warnings"]
         self.fds = event["fds"]
         return event["pid"]

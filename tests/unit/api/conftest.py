@@ -1,7 +1,6 @@
 """An API on a unix socket, on top of an engine that keeps its containers in a dictionary."""
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable
@@ -187,7 +186,6 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         for thread in slot.threads:
             await asyncio.to_thread(thread.join, 5)
             assert not thread.is_alive()
-    os.unlink(served.path)
 
 
 @pytest.fixture

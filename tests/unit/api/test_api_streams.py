@@ -42,8 +42,8 @@ async def test_events_flow_until_the_client_leaves(api):
     assert api.events.followers == 1
     writer.close()
     async with asyncio.timeout(5):
-        while api.events.followers:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - the events tell nobody of leaving
+        while api.events.followers:  # noqa: ASYNC110 - nobody is told of a follower's leaving
+            await asyncio.sleep(0)
 
 
 async def test_events_of_the_past_end_by_themselves(api):

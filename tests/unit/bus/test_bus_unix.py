@@ -120,6 +120,21 @@ async def test_the_server_enforces_the_deadline_itself(path):
             await asyncio.wait_for(service.cancelled.wait(), 10)
 
 
+async def test_a_call_cancelled_in_the_breath_it_was_made_in_leaves_nothing(path):
+    async with serve_unix(path, [EchoService()], drain=10):
+        with RawClient(path) as client:
+            await client.hello()
+            before = open_fds()
+            opening = frames.encode_opening(b"Echo.hold") + b"\x80"
+            call = frames.encode_frame(frames.OPEN, frames.END, 1, opening, fds=1) + frames.encode_frame(frames.CANCEL, 0, 1)
+            await client.send(call + frames.encode_frame(frames.PING), [0])
+            assert (await client.frame())[0] == frames.PONG
+            await until(lambda: open_fds() == before)
+            begin = asyncio.get_running_loop().time()
+    # Nothing was left to wait for.
+    assert asyncio.get_running_loop().time() - begin < 5
+
+
 async def test_the_server_stops_at_the_credit(path):
     service = EchoService()
     async with serve_unix(path, [service], drain=0):

@@ -153,9 +153,8 @@ class LayerApplier:
             source = self._tree.existing(above)
             os.stat(last, dir_fd=source, follow_symlinks=False)
         except OSError as error:
-            raise InvalidArchive(
-                f"archive entry {entry.name!r} is a hard link to {entry.linkname!r}, which the layer doesn't have: {os.strerror(error.errno or 0)}"
-            ) from error
+            reason = f"which the layer doesn't have: {os.strerror(error.errno or 0)}"
+            raise InvalidArchive(f"archive entry {entry.name!r} is a hard link to {entry.linkname!r}, {reason}") from error
         try:
             os.link(last, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         except FileExistsError:

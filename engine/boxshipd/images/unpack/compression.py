@@ -19,6 +19,8 @@ from boxshipd.images.unpack.limits import MIB, Limits
 CHUNK = 256 * 1024
 _GZIP, _ZSTD, _XZ, _BZIP2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"
 _MAGIC_LENGTH = 6
+# The package's stub declares an instance where the class is meant.
+_INFLATE_ERROR = cast(type[Exception], igzip_lib.IsalError)
 # The window zstd's --ultra -22 uses; --long=31 would ask for 2 GiB of memory.
 _ZSTD_WINDOW = 128 * MIB
 _XZ_MEMORY = 128 * MIB
@@ -75,7 +77,7 @@ class _Members:
     def read(self, size: int, /) -> bytes:
         try:
             return self._read(size)
-        except (igzip_lib.IsalError, OSError, lzma.LZMAError, EOFError) as error:
+        except (_INFLATE_ERROR, OSError, lzma.LZMAError, EOFError) as error:
             raise InvalidArchive(f"decompress {self._kind} stream: {error}") from error
 
     def _read(self, size: int) -> bytes:

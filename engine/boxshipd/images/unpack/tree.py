@@ -23,6 +23,7 @@ OPAQUE = "trusted.overlay.opaque"
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CACHED = 128
+_ATTEMPTS = 64
 _DEFAULT_MODE = 0o755
 _WHITEOUT = os.makedev(0, 0)
 
@@ -48,11 +49,6 @@ class Tree:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def has_parents(self) -> bool:
-        """Whether there are layers below."""
-        return bool(self._parents)
 
     def close(self) -> None:
         """Close every descriptor. Idempotent."""
@@ -91,7 +87,7 @@ class Tree:
         if fd is not None:
             return fd
         try:
-            return self.remember(path, openat2(self.root, os.fsdecode(path), _DIRECTORY, resolve=_RESOLVE))
+            return self.remember(path, _open_below(self.root, path))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise InvalidArchive(f"archive path {path!r}: {os.strerror(error.errno or 0)}") from error
@@ -109,9 +105,7 @@ class Tree:
             OSError: it doesn't.
         """
         fd = self._cached(path)
-        return (
-            fd if fd is not None else self.remember(path, openat2(self.root, os.fsdecode(path), _DIRECTORY, resolve=_RESOLVE))
-        )
+        return fd if fd is not None else self.remember(path, _open_below(self.root, path))
 
     def remember(self, path: bytes, fd: int) -> int:
         """Keep the descriptor of the directory at ``path`` for what comes next in it."""
@@ -171,7 +165,7 @@ class Tree:
         """Give a directory that the archive doesn't describe the owner and mode it has in the layers below."""
         for parent in self._parents:
             try:
-                lower = openat2(parent, os.fsdecode(path), _DIRECTORY, resolve=_RESOLVE)
+                lower = _open_below(parent, path)
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     continue
@@ -227,6 +221,17 @@ class Tree:
 def is_whiteout(status: os.stat_result) -> bool:
     """Whether overlayfs takes a file of this status for a whiteout."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT
+
+
+def _open_below(root: int, path: bytes) -> int:
+    """Open a directory by its path below another, which nothing on the way can lead out of."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return openat2(root, os.fsdecode(path), _DIRECTORY, resolve=_RESOLVE)
+        except BlockingIOError:
+            # The kernel couldn't make sure of a "..", because something on the machine was renamed or mounted meanwhile.
+            continue
+    raise InvalidArchive(f"archive path {path!r} can't be resolved safely")
 
 
 def _join(above: bytes, name: bytes) -> bytes:

@@ -39,7 +39,7 @@ def program(rules: Sequence[DeviceRule]) -> bytes:
     """The eBPF instructions that judge by ``rules``: they return 1 to allow and 0 to refuse with EPERM.
 
     The rules are walked from the last to the first. What is asked for and not yet allowed is kept in a register: a rule that
-    allows takes its accesses out of it, ending in "yes" when none is left; one that denies ends in "no" when it names any of them.
+    allows takes its accesses out, ending in "yes" when none is left; one that denies ends in "no" when it names any of them.
 
     Raises:
         InvalidLimitError: a rule's access isn't made of the letters r, w and m.

@@ -1,4 +1,4 @@
-"""What a container's group does alike on every machine, since cgroup2 is always there: its processes, devices and descriptors."""
+"""What a container's group does alike on every machine, as cgroup2 is always there: its processes, devices and descriptors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cgroup2Group:
         new: it has just been made, so that nothing can be attached to it yet.
     """
 
-    def __init__(self, name: str, parent: int, fd: int, programs: DevicePrograms | None, new: bool) -> None:
+    def __init__(self, name: str, parent: int, fd: int, programs: DevicePrograms | None, *, new: bool) -> None:
         self.name = name
         self.fd = fd
         self.join_fds: list[int] = []
@@ -88,6 +88,8 @@ class Cgroup2Group:
 
     def set_devices(self, rules: tuple[DeviceRule, ...]) -> None:
         """Let ``rules`` judge device accesses, in place of those there were; none change nothing. Raises CgroupError."""
+        if not rules:
+            return
         if self._programs is None:
             raise CgroupError(f"set device rules of cgroup {self.name}: this kernel has no eBPF programs for cgroups")
         self._programs.attach(self.fd, rules, self._new)

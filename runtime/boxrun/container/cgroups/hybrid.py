@@ -1,7 +1,7 @@
 """cgroup v1's controllers, with cgroup2 mounted beside them.
 
-cgroup2 holds every container's processes: it kills, freezes and counts them, and an eBPF program, shared by all containers with the
-same rules, judges device accesses, where v1's device controller would want a group and a write per rule for each.
+cgroup2 holds every container's processes: it kills, freezes and counts them, and an eBPF program, shared by all containers with
+the same rules, judges device accesses, where v1's device controller would want a group and a write per rule for each.
 Of v1, a container gets a group of its own
 
 * always for ``cpu`` (so that containers share time among themselves, not thread by thread), ``memory`` and ``blkio`` (whose
@@ -185,8 +185,10 @@ class HybridGroup(group.Cgroup2Group):
         new: it has just been made.
     """
 
-    def __init__(self, name: str, parent: int, fd: int, v1: dict[str, int], programs: DevicePrograms | None, new: bool) -> None:
-        super().__init__(name, parent, fd, programs, new)
+    def __init__(
+        self, name: str, parent: int, fd: int, v1: dict[str, int], programs: DevicePrograms | None, *, new: bool
+    ) -> None:
+        super().__init__(name, parent, fd, programs, new=new)
         self._v1 = v1
 
     def set_limits(self, settings: Sequence[Setting], rules: tuple[spec.DeviceRule, ...]) -> None:

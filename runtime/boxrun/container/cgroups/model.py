@@ -1,4 +1,4 @@
-"""What every cgroup implementation offers: ``Cgroups``, the machine's hierarchies, and ``Group``, a container's group in them."""
+"""What every cgroup implementation offers: ``Cgroups``, the machine's hierarchies; ``Group``, a container's group in them."""
 
 from __future__ import annotations
 

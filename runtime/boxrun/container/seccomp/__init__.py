@@ -1,6 +1,6 @@
 """Seccomp: turning a container's system-call policy into a BPF program, and loading one.
 
-``available`` and ``compile_profile`` need libseccomp and belong to the supervisor; ``boxrun.container.seccomp.load`` is what the
-container's child uses. Nothing is imported here, so that importing the latter doesn't bring in the former:
-import ``boxrun.container.seccomp.compiler``.
+``boxrun.container.seccomp.compiler`` has ``available`` and ``compile_profile``; it needs libseccomp and is the supervisor's.
+``boxrun.container.seccomp.load`` has ``load_program`` for the container's child. Nothing is imported here, so that importing
+the second doesn't bring in the first.
 """

@@ -1,13 +1,14 @@
 """The built-in profile: Docker's policy, from ``default.json``.
 
-The file's form: ``always`` lists the calls that every container may make. Each of ``rules`` adds ``calls``, allowed or, with ``errno``,
-refused with that number; ``where`` is a condition on an argument by its index (``0 < 38``, ``0 & mask == 0``);
+The file's form: ``always`` lists the calls that every container may make. Each of ``rules`` adds ``calls``, allowed or, with
+``errno``, refused with that number; ``where`` is a condition on an argument by its index (``0 < 38``, ``0 & mask == 0``);
 ``with`` and ``without`` name a capability, ``on`` and ``not_on`` architectures, ``kernel`` the oldest kernel's version.
-Whatever no rule is about is refused with ``default_errno``. ``architectures`` gives, for each, those whose programs it runs too.
+Whatever no rule is about is refused with ``default_errno``. ``architectures`` gives, for each, those whose programs it runs
+too.
 
-What the policy can't reach: a 32-bit x86 program may make its sockets by socketcall(2), whose arguments lie in memory that a filter
-can't read, so there the refusal of socket families (AF_ALG, AF_VSOCK) doesn't hold. Refusing socketcall itself would cut most
-32-bit programs off the network.
+What the policy can't reach: a 32-bit x86 program may make its sockets by socketcall(2), whose arguments lie in memory that a
+filter can't read, so there the refusal of socket families (AF_ALG, AF_VSOCK) doesn't hold. Refusing socketcall itself would cut
+most 32-bit programs off the network.
 
 Source: moby/profiles seccomp v0.2.3.
 """

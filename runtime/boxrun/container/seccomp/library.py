@@ -68,7 +68,7 @@ class Library:
         return self._library.seccomp_arch_resolve_name(name.encode()) or None
 
     def number(self, name: str) -> int | None:
-        """A call's native number, negative where only other architectures have it, or None where this version doesn't know it."""
+        """A call's native number, negative where only other architectures have it; None where this version doesn't know it."""
         number: int = self._library.seccomp_syscall_resolve_name(name.encode())
         return None if number == _UNKNOWN else number
 

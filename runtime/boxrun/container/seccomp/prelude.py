@@ -1,8 +1,8 @@
 """The instructions put in front of libseccomp's, for system calls newer than a library or a profile.
 
-A call that a profile's author couldn't know must look absent (ENOSYS), not forbidden (EPERM), or C libraries don't fall back to an
-older one: that holds for every number above the greatest that the profile names. And calls that the profile names but the installed
-library doesn't know are answered here, by number.
+A call that a profile's author couldn't know must look absent (ENOSYS), not forbidden (EPERM), or C libraries don't fall back to
+an older one: that holds for every number above the greatest that the profile names. And calls that the profile names but the
+installed library doesn't know are answered here, by number.
 
 Source: linux/bpf_common.h, linux/seccomp.h; runc's enosys patch for the idea.
 """
@@ -73,7 +73,7 @@ class Block(Struct, frozen=True):
 def assemble(blocks: Mapping[int, Block]) -> bytes:
     """The instructions, for each architecture's AUDIT_ARCH token; what they leave undecided goes on to what follows them."""
     code: list[bytes] = []
-    for token, block in reversed(blocks.items()):
+    for token, block in reversed(list(blocks.items())):
         body = _block(token, block)
         if body:
             body.append(_instruction(_JUMP, len(code)))

@@ -118,7 +118,7 @@ class Machine(Struct, frozen=True):
 
 
 class Rule(Struct, frozen=True):
-    """What the kernel is to answer to some calls: the action's number, and conditions (argument, operator, value, second value)."""
+    """What to answer to some calls: the action's number, and conditions (argument, operator, value, second value)."""
 
     names: tuple[str, ...]
     action: int
@@ -255,5 +255,5 @@ def _minimum(version: str, number: int) -> tuple[int, int]:
 
 
 def _version(release: str) -> tuple[int, int]:
-    major, minor = release.split("-")[0].split(".")[:2]
+    major, minor = release.split("-", 1)[0].split(".")[:2]
     return int(major), int(minor)
