@@ -23,10 +23,10 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, **fields: object) -> tarfil
     return info
 
 
-def tar(*entries: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes], format: int = tarfile.PAX_FORMAT) -> bytes:
+def tar(*entries: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     """An archive of entries, each with its content where it has one."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=format) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
         for entry in entries:
             info, data = entry if isinstance(entry, tuple) else (entry, b"")
             if info.isreg():

@@ -127,6 +127,11 @@ def field(value: Any, name: str) -> Any:
             return found
         if not _is_struct(value):
             return NO_VALUE
+        # Go's name of a field and JSON's differ in case at most: ID and Id, APIVersion and ApiVersion.
+        lowered = name.lower()
+        for key in value:
+            if key.lower() == lowered:
+                return field(value, key)
         if name in _OPTIONAL:
             return NilList() if name in _LISTS else None
         raise TemplateError(f"template: can't evaluate field {name}")

@@ -78,8 +78,8 @@ class Exits:
             self.record(container)
 
     def record(self, container: Container) -> None:
-        """Record the end, and when that is durable let the runtime forget it."""
-        self._release_after(container, self._registry.save(container))
+        """Record the end, and when that is durable let the runtime forget it: until then its own record is the durable one."""
+        self._release_after(container, self._registry.save_later(container))
 
     def release(self, container: Container) -> None:
         """Let the runtime forget a container's last run."""
@@ -98,6 +98,7 @@ class Exits:
 
     async def settle(self) -> None:
         """Wait until everything that has ended so far is recorded and released."""
+        self._registry.flush()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -128,7 +129,10 @@ class Exits:
             if before is not None:
                 await before
             if saved is not None:
-                await saved
+                # Others wait for the same flush: none of them may cancel it.
+                await asyncio.wait([saved])
+                if saved.cancelled() or saved.exception() is not None:
+                    return
             await self._runtime.release(container.id)
         except DaemonError as error:
             # The runtime keeps the exit until it is told; the next listing has it again.

@@ -88,6 +88,7 @@ class Lifecycle:
         if state.running and (manual or not state.restarting):
             return False
         if container.releasing is not None:
+            self._registry.flush()
             await asyncio.wait([container.releasing])
         if manual:
             state.restart_count = 0
@@ -96,29 +97,35 @@ class Lifecycle:
         container.no_restart = False
         state.starting = True
         state.error = ""
+        settled = self.starting[container.id] = asyncio.get_running_loop().create_future()
         saved = self._registry.save(container)
         try:
-            reply = await self._run(container)
-        except DaemonError as error:
-            await self._failed(container, error)
-            raise
-        except BaseException:
-            state.starting = False
-            raise
+            try:
+                reply = await self._run(container, settled)
+            except DaemonError as error:
+                await self._failed(container, error)
+                raise
+            except BaseException:
+                state.starting = False
+                raise
+            try:
+                await saved
+            finally:
+                # It runs, whatever became of the record.
+                self._started(container, reply)
+            await self._attach_late(container)
         finally:
+            # Until here whatever is told of this container belongs to this start.
+            del self.starting[container.id]
             close_pending(container)
-        await saved
-        self._started(container, reply)
         return True
 
-    async def _run(self, container: Container) -> StartReply:
+    async def _run(self, container: Container, settled: asyncio.Future[ContainerStatus | None]) -> StartReply:
         """Ask the runtime. An outcome that got lost with the connection is settled by the listing that follows."""
         spec = container.spec or build_spec(container, self.settings, self._registry.find)
         container.spec = None
         make_host_directories(container.config.host_config)
-        waiting = container.attachments
-        settled: asyncio.Future[ContainerStatus | None] = asyncio.get_running_loop().create_future()
-        self.starting[container.id] = settled
+        waiting, container.attachments = container.attachments, []
         try:
             return await self._runtime.start(
                 spec, [pending.attachment for pending in waiting], [pending.descriptor for pending in waiting]
@@ -133,7 +140,19 @@ class Lifecycle:
                         return StartReply(pid=status.pid, started_at=status.started_at)
             raise
         finally:
-            del self.starting[container.id]
+            for pending in waiting:
+                pending.close()
+
+    async def _attach_late(self, container: Container) -> None:
+        """Hand over the clients that came while the start was on its way."""
+        late, container.attachments = container.attachments, []
+        for pending in late:
+            try:
+                await self._runtime.attach(container.id, pending.attachment, pending.descriptor)
+            except DaemonError as error:
+                log.info("attach to container %s: %s", container.id, error)
+            finally:
+                pending.close()
 
     def _started(self, container: Container, reply: StartReply) -> None:
         state = container.state

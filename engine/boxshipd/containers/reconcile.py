@@ -81,7 +81,7 @@ class Reconciliation:
             if settled is None and container.state.starting:
                 self._adopt(container, status)
             self._exits.handle(container, status)
-        elif event.kind == "started" and settled is None and container.state.starting:
+        elif event.kind == "started" and settled is None and not container.state.running:
             self._adopt(container, status)
         elif event.kind == "oom":
             container.state.oom_killed = True

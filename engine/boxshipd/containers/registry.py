@@ -26,6 +26,8 @@ class Registry:
         self._by_id: dict[str, Container] = {}
         self._names: dict[str, str] = {}
         self._dirty: dict[str, Container] = {}
+        self._flushed: asyncio.Future[None] | None = None
+        self._flush_timer: asyncio.TimerHandle | None = None
 
     async def load(self) -> None:
         """Read all records."""
@@ -104,19 +106,38 @@ class Registry:
         saved.add_done_callback(_retrieve)
         return saved
 
-    def save_later(self, container: Container) -> None:
-        """Record the container's state within a moment, for what the runtime knows as well: many share one commit."""
-        if not self._dirty:
-            asyncio.get_running_loop().call_later(_LATER, self._save_dirty)
-        self._dirty[container.id] = container
+    def save_later(self, container: Container) -> asyncio.Future[None]:
+        """Record the container's state within a moment, for what the runtime knows as well: many share one commit.
 
-    def _save_dirty(self) -> None:
-        for container in list(self._dirty.values()):
-            try:
-                self.save(container)
-            except InternalError:
-                # The store has been closed meanwhile: the next start asks the runtime.
-                self._dirty.clear()
+        The result is done when it is durable, or when the container has been removed meanwhile.
+        """
+        if self._flushed is None:
+            loop = asyncio.get_running_loop()
+            self._flushed = loop.create_future()
+            self._flush_timer = loop.call_later(_LATER, self.flush)
+        self._dirty[container.id] = container
+        return self._flushed
+
+    def flush(self) -> None:
+        """Queue what ``save_later`` has put off."""
+        flushed, self._flushed = self._flushed, None
+        if flushed is None:
+            return
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        rows = [(encode(container.state), container.id) for container in self._dirty.values()]
+        self._dirty.clear()
+        if not rows:
+            flushed.set_result(None)
+            return
+        try:
+            saved = self._store.submit(lambda db: _update_many(db, rows))
+        except InternalError:
+            # The store has been closed meanwhile: the next start of the daemon asks the runtime.
+            flushed.cancel()
+            return
+        saved.add_done_callback(_retrieve)
+        saved.add_done_callback(lambda done: _pass_on(done, flushed))
 
     async def rename(self, container: Container, name: str) -> None:
         """Give the container a name that has been reserved, and its old one back."""
@@ -143,6 +164,10 @@ def _update(db: sqlite3.Connection, row: tuple[bytes, str]) -> None:
     db.execute("UPDATE containers SET state = ? WHERE id = ?", row)
 
 
+def _update_many(db: sqlite3.Connection, rows: list[tuple[bytes, str]]) -> None:
+    db.executemany("UPDATE containers SET state = ? WHERE id = ?", rows)
+
+
 def _rename(db: sqlite3.Connection, row: tuple[str, str]) -> None:
     db.execute("UPDATE containers SET name = ? WHERE id = ?", row)
 
@@ -155,3 +180,16 @@ def _retrieve(saved: asyncio.Future[None]) -> None:
     """A failure that nobody waits for is still worth a line."""
     if not saved.cancelled() and saved.exception() is not None:
         log.error("recording a container's state: %s", saved.exception())
+
+
+def _pass_on(saved: asyncio.Future[None], flushed: asyncio.Future[None]) -> None:
+    """Settle those who wait for a flush as its write was settled."""
+    if flushed.done():
+        return
+    if saved.cancelled():
+        flushed.cancel()
+    elif (error := saved.exception()) is not None:
+        flushed.set_exception(error)
+        flushed.exception()
+    else:
+        flushed.set_result(None)

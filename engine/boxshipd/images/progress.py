@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from boxship.types.images import ProgressDetail, ProgressMessage
@@ -47,7 +47,7 @@ class LayerProgress:
             message = ProgressMessage(status=self._status, id=parse_digest(diff_id).hex[:12], progress_detail=detail)
             self._loop.call_soon_threadsafe(self._queue.put_nowait, message)
 
-    async def messages(self, work: asyncio.Future[Any]) -> AsyncIterator[ProgressMessage]:
+    async def messages(self, work: asyncio.Future[Any]) -> AsyncGenerator[ProgressMessage, None]:
         """What there is to tell until the work ends; its error is raised here. If this is given up, so is the work."""
         work.add_done_callback(lambda _: self._queue.put_nowait(None))
         try:

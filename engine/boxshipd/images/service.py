@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Self
 
@@ -51,11 +53,12 @@ class Images:
         self._stores = stores
         self._catalogue = stores.catalogue
         self._publish = publish
-        self._uses = uses
+        self._containers = uses
         self._workers = Workers()
         self._base_lock = asyncio.Lock()
         # Held while something is decided by the names there are, and then done to them.
         self._names_lock = asyncio.Lock()
+        self._held: Counter[str] = Counter()
         self._cleaning: set[asyncio.Future[int]] = set()
 
     @classmethod
@@ -103,6 +106,17 @@ class Images:
         if wanted:
             lookup.check_platform(record, text, platform.parse(wanted))
         return queries.image(self._stores, record)
+
+    @contextlib.contextmanager
+    def holding(self, image_id: str) -> Iterator[None]:
+        """Keep an image from being removed while a container is made of it, from ``resolve`` until ``uses`` tells of it."""
+        self._held[image_id] += 1
+        try:
+            yield
+        finally:
+            self._held[image_id] -= 1
+            if not self._held[image_id]:
+                del self._held[image_id]
 
     async def inspect(self, text: str) -> ImageInspect:
         """Everything there is to know of an image."""
@@ -198,8 +212,10 @@ class Images:
             work = asyncio.ensure_future(
                 self._workers.run(lambda: Loader(self._stores, assembly, wanted).load(source), cancellation)
             )
-            async for message in progress.messages(work):
-                yield message
+            # Left early, the work must have ended before what it needs is let go.
+            async with contextlib.aclosing(progress.messages(work)) as messages:
+                async for message in messages:
+                    yield message
             for loaded in work.result():
                 for message in await self._loaded(loaded):
                     yield message
@@ -233,8 +249,9 @@ class Images:
         importer = Importer(self._stores, assembly, platform.parse(wanted) if wanted else platform.host(), changes)
         try:
             work = asyncio.ensure_future(self._workers.run(lambda: importer.make(source, message), cancellation))
-            async for shown in progress.messages(work):
-                yield shown
+            async with contextlib.aclosing(progress.messages(work)) as messages:
+                async for shown in messages:
+                    yield shown
             record = await self._catalogue.add(work.result(), [name] if name else [])
         finally:
             await self._release(assembly)
@@ -250,9 +267,9 @@ class Images:
             NotFound: one of them doesn't exist.
         """
         selections = [Selection(record, tuple(shown)) for record, shown in lookup.select(self._catalogue, names)]
-        chunks = self._workers.iterate(write_archive(self._stores.content, selections))
-        async for chunk in chunks:
-            yield chunk
+        async with contextlib.aclosing(self._workers.iterate(write_archive(self._stores.content, selections))) as chunks:
+            async for chunk in chunks:
+                yield chunk
         for selection in selections:
             self._event("save", selection.record, selection.record.id)
 
@@ -264,6 +281,11 @@ class Images:
                     await self._catalogue.remove(record.id, keep=False)
         blobs, chains = self._catalogue.unreferenced()
         return await self._workers.run(partial(self._discard, blobs, chains)) if blobs or chains else 0
+
+    def _uses(self, image_id: str) -> Sequence[ImageUse]:
+        """The containers made of an image, one that is just being made included."""
+        uses = self._containers(image_id)
+        return [*uses, ImageUse("being created", "", running=True)] if image_id in self._held else uses
 
     def _discard(self, blobs: Sequence[str], chains: Sequence[str]) -> int:
         for chain in chains:

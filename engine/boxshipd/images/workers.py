@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
@@ -64,7 +64,7 @@ class Workers:
                 future.exception()
             raise
 
-    async def iterate(self, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    async def iterate(self, chunks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
         """An iterator that works on a thread, as an asynchronous one; it is closed when this is."""
         try:
             while chunk := await self.run(lambda: next(chunks, b"")):

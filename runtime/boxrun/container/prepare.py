@@ -31,8 +31,8 @@ class Joinable(Protocol):
 class Prepared:
     """A container ready to be cloned. Owns descriptors: close it once it is spawned, or given up.
 
-    What only needs the host's paths and devices is done by :meth:`stage`: in the container's own first process, whose copy of the
-    host's mount namespace shows the same, so that this work's memory is touched once only. But with a user namespace that process
+    What needs only the host's paths and devices is done by :meth:`stage`, in the container's own first process, whose copy of
+    the host's mount namespace shows the same, so that this work's memory is touched once only. But with a user namespace that process
     has no power over the host any more, and the caller's does it.
 
     Attributes:

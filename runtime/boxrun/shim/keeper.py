@@ -24,7 +24,6 @@ from boxrun.shim.title import Title
 from boxrun.shim.worker import PARKED, REAP, work
 
 _ANCILLARY = CMSG_SPACE(4 * MAX_FDS)
-_MAX_FD = 4096
 _RETRY_SECONDS = 1.0
 
 
@@ -35,29 +34,33 @@ def keep(control: int, cgroups: Cgroups, title: Title) -> None:
     """
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    descriptors = control.to_bytes(4, "little")
+    # As a worker passes them when it parks: four bytes each, of which the first are not for closing.
+    descriptors = b"\0\0\0\0" + control.to_bytes(4, "little")
     while True:
         sock, workers = socketpair(AF_UNIX, SOCK_SEQPACKET)
-        fd = sock.fileno()
         try:
             worker = os.fork()
         except OSError:
+            # Out of memory or of process numbers: what woke us will still be there.
+            sock.close()
+            workers.close()
             sleep(_RETRY_SECONDS)
             continue
         if not worker:
             sock.close()
             work(workers, descriptors, cgroups, title)
         workers.close()
-        os.closerange(3, fd)
-        os.closerange(fd + 1, _MAX_FD)
+        # Only these: what the zygote has opened for all shims is still needed.
+        for position in range(4, len(descriptors), 4):
+            os.close(int.from_bytes(descriptors[position : position + 4], "little"))
         while True:
             message, ancillary, _, _ = sock.recvmsg(64, _ANCILLARY, MSG_CMSG_CLOEXEC)
             if message[:1] != REAP:
                 break
             sock.send(b"%d" % os.waitpid(int(message[1:]), 0)[1])
         sock.close()
+        os.waitpid(worker, 0)
         if message != PARKED:
             return
-        os.waitpid(worker, 0)
         descriptors = ancillary[0][2]
         epoll.fromfd(int.from_bytes(descriptors[:4], "little")).poll(-1, 1)

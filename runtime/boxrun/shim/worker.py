@@ -92,8 +92,8 @@ def work(keeper: socket, descriptors: bytes, cgroups: Cgroups, title: Title) -> 
 
     Args:
         keeper: the connection to the keeper.
-        descriptors: as the kernel passed them: either the one connection on which the order comes, or an epoll, a memfd with the state
-            of the worker before, and what that says.
+        descriptors: four bytes each. The first is closed already; then comes either the connection on which the order will come,
+            or a memfd with the state of the worker before, and what that says.
         cgroups: the machine's hierarchies.
         title: where the command line is.
     """
@@ -101,12 +101,11 @@ def work(keeper: socket, descriptors: bytes, cgroups: Cgroups, title: Title) -> 
     try:
         prctl(PR_SET_PDEATHSIG, SIGKILL)
         gc.enable()
-        fds = list(unpack(f"{len(descriptors) // 4}i", descriptors))
+        fds = unpack(f"{len(descriptors) // 4}i", descriptors)
         worker = Worker(keeper, cgroups)
-        if len(fds) == 1:
-            status = worker.begin(socket(fileno=fds[0]), title)
+        if len(fds) == 2:
+            status = worker.begin(socket(fileno=fds[1]), title)
         else:
-            # The keeper's epoll is closed already: only its object had that descriptor.
             parked = decode_parked(read_memfd(fds[1]))
             os.close(fds[1])
             status = worker.resume(parked, fds[2:])
@@ -445,8 +444,8 @@ class Worker:
         self._write_record()
         self._links.report(Exited(record=self._record))
         self._relay.finish()
-        self._remove_cgroup()
-        self._links.report(Cleaned())
+        if self._remove_cgroup():
+            self._links.report(Cleaned())
 
     def _write_record(self) -> None:
         """Make the record durable; where the disk refuses, somebody has to be told in person before this process may end."""
@@ -460,9 +459,14 @@ class Worker:
         else:
             self._settled = True
 
-    def _remove_cgroup(self) -> None:
-        with suppress(CgroupError, OSError):
+    def _remove_cgroup(self) -> bool:
+        """Remove the cgroup; False where that is left to the supervisor."""
+        try:
             self._cgroups.open(self._start.cgroup).remove(REMOVE_SECONDS)
+        except (CgroupError, OSError) as error:
+            sys.stderr.write(f"boxrun-shim {self._start.id}: remove its cgroup: {error}\n")
+            return False
+        return True
 
     # The loop.
 

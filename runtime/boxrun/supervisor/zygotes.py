@@ -97,6 +97,18 @@ class ZygoteKeeper:
         while self._spares:
             self._spares.pop().close()
 
+    async def _end_spares(self) -> None:
+        """End the spares and wait for it, while the zygote is still there to reap them."""
+        spares, self._spares = self._spares, deque()
+        for spare in spares:
+            spare.setblocking(False)
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(END_SECONDS):
+                    spare.shutdown(socket.SHUT_WR)
+                    while await self._loop.sock_recv(spare, 64):
+                        continue
+            spare.close()
+
     async def _fork(self) -> socket.socket:
         """Have a shim forked. That it was is seen on its connection, not here."""
         for _ in range(3):
@@ -194,7 +206,7 @@ class ZygoteKeeper:
     async def close(self) -> None:
         """End the zygote and wait for it."""
         self._closing = True
-        self._drop_spares()
+        await self._end_spares()
         async with self._starting:
             process = self._process
             if self._sock is not None and process is not None:

@@ -70,7 +70,11 @@ class Machine:
     def run(self, group, script):
         """Run a shell script in a group."""
         process = subprocess.Popen(
-            ["sh", "-c", f"read go; {script}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ["sh", "-c", f"read go; {script}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self._processes.append(process)
         for fd in group.join_fds:

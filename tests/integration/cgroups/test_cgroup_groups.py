@@ -174,7 +174,9 @@ def test_memory_limits_rise_and_fall(machine_):
 def test_processes_are_limited(machine_):
     machine_.need("pids")
     with machine_.create(pids_limit=3) as group:
-        output = machine_.run(group, "sleep 0.01 & sleep 0.01 & sleep 0.01 & sleep 0.01 & wait; echo done").communicate(timeout=10)
+        output = machine_.run(group, "sleep 0.01 & sleep 0.01 & sleep 0.01 & sleep 0.01 & wait; echo done").communicate(
+            timeout=10
+        )
         assert "fork" in output[0].lower()
 
 
@@ -239,7 +241,12 @@ def block_devices():
 
 
 def test_limits_the_kernel_lacks_are_warned_of(machine_):
-    wanted = {"memory": {"memory": 64 * MIB}, "cpu": {"cpu_shares": 5}, "cpuset": {"cpuset_cpus": "0"}, "pids": {"pids_limit": 5}}
+    wanted = {
+        "memory": {"memory": 64 * MIB},
+        "cpu": {"cpu_shares": 5},
+        "cpuset": {"cpuset_cpus": "0"},
+        "pids": {"pids_limit": 5},
+    }
     missing = {key: value for name, limit in wanted.items() if not machine_.has(name) for key, value in limit.items()}
     with machine_.create(**missing) as group:
         assert len(group.warnings) == len(missing)

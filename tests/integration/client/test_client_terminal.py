@@ -203,7 +203,8 @@ def test_ten_megabytes_through_cat_are_unchanged(daemon):
 
 
 def test_end_of_input_ends_the_program_that_reads_it(daemon):
-    result = daemon.cli("boxship", "run", "--rm", "-i", "busybox", "sh", "-c", "wc -c; echo after; echo err >&2", stdin=b"12345")
+    script = "wc -c; echo after; echo err >&2"
+    result = daemon.cli("boxship", "run", "--rm", "-i", "--network", "none", "busybox", "sh", "-c", script, stdin=b"12345")
     assert result.stdout == b"5\nafter\n"
     assert result.stderr == b"err\n"
 

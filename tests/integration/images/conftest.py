@@ -19,8 +19,8 @@ class Engine:
         self.events: list[tuple[str, str, str, dict[str, str]]] = []
         self.uses: dict[str, list[ImageUse]] = {}
 
-    def publish(self, type: str, action: str, id: str, attributes: dict[str, str]) -> None:
-        self.events.append((type, action, id, attributes))
+    def publish(self, kind: str, action: str, actor: str, attributes: dict[str, str]) -> None:
+        self.events.append((kind, action, actor, attributes))
 
     @asynccontextmanager
     async def open(self, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator[Images]:

@@ -59,6 +59,24 @@ async def test_a_client_that_goes_away_leaves_nothing(engine, images):
     assert await images.list() == []
 
 
+async def test_a_reader_of_progress_that_leaves_early_ends_the_load(engine, images):
+    archive = docker_archive(SourceImage([files(a=b"1" * 3_000_000), files(b=b"2")]))
+    messages = images.load(chunks(archive))
+    assert (await anext(messages)).status == "Loading layer"
+    await messages.aclose()
+    assert engine.left() == []
+    assert await images.list() == []
+
+
+async def test_a_save_that_is_left_early_holds_nothing_back(engine, images):
+    await load(images, docker_archive(SourceImage([files(a=b"1" * 3_000_000)], ["s:1"])))
+    archive = images.get(["s:1"])
+    await anext(archive)
+    await archive.aclose()
+    await images.remove("s:1")
+    assert engine.left() == []
+
+
 @pytest.mark.parametrize("cut", [100, 5000, 20_000])
 async def test_an_archive_cut_short_leaves_nothing(engine, images, cut):
     archive = docker_archive(SourceImage([files(a=b"1" * 30_000)], ["cut:1"]))

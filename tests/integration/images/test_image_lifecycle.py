@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import io
 import os
 import stat
 import subprocess
@@ -26,6 +27,10 @@ async def load(images, archive: bytes, **more) -> list[str]:
 
 async def save(images, *names: str) -> bytes:
     return join([chunk async for chunk in images.get(list(names))])
+
+
+def run(*command: str) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True).stdout
 
 
 def names_in(path: str) -> set[str]:
@@ -60,7 +65,7 @@ async def test_an_archive_may_be_compressed_as_a_whole(images, outer, tmp_path):
 
         data = zstandard.compress(path.read_bytes())
     else:
-        data = subprocess.run([outer, "-c", str(path)], check=True, capture_output=True).stdout
+        data = run(outer, "-c", str(path))
     assert await load(images, data) == ["Loaded image: whole:1\n"]
 
 
@@ -120,7 +125,7 @@ async def test_the_same_bytes_go_out_and_come_back(engine, images, tmp_path):
     await images.tag("same:1", "other/name", "2")
     first = await save(images, "same:1", "other/name:2")
     assert first == await save(images, "same:1", "other/name:2")
-    with tarfile.open(fileobj=__import__("io").BytesIO(first)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(first)) as archive:
         members = {entry.name: archive.extractfile(entry).read() for entry in archive if entry.isfile()}
     for blob in (*source.blobs, source.config_data, source.manifest):
         assert members["blobs/sha256/" + digest(blob).partition(":")[2]] == blob
@@ -193,7 +198,7 @@ async def test_how_images_are_found(images):
         with pytest.raises(NotFound) as caught:
             await images.inspect(text)
         assert str(caught.value) == f"No such image: {shown}"
-    with pytest.raises(InvalidParameter, match="^invalid reference format"):
+    with pytest.raises(InvalidParameter, match=r"^invalid reference format"):
         await images.inspect("No Name")
 
 
@@ -244,6 +249,15 @@ async def test_a_removed_image_lasts_as_long_as_its_containers(engine, images):
     assert engine.left() == []
 
 
+async def test_an_image_can_t_go_while_a_container_is_made_of_it(engine, images):
+    await load(images, docker_archive(SourceImage([BASE], ["h:1"])))
+    image = await images.resolve("h:1")
+    with images.holding(image.id), pytest.raises(Conflict, match="cannot be forced"):
+        await images.remove(image.id, force=True)
+    await images.remove("h:1")
+    assert engine.left() == []
+
+
 async def test_lists_and_histories(images):
     await load(
         images,
@@ -259,7 +273,7 @@ async def test_lists_and_histories(images):
     }  # fmt: skip
     assert list(names.values()) == [["l:1"], ["l:1"], ["ghcr.io/o/l:2"], ["ghcr.io/o/l:2", "l:1"], [], ["l:1", "m:1"],
                                     ["ghcr.io/o/l:2", "l:1"], []]  # fmt: skip
-    with pytest.raises(InvalidParameter, match="^invalid filter 'nope'$"):
+    with pytest.raises(InvalidParameter, match=r"^invalid filter 'nope'$"):
         await images.list(filters=Filters({"nope": ["x"]}))
     steps = await images.history("l:1")
     assert [(step.created_by, step.size, step.created) for step in steps] == [
@@ -307,8 +321,7 @@ async def test_the_base_image_without_a_busybox(images, monkeypatch):
     monkeypatch.setattr(base, "_BUSYBOX", ())
     root = (await images.resolve("boxship/base")).layers[0]
     script = "echo hello | cat; ls / | wc -l; id -u"
-    done = subprocess.run(["chroot", root, "/bin/sh", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0::2] == ["hello", "0"]
+    assert run("chroot", root, "/bin/sh", "-c", script).splitlines()[0::2] == [b"hello", b"0"]
 
 
 async def test_the_loop_goes_on_while_an_image_is_loaded(images):
@@ -339,3 +352,14 @@ async def test_nobody_but_root_sees_into_the_data(engine, images):
             ), directory
     assert stat.S_IMODE(os.stat(f"{engine.root}/content").st_mode) == 0o700
     assert stat.S_IMODE(os.stat(f"{engine.root}/snapshots").st_mode) == 0o710
+
+
+async def test_the_kernel_s_overlay_shows_the_image(images, tmp_path):
+    opaque = tar(member("etc/", tarfile.DIRTYPE), member("etc/.wh..wh..opq"), (member("etc/only"), b""))
+    await load(images, docker_archive(SourceImage([BASE, TOP, opaque], ["o:1"])))
+    layers = (await images.resolve("o:1")).layers
+    script = 'mount -t overlay overlay -o "lowerdir=$1" "$2" && cd "$2" && find . | sort && stat -c %u etc'
+    shown = run("unshare", "--mount", "sh", "-c", script, "sh", ":".join(layers), str(tmp_path))
+    assert shown.decode().split() == [".", "./etc", "./etc/only", "./top", "0"]
+    shown = run("unshare", "--mount", "sh", "-c", script, "sh", ":".join(layers[1:]), str(tmp_path))
+    assert shown.decode().split() == [".", "./etc", "./etc/keep", "./etc/new", "./top", "7"]

@@ -145,7 +145,7 @@ async def test_draining_lets_open_calls_end(bus):
     assert caught.value.code is Code.UNAVAILABLE
     bus.service.let_go.set()
     assert await held == Text("let go")
-    await closing
+    await asyncio.wait_for(closing, 5)
     await asyncio.wait_for(bus.channel.wait_closed(), 10)
     assert bus.server.connections == 0
 

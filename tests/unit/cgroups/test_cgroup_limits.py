@@ -163,7 +163,11 @@ def test_missing_files_and_controllers_become_one_warning_each(place):
     devices = tuple(DeviceValue(major=8, minor=minor, value=10) for minor in (0, 16))
     found = limits_v2.settings(Resources(memory=MIB, pids_limit=5, read_bps=devices))
     warnings = limits.apply(found, place, "/x")
-    assert warnings == [limits.MEMORY_MISSING, limits.PIDS_MISSING, limits.THROTTLE_MISSING.format(unit="BPS", direction="read")]
+    assert warnings == [
+        limits.MEMORY_MISSING,
+        limits.PIDS_MISSING,
+        limits.THROTTLE_MISSING.format(unit="BPS", direction="read"),
+    ]
 
 
 def test_a_limit_without_a_warning_must_be_there(place):

@@ -56,6 +56,7 @@ DATA = {
         ("a {{- .Name -}} b", "awebb"),
         ("{{/* nothing */}}x", "x"),
         ('{{title "ab cd"}} {{lower "AB"}} {{truncate "abcdef" 3}} {{pad "a" 1 2}}|', "Ab Cd ab abc  a  |"),
+        ("{{.NAME}} {{.State.PID}}", "web 12"),
         ("{{slice .Name 1}} {{slice .Name 0 2}}", "eb we"),
     ],
 )

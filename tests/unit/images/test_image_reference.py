@@ -65,7 +65,7 @@ def test_a_tag_is_latest_unless_given():
 
 
 def test_a_bad_tag_is_refused():
-    with pytest.raises(InvalidParameter, match="^invalid tag format$"):
+    with pytest.raises(InvalidParameter, match=r"^invalid tag format$"):
         reference.parse("a").with_tag("no spaces")
 
 

@@ -1,4 +1,5 @@
 import io
+import subprocess
 import tarfile
 
 import pytest
@@ -7,7 +8,6 @@ from boxshipd.images.unpack.limits import Limits
 from boxshipd.images.unpack.tar import TarReader
 from hypothesis import given
 from hypothesis import strategies as st
-
 from support.archives import member, tar
 
 
@@ -16,15 +16,15 @@ def read(data: bytes, limits: Limits = Limits()):  # noqa: B008
     return [(entry, b"".join(reader.data())) for entry in reader]
 
 
-@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_the_three_formats(format):
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_the_three_formats(form):
     archive = tar(
         member("d", tarfile.DIRTYPE, mode=0o1777, mtime=7),
         (member("d/f", uid=1000, gid=1001, mode=0o4755), b"content" * 100),
         member("d/l", tarfile.SYMTYPE, linkname="../x"),
         member("d/h", tarfile.LNKTYPE, linkname="d/f"),
         member("d/c", tarfile.CHRTYPE, devmajor=5, devminor=1),
-        format=format,
+        form=form,
     )
     directory, file, link, hard, node = read(archive)
     assert (directory[0].kind, directory[0].mode, directory[0].mtime_ns) == (b"5", 0o1777, 7 * 10**9)
@@ -34,10 +34,10 @@ def test_the_three_formats(format):
     assert (node[0].major, node[0].minor) == (5, 1)
 
 
-@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_long_names_and_large_numbers(format):
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_and_large_numbers(form):
     name, target = "n/" * 200 + "x", "t" * 300
-    entry = read(tar(member(name, tarfile.SYMTYPE, linkname=target, uid=3_000_000, mtime=2**34), format=format))[0][0]
+    entry = read(tar(member(name, tarfile.SYMTYPE, linkname=target, uid=3_000_000, mtime=2**34), form=form))[0][0]
     assert (entry.name.decode(), entry.linkname.decode(), entry.uid, entry.mtime_ns) == (name, target, 3_000_000, 2**34 * 10**9)
 
 
@@ -53,8 +53,6 @@ def test_extended_attributes_are_bytes():
 
 
 def test_agrees_with_the_standard_library_on_what_gnu_tar_writes(tmp_path):
-    import subprocess
-
     source = tmp_path / "s"
     source.mkdir()
     with open(source / "holes", "wb") as file:

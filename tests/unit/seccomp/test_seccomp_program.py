@@ -76,10 +76,12 @@ def test_every_number_is_answered_as_libseccomp_alone_would(capabilities):
                     plain.add_rule(rule.action, number, rule.conditions, name)
         expected = plain.export()
     program = compiled(None, capabilities)
+    x32 = {number for number in _library().numbers(_library().architecture("x32"), X32).values() if number < X32 + 0x1000}
+    assert len(x32) > 300
     arguments = [(), (38,), (39,), (40,), (41,), (0x20000,), (0x10000000,), (0xFFFFFFFF,), (1 << 32 | 38,), (1 << 32,)]
     differences = [
         (hex(token), number, args)
-        for token, numbers in ((X86_64, [*range(456), *range(X32, X32 + 456)]), (X86, range(456)), (0x1234, range(3)))
+        for token, numbers in ((X86_64, [*range(456), *sorted(x32)]), (X86, range(456)), (0x1234, range(3)))
         for number in numbers
         for args in arguments
         if run(program, token, number, *args) != run(expected, token, number, *args)

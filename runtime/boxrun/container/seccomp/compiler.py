@@ -24,6 +24,8 @@ _ENOSYS = ERRNO | 38
 _MAX_INSTRUCTIONS = 4096
 _REMEMBERED = 128
 _DIGEST_SIZE = 32
+_DOORS = {-2: "socketcall", -3: "ipc"}
+"""By hundreds of the negative numbers libseccomp has for calls that are made through another."""
 _REVISION = b"boxrun seccomp 1"
 """Part of every key: to be changed whenever the same policy compiles into another program."""
 
@@ -98,55 +100,93 @@ def _compile(seccomp: spec.Seccomp, capabilities: tuple[str, ...], cache_dir: st
 
 def assemble(policy: Policy, library: Library) -> bytes:
     """Compile a policy, without any cache. Raises ProfileError, SeccompError."""
-    unknown: dict[int, int] = {}
+    tokens: dict[str, int] = {}
+    for name in policy.architectures:
+        token = library.architecture(name)
+        if token is None:
+            raise ProfileError(f"seccomp profile: libseccomp {library.version} doesn't know the architecture {name}")
+        tokens[name] = token
+    rules = tuple(rule for rule in policy.rules if rule.action != policy.default)
+    _check_known(rules, policy, library)
+    by_number = _by_number(rules, tokens, library)
     with library.filter(policy.default) as target:
-        tokens = {name: library.architecture(name) for name in policy.architectures}
-        for name, token in tokens.items():
-            if token is None:
-                raise ProfileError(f"seccomp profile: libseccomp {library.version} doesn't know the architecture {name}")
+        for token in tokens.values():
             target.add_architecture(token)
-        for rule in policy.rules:
-            if rule.action != policy.default:
-                _add(rule, policy, library, target, unknown)
-        instructions = target.export()
-    blocks = {
-        token: prelude.Block(unknown if name in prelude.UNIFORM else {}, _greatest(policy, library, name, token))
-        for name, token in tokens.items()
-        if token is not None and name != "x32" and not name.startswith("mips")
-    }
-    instructions = prelude.assemble(blocks) + instructions
+        for rule in rules:
+            _add(rule, by_number, library, target)
+        instructions = prelude.assemble(_blocks(policy, by_number, tokens, library)) + target.export()
     if len(instructions) > _MAX_INSTRUCTIONS * INSTRUCTION_SIZE:
         raise ProfileError(f"seccomp profile: its program is longer than the kernel's {_MAX_INSTRUCTIONS} instructions")
     return HEADER.pack(FORMAT, policy.flags) + instructions
 
 
-def _add(rule: Rule, policy: Policy, library: Library, target: Filter, unknown: dict[int, int]) -> None:
-    """Add a rule for each of its calls; those that only this package knows go into ``unknown``."""
+def _check_known(rules: tuple[Rule, ...], policy: Policy, library: Library) -> None:
+    """What is only to be allowed may be unknown, since it is refused then; what is to be refused may not. Raises ProfileError."""
+    for rule in rules:
+        if _permissive(policy.default) and not _permissive(rule.action):
+            for name in rule.names:
+                if library.number(name) is None and (name not in prelude.NUMBERS or rule.conditions):
+                    raise ProfileError(
+                        f"seccomp profile: libseccomp {library.version} doesn't know the system call {name}, to refuse it"
+                    )
+
+
+def _by_number(rules: tuple[Rule, ...], tokens: dict[str, int], library: Library) -> dict[str, int]:
+    """The calls whose answer depends on their number alone, on every architecture, and that answer.
+
+    Not among them is what libseccomp treats in more than one way: a call that several rules answer differently, and one
+    that some 32-bit architectures also make through socketcall or ipc, unless those have the same answer.
+    """
+    actions: dict[str, set[int]] = {}
+    unconditional: dict[str, int] = {}
+    for rule in rules:
+        for name in rule.names:
+            actions.setdefault(name, set()).add(rule.action)
+            if not rule.conditions:
+                unconditional[name] = rule.action
+    found = {name: action for name, action in unconditional.items() if len(actions[name]) == 1}
+    if not all(name in prelude.UNIFORM or name == "x32" for name in tokens):
+        return {name: action for name, action in found.items() if library.number(name) is None}
+    for token in tokens.values():
+        for name in actions:
+            door = _DOORS.get(library.number_on(token, name) // 100)
+            if door is not None and (name not in found or found.get(door) != found[name]):
+                found.pop(name, None)
+                if name in unconditional:
+                    found.pop(door, None)
+    return found
+
+
+def _add(rule: Rule, by_number: dict[str, int], library: Library, target: Filter) -> None:
+    """Add a rule for each of its calls that the number alone doesn't decide."""
     indexes = [condition[0] for condition in rule.conditions]
     # Several conditions on one argument are alternatives, on different ones all must hold: the OCI runtimes' reading.
     alternatives = [rule.conditions] if len(set(indexes)) == len(indexes) else [(one,) for one in rule.conditions]
     for name in rule.names:
         number = library.number(name)
-        if number is not None:
+        if number is not None and name not in by_number:
             for conditions in alternatives:
                 target.add_rule(rule.action, number, conditions, name)
-        elif name in prelude.NUMBERS and not rule.conditions:
-            unknown.setdefault(prelude.NUMBERS[name], rule.action)
-        elif _permissive(policy.default) and not _permissive(rule.action):
-            raise ProfileError(
-                f"seccomp profile: libseccomp {library.version} doesn't know the system call {name}, to refuse it"
-            )
 
 
-def _greatest(policy: Policy, library: Library, architecture: str, token: int) -> int | None:
-    """The greatest number on an architecture that the policy names; None where unnamed calls shall not look absent."""
-    if _permissive(policy.default) or policy.default == _ENOSYS:
-        return None
-    names = {name for rule in policy.rules for name in rule.names}
-    numbers = [library.number_on(token, name) for name in names]
-    if architecture in prelude.UNIFORM:
-        numbers += [prelude.NUMBERS[name] for name in names if name in prelude.NUMBERS]
-    return max(numbers, default=-1) if max(numbers, default=-1) >= 0 else None
+def _blocks(policy: Policy, by_number: dict[str, int], tokens: dict[str, int], library: Library) -> dict[int, prelude.Block]:
+    """What goes in front of libseccomp's part, for each architecture's token."""
+    blocks = {}
+    named = {name for rule in policy.rules for name in rule.names}
+    absent = not _permissive(policy.default) and policy.default != _ENOSYS
+    for architecture, token in tokens.items():
+        if architecture in prelude.UNIFORM:
+            numbers = library.numbers(token, 0)
+            numbers |= {name: number for name, number in prelude.NUMBERS.items() if name not in numbers}
+            answers = {numbers[name]: action for name, action in by_number.items() if name in numbers}
+            greatest = max((numbers[name] for name in named if name in numbers), default=None) if absent else None
+            blocks[token] = prelude.Block(answers, greatest)
+    native = blocks.get(tokens.get("x86_64", 0))
+    if native is not None and "x32" in tokens:
+        numbers = library.numbers(tokens["x32"], prelude.X32_BIT)
+        x32 = {numbers[name]: action for name, action in by_number.items() if name in numbers}
+        blocks[tokens["x86_64"]] = prelude.Block(native.answers, native.greatest, x32)
+    return blocks
 
 
 def _permissive(action: int) -> bool:

@@ -9,11 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from boxrun.container.seccomp.errors import SeccompError, SeccompUnavailableError
+from boxrun.linux.syscalls import libc
 
 _NAME = "libseccomp.so.2"
 _OPTIMIZE_ATTRIBUTE = 8
 _BINARY_TREE = 2
 _UNKNOWN = -1
+_NUMBERS = 1024
 
 
 class _Version(ctypes.Structure):
@@ -51,6 +53,11 @@ class Library:
         library.seccomp_attr_set.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32)
         library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
         library.seccomp_syscall_resolve_name_arch.argtypes = (ctypes.c_uint32, ctypes.c_char_p)
+        library.seccomp_syscall_resolve_num_arch.argtypes = (ctypes.c_uint32, ctypes.c_int)
+        library.seccomp_syscall_resolve_num_arch.restype = ctypes.c_void_p
+        self._free = libc.free
+        self._free.argtypes = (ctypes.c_void_p,)
+        self._free.restype = None
         library.seccomp_rule_add_array.argtypes = (
             ctypes.c_void_p,
             ctypes.c_uint32,
@@ -76,6 +83,16 @@ class Library:
         """A call's number on an architecture, negative where it has none there."""
         number: int = self._library.seccomp_syscall_resolve_name_arch(token, name.encode())
         return number
+
+    def numbers(self, token: int, first: int) -> dict[str, int]:
+        """The calls of an architecture with numbers of their own, from ``first`` on."""
+        found: dict[str, int] = {}
+        for number in range(first, first + _NUMBERS):
+            pointer = self._library.seccomp_syscall_resolve_num_arch(token, number)
+            if pointer:
+                found[ctypes.string_at(pointer).decode()] = number
+                self._free(pointer)
+        return found
 
     def filter(self, default: int) -> Filter:
         """An empty filter for the native architecture, answering ``default`` to everything. Raises SeccompError."""
