@@ -188,8 +188,8 @@ def podman() -> Iterator[Engine]:
     (home / "containers.conf").write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
     with _network_namespace(home.name) as inside:
         _spawn(
-            engine, *inside, "podman", "--root", f"{home}/data", "--runroot", f"{home}/exec", "--cgroup-manager", "cgroupfs", "--runtime", "runc",
-            "system", "service", "--time", "0", f"unix://{engine.socket}",
+            engine, *inside, "podman", "--root", f"{home}/data", "--runroot", f"{home}/exec",
+            "--cgroup-manager", "cgroupfs", "--runtime", "runc", "system", "service", "--time", "0", f"unix://{engine.socket}",
         )  # fmt: skip
         try:
             _wait_for_socket(engine)

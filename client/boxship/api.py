@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from boxship import __version__
@@ -69,6 +69,23 @@ class API:
         answer = self.raw(method, path, query, None if body is None else json.dumps(body).encode())
         return json.loads(answer) if answer.strip() else None
 
+    def call_meanwhile(
+        self, method: str, path: str, query: Query | None, body: object, *, meanwhile: Callable[[], object]
+    ) -> Any:
+        """As ``call``, doing something else between sending the request and reading the answer.
+
+        Args:
+            method: GET, POST or DELETE.
+            path: below the version.
+            query: see ``query_string``.
+            body: what to send as JSON.
+            meanwhile: called while the daemon works; must not use this API.
+        """
+        headers = [("Content-Type", "application/json")]
+        with self.open(method, path, query, json.dumps(body).encode(), headers, meanwhile=meanwhile) as response:
+            answer = response.read()
+        return json.loads(answer) if answer.strip() else None
+
     def raw(self, method: str, path: str, query: Query | None = None, body: bytes | None = None) -> bytes:
         """Make a call with a JSON body that is encoded already, and give the answer as it came."""
         headers = [("Content-Type", "application/json")] if body is not None else []
@@ -82,14 +99,16 @@ class API:
         query: Query | None = None,
         body: bytes | Iterable[bytes] | None = None,
         headers: Headers | None = None,
+        *,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Response:
-        """Make a call whose answer is read as it comes.
+        """Make a call whose answer is read as it comes; ``meanwhile`` is called while the daemon works on it.
 
         Raises:
             APIError: the daemon refused.
             DaemonUnreachable: nobody answers.
         """
-        response = self._attempt(method, path, query, body, headers)
+        response = self._attempt(method, path, query, body, headers, meanwhile=meanwhile)
         if response.status < 400:
             return response
         error = _error_of(response)
@@ -123,12 +142,19 @@ class API:
         return stream, received, response.headers
 
     def _attempt(
-        self, method: str, path: str, query: Query | None, body: bytes | Iterable[bytes] | None, headers: Headers | None
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: bytes | Iterable[bytes] | None,
+        headers: Headers | None,
+        *,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Response:
         target = f"/v{self.version}{path}"
         if query and (encoded := query_string(query)):
             target += f"?{encoded}"
-        response = self._connection().request(method, target, headers, body)
+        response = self._connection().request(method, target, headers, body, meanwhile)
         self.server = response.headers.get("server", self.server)
         return response
 

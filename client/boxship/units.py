@@ -152,7 +152,7 @@ def moment(text: str, now: float | None = None) -> str:
     """A ``--since`` or ``--until`` value in the API's form, seconds with nanoseconds after a point.
 
     Args:
-        text: a duration back from now (``42m``), an RFC 3339 time (or its beginning, in the local zone), or a Unix time in seconds.
+        text: a duration back from now (``42m``), an RFC 3339 time (or its beginning, in the local zone), or a Unix time.
         now: seconds since the epoch, for durations.
 
     Raises:

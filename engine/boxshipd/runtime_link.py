@@ -302,15 +302,21 @@ class RuntimeLink:
         except BusError as error:
             raise _translated(error, f"release container {container_id}") from error
 
-    async def shutdown(self, *, kill: bool) -> None:
+    async def shutdown(self, *, kill: bool, cgroup_parents: Sequence[str] = ()) -> None:
         """End the supervisor and its zygote, and don't start another.
+
+        Args:
+            kill: kill the containers that run.
+            cgroup_parents: parents of containers' cgroups to be removed, whoever made them.
 
         Raises:
             Conflict: containers run, and not ``kill``.
         """
         channel = await self._ready()
         try:
-            await channel.unary(Runtime.shutdown, ShutdownRequest(kill=kill), timeout=_CALL_TIMEOUT)
+            await channel.unary(
+                Runtime.shutdown, ShutdownRequest(kill=kill, cgroup_parents=tuple(cgroup_parents)), timeout=_CALL_TIMEOUT
+            )
         except BusError as error:
             if error.code is not Code.UNAVAILABLE:
                 raise _translated(error, "shut the supervisor down") from error

@@ -13,6 +13,7 @@ import sys
 from _signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGTERM
 from _signal import signal as set_handler
 from _socket import socket
+from contextlib import suppress
 from typing import NoReturn
 
 from msgspec import MsgspecError
@@ -25,6 +26,9 @@ from boxrun.linux.process import PR_SET_DUMPABLE, prctl
 from boxrun.shim.keeper import keep
 from boxrun.shim.protocol import close_all, decode_settle, receive
 from boxrun.shim.title import Title
+
+END = b"end"
+"""Instead of a settlement: end when the last shim has."""
 
 _NAME = b"boxrun-zygote"
 _SHIM_NAME = b"boxrun-shim"
@@ -61,6 +65,8 @@ def main(sock_fd: int) -> NoReturn:
         data, fds = message
         if len(fds) != 1:
             close_all(fds)
+            if data == END:
+                _outlive_shims()
             _settle(cgroups, data)
             continue
         # A process can only be named by itself, and a shim's memory is too dear for it to do so: it inherits its name.
@@ -86,6 +92,14 @@ def _settle(cgroups: Cgroups, data: bytes) -> None:
         cgroups.preload(settle.devices)
     except (CgroupError, OSError, MsgspecError) as error:
         sys.stderr.write(f"boxrun-zygote: settle: {error}\n")
+
+
+def _outlive_shims() -> NoReturn:
+    """Wait for every child, so that none becomes a stranger's to reap."""
+    with suppress(ChildProcessError):
+        # With SIGCHLD ignored this returns when none is left. Source: wait(2), notes.
+        os.waitpid(-1, 0)
+    os._exit(0)
 
 
 def _fork(sock: socket, name: int, control: int, cgroups: Cgroups, title: Title) -> None:

@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 from boxship.cli.container_flags import CreateOptions
-from boxship.cli.mounts import parse_mount, split_volumes
 from boxship.errors import CommandError, InvalidValue
 
 _FAILURE = 125
@@ -28,7 +27,12 @@ def create_body(options: CreateOptions, image: str, command: list[str], *, detac
     attached = set(options.attach) or ({"stdout", "stderr"} if not detached else set())
     if options.interactive and not detached:
         attached.add("stdin")
-    binds, volumes = split_volumes(options.volume)
+    binds: list[str] = []
+    volumes: dict[str, dict[str, str]] = {}
+    if options.volume:
+        from boxship.cli.mounts import split_volumes
+
+        binds, volumes = split_volumes(options.volume)
     body: dict[str, Any] = {
         "Hostname": options.hostname,
         "Domainname": options.domainname,
@@ -248,6 +252,8 @@ def _seccomp_profile(path: str) -> str:
 
 
 def _mount(text: str) -> dict[str, Any]:
+    from boxship.cli.mounts import parse_mount
+
     try:
         return parse_mount(text)
     except InvalidValue as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from boxship.cli.command import Command, Context
@@ -13,7 +14,18 @@ from boxship.errors import CommandError, NotFound
 _FAILURE = 125
 
 
-def create(context: Context, options: CreateOptions, arguments: list[str], *, detached: bool = False) -> str:
+def _nothing() -> None:
+    """There is nothing to do meanwhile."""
+
+
+def create(
+    context: Context,
+    options: CreateOptions,
+    arguments: list[str],
+    *,
+    detached: bool = False,
+    meanwhile: Callable[[], object] = _nothing,
+) -> str:
     """Create a container, pulling its image where that is asked for; its id.
 
     Args:
@@ -21,6 +33,7 @@ def create(context: Context, options: CreateOptions, arguments: list[str], *, de
         options: the flags.
         arguments: the image, then the command.
         detached: whether nothing is attached (``run -d``).
+        meanwhile: called while the daemon creates the container.
 
     Raises:
         CommandError: flags contradict each other (status 125).
@@ -39,7 +52,7 @@ def create(context: Context, options: CreateOptions, arguments: list[str], *, de
         raise CommandError(message, _FAILURE)
     if options.pull == "always":
         _pull(context, options, image)
-    answer = _create(context, options, image, body)
+    answer = _create(context, options, image, body, meanwhile)
     for warning in answer.get("Warnings") or ():
         context.warn(f"WARNING: {warning}")
     container: str = answer["Id"]
@@ -48,10 +61,12 @@ def create(context: Context, options: CreateOptions, arguments: list[str], *, de
     return container
 
 
-def _create(context: Context, options: CreateOptions, image: str, body: dict[str, Any]) -> dict[str, Any]:
+def _create(
+    context: Context, options: CreateOptions, image: str, body: dict[str, Any], meanwhile: Callable[[], object]
+) -> dict[str, Any]:
     query = {"name": options.name or None, "platform": options.platform or None}
     try:
-        answer: dict[str, Any] = context.api.call("POST", "/containers/create", query, body)
+        answer: dict[str, Any] = context.api.call_meanwhile("POST", "/containers/create", query, body, meanwhile=meanwhile)
     except NotFound as error:
         if options.pull != "missing" or "no such image" not in str(error).lower():
             raise

@@ -47,7 +47,7 @@ def _check(options: RunOptions) -> bool:
 
 def _run(context: Context, options: RunOptions, arguments: list[str]) -> int:
     stdin = _check(options)
-    container = create(context, options, arguments, detached=options.detach)
+    container = create(context, options, arguments, detached=options.detach, meanwhile=_nothing if options.detach else _import)
     if options.detach:
         _start(context, container)
         context.print(container)
@@ -90,6 +90,16 @@ def _run(context: Context, options: RunOptions, arguments: list[str]) -> int:
         except Detached:
             return 0
         return waiting.status()
+
+
+def _nothing() -> None:
+    """A detached container needs none of the modules for attaching."""
+
+
+def _import() -> None:
+    """Import what attaching needs while the daemon creates the container."""
+    import boxship.cli.attached
+    import boxship.websocket  # noqa: F401
 
 
 def _await_removal(waiting: Exit) -> None:

@@ -80,7 +80,12 @@ class Connection:
         self.closed = False
 
     def request(
-        self, method: str, target: str, headers: Headers | None = None, body: bytes | Iterable[bytes] | None = None
+        self,
+        method: str,
+        target: str,
+        headers: Headers | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Response:
         """Send a request and wait for the head of its answer.
 
@@ -89,6 +94,7 @@ class Connection:
             target: the path with its query.
             headers: further headers.
             body: bytes are sent with their length, an iterable in chunks while answers are already being read.
+            meanwhile: called once the request is sent and before the answer is waited for.
 
         Raises:
             ProtocolError: the connection broke or the peer doesn't speak HTTP.
@@ -109,6 +115,8 @@ class Connection:
         else:
             self._send(message)
             self._upload(body)
+        if meanwhile is not None:
+            meanwhile()
         return self._head()
 
     def body(self) -> Iterator[bytes]:

@@ -31,6 +31,7 @@ class Operation(NamedTuple):
         path: with the name's place written as ``{id}`` or ``{name}``.
         lacks: the missing feature that it is refused for; empty where the operation is covered.
         extension: whether it is Boxship's own rather than Docker's.
+        limits: what of a covered operation is refused or different, for the documentation.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Operation(NamedTuple):
     path: str
     lacks: str = ""
     extension: bool = False
+    limits: str = ""
 
     @property
     def refusal(self) -> str:
@@ -74,7 +76,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("ImageList", "GET", "/images/json"),
     Operation("ImageBuild", "POST", "/build", _NO_BUILD),
     Operation("BuildPrune", "POST", "/build/prune", _NO_BUILD),
-    Operation("ImageCreate", "POST", "/images/create"),
+    Operation("ImageCreate", "POST", "/images/create", limits="imports an archive (`fromSrc=-`); pulling is refused"),
     Operation("ImageInspect", "GET", "/images/{name}/json"),
     Operation("ImageHistory", "GET", "/images/{name}/history"),
     Operation("ImagePush", "POST", "/images/{name}/push", _NO_REGISTRY),

@@ -134,7 +134,8 @@ class Containers:
         await self._lifecycle.stop_all(self._settings.shutdown_timeout)
         await self._exits.settle()
         await self._removal.settle()
-        await self._runtime.shutdown(kill=True)
+        parents = {self._settings.cgroup_parent, *(c.config.host_config.cgroup_parent for c in self._registry)} - {""}
+        await self._runtime.shutdown(kill=True, cgroup_parents=[f"/{parent.strip('/')}" for parent in parents])
 
     async def create(self, name: str, request: CreateRequest, platform: str = "") -> CreateResponse:
         """Create a container; an empty ``name`` gets one made up.

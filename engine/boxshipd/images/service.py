@@ -7,7 +7,7 @@ import builtins
 import contextlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Self
 
@@ -196,7 +196,9 @@ class Images:
         self._publish("image", "prune", "", {"reclaimed": str(freed)})
         return ImagePruneResponse(items, freed)
 
-    async def load(self, chunks: AsyncIterator[bytes], quiet: bool = False, wanted: str = "") -> AsyncIterator[ProgressMessage]:
+    async def load(
+        self, chunks: AsyncIterator[bytes], quiet: bool = False, wanted: str = ""
+    ) -> AsyncGenerator[ProgressMessage, None]:
         """Take in an archive of images.
 
         Args:
@@ -230,7 +232,7 @@ class Images:
         message: str = "",
         changes: Sequence[str] = (),
         wanted: str = "",
-    ) -> AsyncIterator[ProgressMessage]:
+    ) -> AsyncGenerator[ProgressMessage, None]:
         """Make an image of one layer out of a root file system's archive.
 
         Args:
@@ -260,7 +262,7 @@ class Images:
         self._event("import", record, record.id)
         yield ProgressMessage(status=record.id)
 
-    async def get(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+    async def get(self, names: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """Images as one archive, an OCI layout and a docker-archive at once.
 
         Raises:

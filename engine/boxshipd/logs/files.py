@@ -84,7 +84,7 @@ def open_all(path: str, max_files: int) -> list[LogFile]:
 
 
 def open_after(path: str, max_files: int, inode: int) -> list[LogFile]:
-    """Open the files newer than the one with ``inode``, which the caller holds open, oldest first; all where that one is gone."""
+    """Open the files newer than the one with ``inode``, oldest first; all where that one is gone. The caller holds it open."""
     files = open_all(path, max_files)
     for index in range(len(files) - 1, -1, -1):
         # From the newest: a compressed file may bear a number that has been used again since.

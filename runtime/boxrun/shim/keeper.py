@@ -36,6 +36,7 @@ def keep(control: int, cgroups: Cgroups, title: Title) -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     # As a worker passes them when it parks: four bytes each, of which the first are not for closing.
     descriptors = b"\0\0\0\0" + control.to_bytes(4, "little")
+    parked = False
     while True:
         sock, workers = socketpair(AF_UNIX, SOCK_SEQPACKET)
         try:
@@ -50,8 +51,8 @@ def keep(control: int, cgroups: Cgroups, title: Title) -> None:
             sock.close()
             work(workers, descriptors, cgroups, title)
         workers.close()
-        # Only these: what the zygote has opened for all shims is still needed.
-        for position in range(4, len(descriptors), 4):
+        # Only these: what the zygote has opened for all shims is still needed, and the first connection's end is to tell of our own.
+        for position in range(4 if parked else 8, len(descriptors), 4):
             os.close(int.from_bytes(descriptors[position : position + 4], "little"))
         while True:
             message, ancillary, _, _ = sock.recvmsg(64, _ANCILLARY, MSG_CMSG_CLOEXEC)
@@ -60,7 +61,8 @@ def keep(control: int, cgroups: Cgroups, title: Title) -> None:
             sock.send(b"%d" % os.waitpid(int(message[1:]), 0)[1])
         sock.close()
         os.waitpid(worker, 0)
-        if message != PARKED:
+        parked = message == PARKED
+        if not parked:
             return
         descriptors = ancillary[0][2]
         epoll.fromfd(int.from_bytes(descriptors[:4], "little")).poll(-1, 1)

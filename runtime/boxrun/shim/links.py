@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from _socket import socket
+from _socket import SHUT_RDWR, socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from select import EPOLLIN, EPOLLOUT
 
 from msgspec import MsgspecError, Struct
@@ -159,6 +160,9 @@ class Links:
         for _, fds in link.queue:
             close_all(fds)
         link.queue.clear()
+        # The keeper has a duplicate of the first connection.
+        with suppress(OSError):
+            link.sock.shutdown(SHUT_RDWR)
         link.sock.close()
 
     def close(self) -> None:

@@ -146,9 +146,13 @@ class Features(Struct, frozen=True, kw_only=True):
 
 
 class ShutdownRequest(Struct, frozen=True, kw_only=True):
-    """End the supervisor and its zygote; refused while containers run unless ``kill``."""
+    """End the supervisor and its zygote; refused while containers run unless ``kill``.
+
+    ``cgroup_parents`` are to be removed beside those that this supervisor has used itself: an earlier one may have made them.
+    """
 
     kill: bool = False
+    cgroup_parents: tuple[str, ...] = ()
 
 
 class Empty(Struct, frozen=True):

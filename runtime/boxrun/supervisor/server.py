@@ -72,7 +72,7 @@ async def _serve(run: RunDirectory) -> None:
                 await service.kill_all()
     finally:
         service.close()
-        await zygotes.close()
+        await zygotes.close(shims=service.stopping.is_set())
         if service.stopping.is_set():
             _clear(run, cgroups, zygotes.parents)
         cgroups.close()

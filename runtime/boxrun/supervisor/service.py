@@ -33,6 +33,7 @@ from boxrun.supervisor.contract import (
     StartRequest,
     WatchRequest,
 )
+from boxrun.supervisor.processes import process_end
 from boxrun.supervisor.rundir import RunDirectory
 from boxrun.supervisor.starts import Starter, as_client
 from boxrun.supervisor.watchers import Watchers
@@ -221,14 +222,21 @@ class RuntimeService(Runtime):
         return self._watchers.watch(self._statuses)
 
     async def kill_all(self) -> None:
-        """Kill every container and wait until nothing is left of it but its record."""
-        async with asyncio.timeout(KILL_SECONDS):
-            if self._tasks:
-                await asyncio.wait(self._tasks)
-            for container in self._containers.values():
-                if container.phase == "running":
-                    container.kill()
-            await asyncio.gather(*(container.clean() for container in self._containers.values()))
+        """Kill every container and wait until nothing is left of it but its record; not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILL_SECONDS):
+                await self._kill_all()
+
+    async def _kill_all(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        # Their processes rather than their connections, which end a moment earlier.
+        shims = [os.pidfd_open(container.shim_pid) for container in self._containers.values() if container.link is not None]
+        for container in self._containers.values():
+            if container.phase == "running":
+                container.kill()
+        await asyncio.gather(*(container.clean() for container in self._containers.values()))
+        await asyncio.gather(*(process_end(shim, KILL_SECONDS) for shim in shims))
 
     def close(self) -> None:
         """Let go of every shim."""

@@ -15,6 +15,8 @@ from boxrun.container.spec import DeviceRule
 from boxrun.errors import ZygoteError
 from boxrun.shim.protocol import Settle, encode, send
 from boxrun.supervisor.interpreter import library_path, sealed_interpreter
+from boxrun.supervisor.processes import process_end
+from boxrun.zygote import END
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class ZygoteKeeper:
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._starting = asyncio.Lock()
-        self._dead = asyncio.Event()
+        self._reaper: asyncio.Task[None] | None = None
         self._closing = False
         self._spares: deque[socket.socket] = deque()
         self._refilling = False
@@ -158,7 +160,6 @@ class ZygoteKeeper:
             status = await self._reap(self._process)
             raise ZygoteError(f"the zygote did not get ready (exit status {status})")
         self._sock = ours
-        self._dead.clear()
         self._loop.add_reader(ours.fileno(), self._readable)
         log.info("zygote %d is ready", self._process.pid)
         self._tell_settled()
@@ -175,7 +176,6 @@ class ZygoteKeeper:
         self._loop.remove_reader(sock.fileno())
         sock.close()
         self._sock = None
-        self._dead.set()
         self._reaper = self._loop.create_task(self._bury(process))
 
     async def _bury(self, process: subprocess.Popen[bytes]) -> None:
@@ -189,29 +189,26 @@ class ZygoteKeeper:
             log.error("no zygote: %s", error)
 
     async def _reap(self, process: subprocess.Popen[bytes]) -> int:
-        """Wait for the process's end, which is made certain after a while."""
-        pidfd = os.pidfd_open(process.pid)
-        ended = self._loop.create_future()
-        self._loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                await ended
-        except TimeoutError:
+        """Wait for the process's end, which is made certain after a while; returns its exit status."""
+        if not await process_end(os.pidfd_open(process.pid), END_SECONDS):
             process.kill()
-        finally:
-            self._loop.remove_reader(pidfd)
-            os.close(pidfd)
         return process.wait()
 
-    async def close(self) -> None:
-        """End the zygote and wait for it."""
+    async def close(self, *, shims: bool) -> None:
+        """End the spares and the zygote, and wait for that.
+
+        Args:
+            shims: the zygote waits for its other shims as well, which are about to end.
+        """
         self._closing = True
         await self._end_spares()
         async with self._starting:
-            process = self._process
-            if self._sock is not None and process is not None:
+            if self._sock is not None:
+                if shims:
+                    with suppress(OSError):
+                        send(self._sock, END)
                 self._lose()
-            if self._dead.is_set():
+            if self._reaper is not None:
                 await self._reaper
 
 

@@ -102,7 +102,7 @@ def test_open_wants_an_existing_group(machine_):
     with machine_.create() as group:
         process = machine_.run(group, "sleep 60")
     with machine_.open() as again:
-        assert again.pids() == [process.pid]
+        assert process.pid in again.pids()
         again.remove()
 
 
@@ -186,6 +186,7 @@ def test_a_limit_that_comes_later_holds_for_processes_already_there(machine_):
         process = machine_.run(group, "sleep 60 & wait")
         assert group.update(make_resources(pids_limit=50, cpuset_cpus="0")) == []
         assert machine_.file("pids.max") == "50"
+        group.freeze()
         assert int(machine_.file("pids.current")) == len(group.pids())
         assert os.sched_getaffinity(process.pid) == {0}
         assert process.poll() is None

@@ -221,7 +221,9 @@ def test_terminal_without_a_terminal_is_refused(daemon):
 def test_reader_that_goes_away_is_no_error(daemon, name):
     daemon.cli("boxship", "run", "--name", name, "busybox", "seq", "200000")
     read, write = os.pipe()
-    with subprocess.Popen([*daemon.command("boxship"), "logs", name], env=daemon.env(), stdout=write, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*daemon.command("boxship"), "logs", name], env=daemon.env(), stdout=write, stderr=subprocess.PIPE
+    ) as process:
         os.close(write)
         with open(read, "rb", buffering=0) as reader:
             assert reader.read(2) == b"1\n"

@@ -92,7 +92,7 @@ class Box:
             base["mounts"] += tuple(fields.pop("extra_mounts"))
         return Spec(**(base | fields))
 
-    def start(self, spec, *, stdin=b"", joins=None, seccomp=b"", cgroup="", before=""):
+    def start(self, spec, *, stdin=b"", joins=None, seccomp=b"", cgroup="", before="", expect=""):
         """Start the container and return its process 1, or raise NotStartedError."""
         self.input.write_bytes(stdin)
         self.output.write_bytes(b"")
@@ -104,6 +104,7 @@ class Box:
             "seccomp": base64.b64encode(seccomp).decode(),
             "cgroup": cgroup,
             "before": before,
+            "expect": expect,
         }
         self._harness.stdin.write(json.dumps(request) + "\n")
         self._harness.stdin.flush()
@@ -118,9 +119,11 @@ class Box:
         """Wait for the end and return the exit code, negative for a signal."""
         return self._event()["code"]
 
-    def run(self, *args, stdin=b"", joins=None, seccomp=b"", cgroup="", before="", **spec):
-        """Run to the end and return the exit code and the output."""
-        self.start(self.spec(*args, **spec), stdin=stdin, joins=joins, seccomp=seccomp, cgroup=cgroup, before=before)
+    def run(self, *args, stdin=b"", joins=None, seccomp=b"", cgroup="", before="", expect="", **spec):
+        """Run to the end and return the exit code and the output; with a terminal the input waits for the text ``expect``."""
+        self.start(
+            self.spec(*args, **spec), stdin=stdin, joins=joins, seccomp=seccomp, cgroup=cgroup, before=before, expect=expect
+        )
         code = self.wait()
         return code, self.output.read_text()
 
@@ -152,6 +155,7 @@ def harness():
     ) as process:
         yield process
         process.stdin.close()
+        process.kill()
 
 
 @pytest.fixture

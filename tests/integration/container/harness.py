@@ -58,15 +58,21 @@ def build(request):
 
 
 def copy_terminal(console_fd, request):
+    """Copy what comes out; write the input once the text to wait for has come."""
     with open(request["stdin"], "rb") as file:
-        os.write(console_fd, file.read())
+        waiting = file.read()
+    seen = b""
     with open(request["output"], "wb", buffering=0) as output:
         while True:
+            if waiting and request["expect"].encode() in seen:
+                os.write(console_fd, waiting)
+                waiting = b""
             try:
                 chunk = os.read(console_fd, 65536)
             except OSError:
                 return
             output.write(chunk)
+            seen += chunk
 
 
 def main():

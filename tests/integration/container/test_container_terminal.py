@@ -6,8 +6,8 @@ from boxrun.container import defaults
 from boxrun.container.spec import Mount
 
 
-def run(box, script, stdin=b"", **process):
-    code, output = box.run("sh", "-c", script, stdin=stdin, process={"terminal": True, **process})
+def run(box, script, stdin=b"", expect="", **process):
+    code, output = box.run("sh", "-c", script, stdin=stdin, expect=expect, process={"terminal": True, **process})
     return code, output.replace("\r\n", "\n")
 
 
@@ -36,7 +36,7 @@ def test_console_is_the_same_terminal(box):
 
 def test_input_and_interrupt(box):
     assert run(box, "read line; echo got $line", stdin=b"hello\n") == (0, "hello\ngot hello\n")
-    code, output = run(box, "trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 1; done", stdin=b"\x03")
+    code, output = run(box, "trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0; done", stdin=b"\x03", expect="ready")
     assert code == 3
     assert "caught" in output
 

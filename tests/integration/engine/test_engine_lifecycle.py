@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import socket
 
 import pytest
@@ -40,6 +42,46 @@ async def test_die_tells_exit_code_image_name_and_labels(engine):
     await engine.run("sh", "-c", "exit 3", name="labelled", annotations={"a": "b"})
     attributes = await engine.event("die")
     assert attributes == {"image": "boxship/base", "name": "labelled", "exitCode": "3", "execDuration": "0"}
+
+
+async def test_many_short_lives_at_once_all_end_and_go(engine):
+    """An exit may be told before, with or after the answer to its start."""
+
+    async def cycle(number: int) -> int:
+        id_ = await engine.create("sh", "-c", f"exit {number}")
+        waiting = await engine.containers.wait(id_, "next-exit")
+        await engine.containers.start(id_)
+        code = (await waiting).status_code
+        await engine.containers.remove(id_)
+        return code
+
+    assert await asyncio.gather(*(cycle(number) for number in range(40))) == list(range(40))
+    await engine.containers.settle()
+    assert engine.directories() == set()
+
+
+async def test_operations_on_one_container_in_any_order_keep_it_sane(engine):
+    async def abuse(seed: int) -> None:
+        chance = random.Random(seed)
+        id_ = await engine.create(*FOREVER)
+        acts = {
+            "start": lambda: engine.containers.start(id_),
+            "kill": lambda: engine.containers.kill(id_),
+            "stop": lambda: engine.containers.stop(id_, timeout=0),
+            "restart": lambda: engine.containers.restart(id_, timeout=0),
+            "remove": lambda: engine.containers.remove(id_, force=chance.random() < 0.3),
+            "inspect": lambda: engine.containers.inspect(id_),
+        }
+        outcomes = await asyncio.gather(*(acts[chance.choice(list(acts))]() for _ in range(12)), return_exceptions=True)
+        odd = [error for error in outcomes if isinstance(error, BaseException) and not isinstance(error, Conflict | NotFound)]
+        assert odd == []
+        with contextlib.suppress(NotFound):
+            await engine.containers.remove(id_, force=True)
+
+    await asyncio.gather(*(abuse(seed) for seed in range(12)))
+    await engine.containers.settle()
+    assert await engine.containers.list(all=True) == []
+    assert engine.directories() == set()
 
 
 async def test_output_reaches_the_log(engine):

@@ -48,7 +48,10 @@ DATA = {
         ('{{printf "%-5s|%05d|%q|%v|%t|%%|%x" "a" 42 "x" .Number true 255}}', 'a    |00042|"x"|5|true|%|ff'),
         ('{{println "a" "b"}}{{print 1 2 "c" 3}}', "a b\n1 2c3"),
         ("{{len .Config.Env}} {{len .Name}}", "2 3"),
-        ("{{eq .Number 5}} {{eq .Number 1 5}} {{ne .Number 5}} {{lt .Number 6}} {{ge .Number 6}}", "true true false true false"),
+        (
+            "{{eq .Number 5}} {{eq .Number 1 5}} {{ne .Number 5}} {{lt .Number 6}} {{ge .Number 6}}",
+            "true true false true false",
+        ),
         ("{{and .State.Running .Name}} {{or .Config.Cmd .Name}} {{not .Name}}", "web web false"),
         ('{{if and .State.Running (eq .Number 5) (or false (eq .Name "web"))}}ok{{end}}', "ok"),
         ('{{.Label "x"}}', "<x>"),

@@ -207,7 +207,13 @@ def test_variables_come_from_files_and_from_here(tmp_path: Path, monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
     file = tmp_path / "env"
     file.write_text("X=1\n#c\n\nHERE\nNOWHERE\n  Y=2 \n")
-    assert body_of("--env-file", str(file), "-e", "A=1", "-e", "HERE", "img")["Env"] == ["X=1", "HERE=yes", "Y=2 ", "A=1", "HERE=yes"]
+    assert body_of("--env-file", str(file), "-e", "A=1", "-e", "HERE", "img")["Env"] == [
+        "X=1",
+        "HERE=yes",
+        "Y=2 ",
+        "A=1",
+        "HERE=yes",
+    ]
 
 
 def test_labels_on_the_line_win_over_those_of_files(tmp_path: Path):

@@ -42,7 +42,7 @@ def test_the_default_table(row):
     assert render("", [row], ps.TITLES, COLUMNS) == (
         "CONTAINER ID   IMAGE          COMMAND                  CREATED              STATUS                     "
         "PORTS                               NAMES\n"
-        "ea726b17507b   busybox:test   \"sh -c 'echo err >&2…\"   About a minute ago   Exited (3) 5 seconds ago   "
+        'ea726b17507b   busybox:test   "sh -c \'echo err >&2…"   About a minute ago   Exited (3) 5 seconds ago   '
         "70-71/tcp, 0.0.0.0:8080->80/tcp     ex\n"
     ).replace("70-71/tcp, 0.0.0.0:8080->80/tcp     ", "70-71/tcp, 0.0.0.0:8080->80/tcp   ").replace(
         "PORTS                               ", "PORTS                             "
@@ -60,7 +60,7 @@ def test_json_is_sorted_and_safe_in_html(row):
     assert text.startswith('{"Command":"\\"sh -c \'echo err \\u003e\\u00262…\\"","CreatedAt":')
     assert '"Mounts":"/a/rather/long…"' in text
     assert '"Size":"0B (virtual 1.98MB)"' in text
-    assert "Label\"" not in text
+    assert 'Label"' not in text
 
 
 def test_a_template_without_table(row):
@@ -89,7 +89,13 @@ def test_ports(ports, text):
     assert displayable(ports) == text
 
 
-IMAGE = {"Id": "sha256:0d6828f8cc744679", "RepoTags": ["a:1", "r:5000/b:2"], "RepoDigests": [], "Created": NOW - 5, "Size": 1982000}
+IMAGE = {
+    "Id": "sha256:0d6828f8cc744679",
+    "RepoTags": ["a:1", "r:5000/b:2"],
+    "RepoDigests": [],
+    "Created": NOW - 5,
+    "Size": 1982000,
+}
 
 
 def test_an_image_has_a_line_for_each_name():

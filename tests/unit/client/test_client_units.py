@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from boxship import units
 from boxship.errors import InvalidValue
@@ -12,7 +14,16 @@ from hypothesis import strategies as st
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("512", 512), ("0", 0), ("1b", 1), ("64m", 64 << 20), ("64MB", 64 << 20), ("64MiB", 64 << 20), ("1.5g", 3 << 29), ("2 k", 2048)],
+    [
+        ("512", 512),
+        ("0", 0),
+        ("1b", 1),
+        ("64m", 64 << 20),
+        ("64MB", 64 << 20),
+        ("64MiB", 64 << 20),
+        ("1.5g", 3 << 29),
+        ("2 k", 2048),
+    ],
 )
 def test_sizes(text, size):
     assert units.parse_size(text) == size
@@ -25,7 +36,8 @@ def test_what_is_no_size(text):
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0B"), (999, "999B"), (1000, "1kB"), (1982000, "1.98MB"), (1_000_000_000, "1GB"), (123456789, "123MB")]
+    ("size", "text"),
+    [(0, "0B"), (999, "999B"), (1000, "1kB"), (1982000, "1.98MB"), (1_000_000_000, "1GB"), (123456789, "123MB")],
 )
 def test_human_sizes(size, text):
     assert units.human_size(size) == text
@@ -33,7 +45,15 @@ def test_human_sizes(size, text):
 
 @pytest.mark.parametrize(
     ("text", "nanoseconds"),
-    [("0", 0), ("1s", 10**9), ("300ms", 3 * 10**8), ("1h30m", 5400 * 10**9), ("-1.5s", -15 * 10**8), ("1us", 1000), ("1.000000001s", 10**9 + 1)],
+    [
+        ("0", 0),
+        ("1s", 10**9),
+        ("300ms", 3 * 10**8),
+        ("1h30m", 5400 * 10**9),
+        ("-1.5s", -15 * 10**8),
+        ("1us", 1000),
+        ("1.000000001s", 10**9 + 1),
+    ],
 )
 def test_durations(text, nanoseconds):
     assert units.parse_duration(text) == nanoseconds
@@ -92,7 +112,8 @@ def test_what_is_no_moment():
 
 
 @pytest.mark.parametrize(
-    ("text", "keys"), [("ctrl-p,ctrl-q", b"\x10\x11"), ("a,b", b"ab"), ("ctrl-@", b"\0"), ("ctrl-[,ctrl-]", b"\x1b\x1d"), ("ctrl-A", b"\x01")]
+    ("text", "keys"),
+    [("ctrl-p,ctrl-q", b"\x10\x11"), ("a,b", b"ab"), ("ctrl-@", b"\0"), ("ctrl-[,ctrl-]", b"\x1b\x1d"), ("ctrl-A", b"\x01")],
 )
 def test_detach_keys_are_parsed(text, keys):
     assert parse_keys(text) == keys
@@ -110,7 +131,7 @@ def test_what_is_typed_is_passed_on_but_for_the_sequence(data, cuts):
     detector = DetachKeys(keys)
     passed, detached = b"", False
     bounds = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         piece, detached = detector.feed(data[start:end])
         passed += piece
         if detached:

@@ -152,7 +152,7 @@ def test_networks_are_only_those_that_need_none():
 def test_kernel_lists():
     assert parse_set("0-2,5\n") == {0, 1, 2, 5}
     for text in ("a", "3-1", "1-", "-"):
-        with pytest.raises(ValueError, match=text.strip("-")):
+        with pytest.raises(ValueError, match=r"invalid literal|3-1"):
             parse_set(text)
 
 

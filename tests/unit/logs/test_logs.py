@@ -197,11 +197,14 @@ async def test_a_follower_loses_and_doubles_nothing_across_rotations(tmp_path, d
     writer = open_log(log)
     writer.write("stdout", b"0\n")
     got = b""
+    more = asyncio.Condition()
 
     async def follow() -> None:
         nonlocal got
         async for piece in read_logs(source, LogOptions(follow=True), multiplexed=False):
-            got += piece
+            async with more:
+                got += piece
+                more.notify()
 
     follower = asyncio.create_task(follow())
     last = 3000
@@ -209,8 +212,8 @@ async def test_a_follower_loses_and_doubles_nothing_across_rotations(tmp_path, d
         writer.write("stdout", b"%d\n" % number)
         if number % 50 == 0:
             # The follower must have caught up before files may be thrown away.
-            while not got.endswith(b"%d\n" % number):
-                await asyncio.sleep(0)
+            async with more:
+                await more.wait_for(lambda ending=b"%d\n" % number: got.endswith(ending))
     writer.close()
     ended.set()
     await follower

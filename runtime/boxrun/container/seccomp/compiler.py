@@ -121,7 +121,7 @@ def assemble(policy: Policy, library: Library) -> bytes:
 
 
 def _check_known(rules: tuple[Rule, ...], policy: Policy, library: Library) -> None:
-    """What is only to be allowed may be unknown, since it is refused then; what is to be refused may not. Raises ProfileError."""
+    """Raise ProfileError for an unknown call that must be refused; one to be allowed may be unknown, as it is refused then."""
     for rule in rules:
         if _permissive(policy.default) and not _permissive(rule.action):
             for name in rule.names:

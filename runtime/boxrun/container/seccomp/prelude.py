@@ -3,9 +3,9 @@
 A filter is checked, translated and stored for every container, and libseccomp compares number by number; a search tree over
 ranges of numbers with one answer is several times shorter. Only calls whose arguments count go on to libseccomp's part.
 
-Two things are decided here that libseccomp can't. Calls that the profile names but the installed library doesn't know are answered
-by number. And a call that a profile's author couldn't know must look absent (ENOSYS), not forbidden (EPERM), or C libraries
-don't fall back to an older one: that holds for every number above the greatest that the profile names.
+Two things are decided here that libseccomp can't. Calls that the profile names but the installed library doesn't know are
+answered by number. And a call that a profile's author couldn't know must look absent (ENOSYS), not forbidden (EPERM), or
+C libraries don't fall back to an older one: that holds for every number above the greatest that the profile names.
 
 Source: linux/bpf_common.h, linux/seccomp.h; runc's enosys patch for the last.
 """
