@@ -154,7 +154,12 @@ class API:
         target = f"/v{self.version}{path}"
         if query and (encoded := query_string(query)):
             target += f"?{encoded}"
-        response = self._connection().request(method, target, headers, body, meanwhile)
+        connection = self._connection()
+        try:
+            response = connection.request(method, target, headers, body, meanwhile)
+        except BaseException:
+            connection.close()
+            raise
         self.server = response.headers.get("server", self.server)
         return response
 

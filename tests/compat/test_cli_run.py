@@ -266,8 +266,12 @@ def test_ps_inspect_events(daemon, client):
 
 def test_attach_to_a_running_container(daemon, client):
     ident = daemon.cli(client, "run", "-d", "-i", "busybox", "sh", "-c", "read line; echo got $line").stdout.decode().strip()
-    result = daemon.cli(client, "attach", ident, stdin=b"hello\n")
-    assert result.stdout == b"got hello\n"
+    # As with Docker, the end of stdin would end the attachment: it stays open until the answer is there.
+    with daemon.popen(client, "attach", ident, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as attached:
+        attached.stdin.write(b"hello\n")
+        attached.stdin.flush()
+        assert attached.stdout.readline() == b"got hello\n"
+        assert attached.wait(20) == 0
     daemon.cli(client, "rm", ident)
 
 

@@ -58,9 +58,13 @@ def test_proc_that_is_a_file(box):
 
 @pytest.mark.parametrize("target", ["/proc", "/proc/self", "/proc/sys", "/proc/../proc/1", "/proc/self/attr"])
 def test_volumes_over_proc_are_refused(box, sentinel, target):
-    with pytest.raises(boxes.NotStartedError, match=r"must be mounted on ordinary directory|cannot be mounted because it is inside /proc"):
+    with pytest.raises(
+        boxes.NotStartedError, match=r"must be mounted on ordinary directory|cannot be mounted because it is inside /proc"
+    ):
         box.run("true", extra_mounts=[Mount(kind="bind", source=str(sentinel), target=target)])
-    with pytest.raises(boxes.NotStartedError, match=r"must be mounted on ordinary directory|cannot be mounted because it is inside /proc"):
+    with pytest.raises(
+        boxes.NotStartedError, match=r"must be mounted on ordinary directory|cannot be mounted because it is inside /proc"
+    ):
         box.run("true", extra_mounts=[Mount(kind="tmpfs", target=target)])
 
 
@@ -108,7 +112,9 @@ def test_a_false_null_device_is_not_what_masks(box, kind):
         (volume / "null").write_text("attacker")
     kept = [mount for mount in defaults.default_mounts() if not mount.target.startswith("/dev")]
     mounts = (*kept, Mount(kind="bind", source=str(volume), target="/dev"))
-    lines = box.shell("stat -c '%F %t:%T' /proc/timer_list; wc -c < /proc/timer_list; grep /proc/timer_list /proc/self/mounts", mounts=mounts)
+    lines = box.shell(
+        "stat -c '%F %t:%T' /proc/timer_list; wc -c < /proc/timer_list; grep /proc/timer_list /proc/self/mounts", mounts=mounts
+    )
     assert lines[:2] == ["character special file 1:3", "0"]
     assert "ro" in lines[2].split()[3].split(",")
     assert Path("/proc/sys/kernel/core_pattern").read_text() == before
@@ -148,11 +154,26 @@ def test_the_images_python_is_not_run(box):
     for library in libraries:
         target = box.rootfs / str(library).lstrip("/")
         (target / "encodings").mkdir(parents=True, exist_ok=True)
-        for name in ("encodings/__init__", "encodings/idna", "encodings/latin_1", "traceback", "linecache", "tokenize", "pwd", "grp", "ctypes"):
+        for name in (
+            "encodings/__init__",
+            "encodings/idna",
+            "encodings/latin_1",
+            "traceback",
+            "linecache",
+            "tokenize",
+            "pwd",
+            "grp",
+            "ctypes",
+        ):
             path = target / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("open('/executed', 'w').close()\n")
-    for arguments, options in ((("true",), {}), (("nosuch",), {}), (("true",), {"process": {"user": "nobody"}}), (("true",), {"init": True})):
+    for arguments, options in (
+        (("true",), {}),
+        (("nosuch",), {}),
+        (("true",), {"process": {"user": "nobody"}}),
+        (("true",), {"init": True}),
+    ):
         try:
             box.run(*arguments, **options)
         except boxes.NotStartedError:
@@ -218,16 +239,15 @@ def test_a_passwd_file_that_is_a_link_to_the_hosts(box):
 
 def test_the_process_cannot_be_looked_into_before_its_program(box):
     """The child and, with --init, process 1 stay non-dumpable: nobody inside reads their memory, descriptors or executable."""
-    before = "from boxrun.linux.process import prctl; prctl(4, 0)"
     script = "for f in exe cwd root mem environ fd/0; do ls -l /proc/1/$f > /dev/null 2>&1 && cat /proc/1/$f > /dev/null 2>&1 && echo $f; done; exit 0"
-    code, output = box.run("sh", "-c", script, init=True, before=before, process={"user": "0"})
+    code, output = box.run("sh", "-c", script, init=True, process={"user": "0"})
     assert (code, output) == (0, "")
 
 
 def test_the_interpreter_cannot_be_overwritten_through_proc(box):
     interpreter = Path(sys.executable).resolve()
     before = hashlib.sha256(interpreter.read_bytes()).hexdigest()
-    box.run("sh", "-c", "echo x >> /proc/1/exe; echo x > /proc/1/exe; exit 0", init=True, before="from boxrun.linux.process import prctl; prctl(4, 0)")
+    box.run("sh", "-c", "echo x >> /proc/1/exe; echo x > /proc/1/exe; exit 0", init=True)
     assert hashlib.sha256(interpreter.read_bytes()).hexdigest() == before
     (box.rootfs / "self").symlink_to("/proc/self/exe")
     try:
@@ -297,7 +317,10 @@ def test_nothing_stays_behind(box):
 def test_a_failed_start_leaves_no_descriptor(box):
     box.run("true")
     first = box.fds
-    for options in ({"devices": (Device(source="/no", target="/dev/no"),)}, {"extra_mounts": [Mount(kind="bind", source="/no", target="/no")]}):
+    for options in (
+        {"devices": (Device(source="/no", target="/dev/no"),)},
+        {"extra_mounts": [Mount(kind="bind", source="/no", target="/no")]},
+    ):
         with pytest.raises(boxes.NotStartedError):
             box.run("true", **options)
     box.run("true")

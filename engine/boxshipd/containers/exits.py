@@ -50,8 +50,9 @@ class Exits:
         state.pid = 0
         state.exit_code = status.exit_code
         state.oom_killed = status.oom_killed
-        state.started_at = status.started_at or state.started_at
         state.finished_at = status.finished_at or time.time_ns()
+        # Of a lost run nobody may know when it began, but it did.
+        state.started_at = status.started_at or state.started_at or state.finished_at
         state.error = status.error
         state.log_dropped = status.log_dropped
         lived = max(0.0, (state.finished_at - state.started_at) / 1e9) if state.started_at else 0.0

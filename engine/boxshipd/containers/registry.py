@@ -34,6 +34,8 @@ class Registry:
         rows = await self._store.read(lambda db: db.execute("SELECT id, name, config, state FROM containers").fetchall())
         for id_, name, config, state in rows:
             container = Container(name, decode_config(config), decode_state(state), f"{self._directory}/{id_}")
+            # A removal that was under way has not been acknowledged: it is for the client to ask again.
+            container.state.removing = False
             self._by_id[id_] = container
             self._names[name] = id_
 

@@ -48,7 +48,6 @@ class Removal:
         self._events = events
         self._scheduler = scheduler
         self._timers = timers
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def remove(self, container: Container, ref: str, *, force: bool) -> None:
         """Remove a container, answering when that is durable; its files go later.
@@ -126,11 +125,6 @@ class Removal:
         self._events.publish("container", "prune", "", {"reclaimed": str(reclaimed)})
         return PruneResponse(containers_deleted=removed or None, space_reclaimed=reclaimed)
 
-    async def settle(self) -> None:
-        """Wait until the files of everything removed so far are out of sight."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
     async def _forget(self, container: Container) -> None:
         """The record goes first: what a crash leaves after that has no owner, and the next start sweeps it."""
         self._timers.cancel(container.id)
@@ -142,14 +136,6 @@ class Removal:
         container.ended.set()
         if container.state.started_at:
             self._exits.release(container)
-        task = asyncio.create_task(self._discard(container))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _discard(self, container: Container) -> None:
-        """The runtime keeps its exit record in the directory, so it lets go first."""
-        if container.releasing is not None:
-            await asyncio.wait([container.releasing])
         self._directories.discard(container.id)
 
 

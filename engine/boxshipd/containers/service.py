@@ -119,7 +119,6 @@ class Containers:
             await self._lifecycle.stop_all(self._settings.shutdown_timeout)
         await self._scheduler.close(_DRAIN)
         await self._exits.settle()
-        await self._removal.settle()
         await self._runtime.close()
         self._directories.close()
 
@@ -133,7 +132,6 @@ class Containers:
         self._timers.close()
         await self._lifecycle.stop_all(self._settings.shutdown_timeout)
         await self._exits.settle()
-        await self._removal.settle()
         parents = {self._settings.cgroup_parent, *(c.config.host_config.cgroup_parent for c in self._registry)} - {""}
         await self._runtime.shutdown(kill=True, cgroup_parents=[f"/{parent.strip('/')}" for parent in parents])
 
@@ -319,7 +317,6 @@ class Containers:
     async def settle(self) -> None:
         """Wait until all ends are recorded and released, and what was removed is deleted."""
         await self._exits.settle()
-        await self._removal.settle()
         await self._directories.settle()
 
     async def list(

@@ -106,11 +106,12 @@ def _networks(request: CreateRequest, host: HostConfig) -> None:
     """Only the networks that need none of ours."""
     mode = host.network_mode
     if mode not in _BUILT_IN_NETWORKS and not mode.startswith("container:"):
-        raise NotFound(f"network {mode} not found")
+        # Not a 404: clients take one from create for a missing image, and would pull it.
+        raise InvalidParameter(f"network {mode} not found")
     endpoints = (request.networking_config.endpoints_config if request.networking_config else None) or {}
     for name, endpoint in endpoints.items():
         if name not in _BUILT_IN_NETWORKS and name != mode:
-            raise NotFound(f"network {name} not found")
+            raise InvalidParameter(f"network {name} not found")
         if endpoint is None:
             continue
         ipam = endpoint.ipam_config

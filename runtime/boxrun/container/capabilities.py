@@ -56,15 +56,26 @@ def mask_of(names: Iterable[str]) -> int:
     return mask
 
 
+_dropped: dict[int, tuple[int, ...]] = {}
+
+
 def drop_bounding(keep: int) -> None:
     """Drop every capability that isn't in ``keep`` from the bounding set; irrevocable."""
-    drop = inherited_bounding_set() & ~keep
-    bit = 0
-    while drop:
-        if drop & 1:
-            process.prctl(process.PR_CAPBSET_DROP, bit)
-        drop >>= 1
-        bit += 1
+    process.drop_from_bounding_set(_to_drop(keep))
+
+
+def _to_drop(keep: int) -> tuple[int, ...]:
+    """Return the numbers of what has to go for ``keep`` to stay; sets that come again are remembered."""
+    bits = _dropped.get(keep)
+    if bits is None:
+        drop = inherited_bounding_set() & ~keep
+        bits = _dropped[keep] = tuple(bit for bit in range(drop.bit_length()) if drop >> bit & 1)
+    return bits
+
+
+def prewarm(names: Iterable[str]) -> None:
+    """Work out beforehand what giving a container ``names`` takes."""
+    _to_drop(mask_of(names) & inherited_bounding_set())
 
 
 def keep_across_setuid() -> None:

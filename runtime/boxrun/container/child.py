@@ -6,6 +6,8 @@ Nothing is imported here once the process runs, nothing is read through a path o
 
 from __future__ import annotations
 
+# The C module itself: the public one turns every number into an enumeration's member and back.
+import _signal  # type: ignore[import-not-found]
 import os
 import signal
 import stat
@@ -87,9 +89,9 @@ class Child:
     def _detach(self) -> None:
         """Be nobody's terminal's, take no signals' settings along, wait for the id mappings."""
         for signum in _SIGNALS:
-            if signal.getsignal(signum) == signal.SIG_IGN:
-                signal.signal(signum, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            if _signal.getsignal(signum) == _signal.SIG_IGN:
+                _signal.signal(signum, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         os.umask(0)
         os.setsid()
         adjustment = self._spec.process.oom_score_adj
@@ -201,6 +203,9 @@ class Child:
         os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
+        if identity.uid or identity.gid:
+            # A change of ids makes the process as dumpable as fs.suid_dumpable has it.
+            process.prctl(process.PR_SET_DUMPABLE, 0)
         if not entered:
             self._change_directory(last=True)
         os.umask(_UMASK)

@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from errno import EACCES, ENOENT, ENOTDIR, ENXIO
-from fnmatch import fnmatchcase
 
 from boxrun.container.devices import is_null
 from boxrun.container.paths import RESOLVE, open_path
@@ -27,7 +26,7 @@ def mask(root_fd: int, paths: Iterable[str], null_fd: int, empty_fd: int) -> Non
 
     Args:
         root_fd: the container's root.
-        paths: absolute paths, whose parts may hold ``*``.
+        paths: absolute paths, whose parts may hold one ``*`` each.
         null_fd: a detached mount of the real null device.
         empty_fd: a detached mount of an empty read-only tmpfs.
     """
@@ -118,5 +117,5 @@ def _matches(root_fd: int, pattern: str) -> Iterator[str]:
     finally:
         os.close(fd)
     for name in names:
-        if fnmatchcase(name, f"{prefix}*{suffix}"):
+        if name.startswith(prefix) and name.endswith(suffix) and len(name) >= len(prefix) + len(suffix):
             yield from expand(root_fd, (f"{directory}/{name}{slash}{tail}",))

@@ -196,6 +196,10 @@ def _bind(mount: Mount, parsed: Options) -> int:
 
 
 def _check_inside_proc(mount: Mount, target: str) -> None:
+    if target == "/proc" and mount.kind == "tmpfs":
+        raise SetupError(
+            "mounts", 0, '"tmpfs" cannot be mounted on "/proc", which must be mounted on ordinary directory with procfs'
+        )
     if target.startswith("/proc/") and target not in _PROC_FILES:
         raise SetupError("mounts", 0, f'"{mount.target}" cannot be mounted because it is inside /proc')
 

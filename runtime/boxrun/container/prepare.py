@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from boxrun.container import capabilities, cgroupfs, console, devices, masks, mounts, namespaces, rlimits, rootfs
+from boxrun.container import capabilities, cgroupfs, console, devices, masks, mounts, namespaces, rehearsal, rlimits, rootfs
 from boxrun.container.spec import Spec
 from boxrun.errors import SetupError
 from boxrun.linux import mounts as kernel_mounts
@@ -32,8 +32,8 @@ class Prepared:
     """A container ready to be cloned. Owns descriptors: close it once it is spawned, or given up.
 
     What needs only the host's paths and devices is done by :meth:`stage`, in the container's own first process, whose copy of
-    the host's mount namespace shows the same, so that this work's memory is touched once only. But with a user namespace that process
-    has no power over the host any more, and the caller's does it.
+    the host's mount namespace shows the same, so that this work's memory is touched once only. But with a user namespace that
+    process has no power over the host any more, and the caller's does it.
 
     Attributes:
         warnings: what couldn't be had as asked for, in words for the user.
@@ -125,6 +125,10 @@ class Prepared:
         if self.dev_fd < 0:
             return
         devices.populate(self.dev_fd, console=self.spec.process.terminal, owner=self.owner)
+        for item in self.mounts:
+            # Cheaper than to find each of them missing when its turn comes.
+            if item.mount.kind in _OWN_DIRECTORY and item.target.startswith("/dev/") and item.target.count("/") == 2:
+                os.mkdir(item.target[5:], 0o755, dir_fd=self.dev_fd)
         outside = []
         for node in self.nodes:
             if node.target.startswith("/dev/"):
@@ -155,13 +159,20 @@ class Prepared:
             console.set_size(self.master_fd, self.spec.process.console_height, self.spec.process.console_width)
 
 
+_OWN_DIRECTORY: Final = frozenset({"devpts", "mqueue", "tmpfs"})
 _EMPTY_OPTIONS: Final = (("size", "4k"), ("nr_inodes", "2"), ("mode", "755"))
 
 
 def prewarm() -> None:
-    """Look at the machine once, for every container to come; the fork server calls this before its first fork."""
+    """Look at the machine once, for every container to come; the fork server calls this before its first fork.
+
+    Raises:
+        OSError: this machine, or this process's privileges, don't suffice for containers.
+    """
+    process.reset_internal_signals()
     cgroupfs.mounted()
     capabilities.inherited_bounding_set()
+    rehearsal.rehearse()
 
 
 def prepare(spec: Spec, joins: Mapping[str, int], group: Joinable, seccomp_program: bytes) -> Prepared:

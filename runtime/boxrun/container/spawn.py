@@ -80,7 +80,8 @@ class Spawned:
 def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
     """Clone the container's first process; it goes on by itself to its program.
 
-    ``prepared`` is used up: its descriptors are closed in this process. Only for single-threaded processes.
+    ``prepared`` is used up: its descriptors are closed in this process. Only for single-threaded processes; the caller becomes
+    non-dumpable for good.
 
     Args:
         prepared: what :func:`boxrun.container.prepare.prepare` returned.
@@ -89,6 +90,8 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
     Raises:
         SetupError: the process couldn't be made.
     """
+    # Whoever shares a namespace with the child must not trace it or look through its descriptors (CVE-2016-9962).
+    process.prctl(process.PR_SET_DUMPABLE, 0)
     report_fd, report_end = os.pipe2(os.O_CLOEXEC)
     go_end = go_fd = -1
     try:

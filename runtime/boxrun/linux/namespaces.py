@@ -21,6 +21,13 @@ CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 
+# Looked up once, here: the first use of a ctypes function makes an object of it.
+_unshare: Final = syscalls.libc.unshare
+_setns: Final = syscalls.libc.setns
+_sethostname: Final = syscalls.libc.sethostname
+_setdomainname: Final = syscalls.libc.setdomainname
+_socket: Final = syscalls.libc.socket
+
 _AF_INET: Final = 2
 _SOCK_DGRAM_CLOEXEC: Final = 2 | os.O_CLOEXEC
 _SIOCSIFFLAGS: Final = 0x8914
@@ -29,33 +36,33 @@ _LOOPBACK_UP: Final = b"lo".ljust(16, b"\0") + (0x1 | 0x8 | 0x40).to_bytes(2, "l
 
 def unshare(flags: int) -> None:
     """Leave the namespaces that ``flags`` (``CLONE_NEW*``) name for new ones."""
-    if syscalls.libc.unshare(flags) < 0:
+    if _unshare(flags) < 0:
         syscalls.failed(f"unshare {flags:#x}")
 
 
 def setns(fd: int, kind: int = 0) -> None:
     """Enter the namespace of ``fd``; ``kind`` (a ``CLONE_NEW*`` flag) refuses one of another kind."""
-    if syscalls.libc.setns(fd, kind) < 0:
+    if _setns(fd, kind) < 0:
         syscalls.failed(f"setns fd {fd} {kind:#x}")
 
 
 def sethostname(name: str) -> None:
     """Set the UTS namespace's host name."""
     encoded = name.encode()
-    if syscalls.libc.sethostname(encoded, ctypes.c_size_t(len(encoded))) < 0:
+    if _sethostname(encoded, ctypes.c_size_t(len(encoded))) < 0:
         syscalls.failed(f"sethostname {name}")
 
 
 def setdomainname(name: str) -> None:
     """Set the UTS namespace's NIS domain name."""
     encoded = name.encode()
-    if syscalls.libc.setdomainname(encoded, ctypes.c_size_t(len(encoded))) < 0:
+    if _setdomainname(encoded, ctypes.c_size_t(len(encoded))) < 0:
         syscalls.failed(f"setdomainname {name}")
 
 
 def loopback_up() -> None:
     """Bring the network namespace's ``lo`` up; the kernel then gives it 127.0.0.1 and ::1 by itself."""
-    fd = syscalls.libc.socket(_AF_INET, _SOCK_DGRAM_CLOEXEC, 0)
+    fd = _socket(_AF_INET, _SOCK_DGRAM_CLOEXEC, 0)
     if fd < 0:
         syscalls.failed("socket for lo")
     try:

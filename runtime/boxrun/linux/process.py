@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from boxrun.linux import syscalls
@@ -100,6 +101,13 @@ _cap_header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 _cap_data = (ctypes.c_uint32 * 6)()
 
 
+def drop_from_bounding_set(bits: Iterable[int]) -> None:
+    """Drop the capabilities numbered ``bits`` from the bounding set."""
+    for bit in bits:
+        if _prctl(PR_CAPBSET_DROP, bit, 0, 0, 0) < 0:
+            syscalls.failed(f"drop capability {bit}")
+
+
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's three capability sets, as bit masks."""
     mask = 0xFFFFFFFF
@@ -112,6 +120,12 @@ def capget() -> tuple[int, int, int]:
     """Return this thread's effective, permitted and inheritable sets, as bit masks."""
     call("capget", syscalls.CAPGET, ctypes.byref(_cap_header), ctypes.byref(_cap_data))
     return _cap_data[0] | _cap_data[3] << 32, _cap_data[1] | _cap_data[4] << 32, _cap_data[2] | _cap_data[5] << 32
+
+
+def reset_internal_signals() -> None:
+    """Give signals 32 and 33 back their default action, which a posix_spawn(3) of glibc's leaves ignored and no wrapper of it resets."""
+    for signum in (32, 33):
+        call(f"rt_sigaction {signum}", syscalls.RT_SIGACTION, signum, bytes(32), None, ctypes.c_size_t(8))
 
 
 def join_session_keyring(name: str) -> None:

@@ -14,9 +14,33 @@ raw.restype = ctypes.c_long
 
 # Numbers above 423 are the same everywhere (asm-generic/unistd.h); the older ones differ between architectures.
 _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "capget": 125, "capset": 126, "seccomp": 317, "execveat": 322},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "capget": 90, "capset": 91, "seccomp": 277, "execveat": 281},
-    "riscv64": {"pivot_root": 41, "keyctl": 219, "capget": 90, "capset": 91, "seccomp": 277, "execveat": 281},
+    "x86_64": {
+        "pivot_root": 155,
+        "keyctl": 250,
+        "capget": 125,
+        "capset": 126,
+        "seccomp": 317,
+        "execveat": 322,
+        "rt_sigaction": 13,
+    },
+    "aarch64": {
+        "pivot_root": 41,
+        "keyctl": 219,
+        "capget": 90,
+        "capset": 91,
+        "seccomp": 277,
+        "execveat": 281,
+        "rt_sigaction": 134,
+    },
+    "riscv64": {
+        "pivot_root": 41,
+        "keyctl": 219,
+        "capget": 90,
+        "capset": 91,
+        "seccomp": 277,
+        "execveat": 281,
+        "rt_sigaction": 134,
+    },
 }
 _MACHINE: Final = os.uname().machine
 if _MACHINE not in _OLD_NUMBERS:  # pragma: no cover - another architecture
@@ -29,6 +53,7 @@ CAPGET: Final = _NUMBERS["capget"]
 CAPSET: Final = _NUMBERS["capset"]
 SECCOMP: Final = _NUMBERS["seccomp"]
 EXECVEAT: Final = _NUMBERS["execveat"]
+RT_SIGACTION: Final = _NUMBERS["rt_sigaction"]
 PIDFD_SEND_SIGNAL: Final = 424
 OPEN_TREE: Final = 428
 MOVE_MOUNT: Final = 429

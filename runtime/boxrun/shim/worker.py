@@ -25,14 +25,13 @@ from msgspec import MsgspecError, Struct, structs
 
 from boxrun.container.cgroups import Cgroups
 from boxrun.container.cgroups.errors import CgroupError
-from boxrun.container.spec import Log
 from boxrun.errors import StartFault
 from boxrun.linux.process import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from boxrun.shim import exits
 from boxrun.shim.builder import build
 from boxrun.shim.clients import Client, Stream
 from boxrun.shim.links import Links
-from boxrun.shim.logs import open_log
+from boxrun.shim.logs import LogWriter, NoLog, open_log
 from boxrun.shim.poller import Poller
 from boxrun.shim.protocol import (
     Attach,
@@ -150,6 +149,7 @@ class Worker:
         self._settled = False
         self._patience_over = False
         self._due: float | None = None
+        self._log: LogWriter = NoLog()
         self._log_error = ""
         self._poller = Poller()
 
@@ -182,21 +182,27 @@ class Worker:
 
     def _prepare(self, clients: Sequence[ClientSpec], fds: Sequence[int]) -> None:
         """Open the log and take in the clients, so that no byte of output can pass them by."""
-        try:
-            self._open_log()
-            for client, fd in zip(clients, fds, strict=True):
+        self._open_log()
+        if self._log_error:
+            raise StartFault("log", 0, self._log_error)
+        for client, fd in zip(clients, fds, strict=True):
+            try:
                 self._attach(client, fd)
-        except (OSError, ValueError) as error:
-            raise StartFault("log", getattr(error, "errno", 0) or 0, f"{self._start.log.path}: {error}") from error
+            except (OSError, ValueError) as error:
+                raise StartFault("attach", getattr(error, "errno", 0) or 0, f"attach a client: {error}") from error
 
     def _open_log(self) -> None:
-        start = self._start
-        self._log = open_log(start.log)
+        """Open the log; where that fails, what went wrong is noted and the output is for clients only."""
+        log = self._start.log
+        try:
+            self._log = open_log(log)
+        except OSError as error:
+            self._log, self._log_error = NoLog(), f"open log {log.path}: {error.strerror}"
         self._relay = Relay(
             self._poller,
             self._log,
-            terminal=start.terminal,
-            stdin_once=start.stdio.stdin_once,
+            terminal=self._start.terminal,
+            stdin_once=self._start.stdio.stdin_once,
             detached=lambda: self._links.report(Detached()),
         )
 
@@ -312,13 +318,8 @@ class Worker:
         """Go on from where a worker has parked; returns the exit status."""
         self._start, self._pid, self._started_at = parked.start, parked.pid, parked.started_at
         self._warnings, self._oom_events, self._oom_kills = parked.warnings, parked.oom_events, parked.oom_kills
-        try:
-            self._open_log()
-        except OSError as error:
-            # The container can't be held up for it; the record of its exit will say so.
-            self._log_error = f"log {self._start.log.path}: {error.strerror}"
-            self._start = structs.replace(self._start, log=Log(driver="none"))
-            self._open_log()
+        # A log that can't be opened again doesn't hold the container up: the record of its exit will say so.
+        self._open_log()
         links = []
         for role, fd in zip(parked.roles, fds, strict=True):
             match role:

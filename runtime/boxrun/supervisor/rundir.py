@@ -38,6 +38,7 @@ class RunDirectory:
         self.bus = f"{self.path}/boxrun.sock"
         self._pid_file = f"{self.path}/boxrun.pid"
         self._containers = f"{self.path}/containers"
+        self._parents = f"{self.path}/cgroup-parents"
         try:
             os.makedirs(self.path, 0o711, exist_ok=True)
             for name in ("shims", "containers"):
@@ -69,12 +70,25 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove everything of ours that is empty or the supervisor's own; for an orderly end."""
-        for path in (self.bus, self._pid_file):
+        for path in (self.bus, self._pid_file, self._parents):
             with suppress(FileNotFoundError):
                 os.unlink(path)
         for path in (f"{self.path}/shims", self._containers):
             with suppress(OSError):
                 os.rmdir(path)
+
+    def cgroup_parents(self) -> set[str]:
+        """Every cgroup that a supervisor of this directory has put containers below."""
+        try:
+            with open(self._parents) as file:
+                return set(file.read().splitlines())
+        except FileNotFoundError:
+            return set()
+
+    def note_cgroup_parent(self, parent: str) -> None:
+        """Remember a cgroup parent, before anything is made in it."""
+        with open(self._parents, "a") as file:
+            file.write(f"{parent}\n")
 
     def record(self, record: RunRecord) -> None:
         """Note a container before its shim exists."""

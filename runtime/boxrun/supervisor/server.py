@@ -6,7 +6,6 @@ import asyncio
 import logging
 import resource
 import signal
-from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
@@ -74,13 +73,13 @@ async def _serve(run: RunDirectory) -> None:
         service.close()
         await zygotes.close(shims=service.stopping.is_set())
         if service.stopping.is_set():
-            _clear(run, cgroups, zygotes.parents)
+            _clear(run, cgroups)
         cgroups.close()
 
 
-def _clear(run: RunDirectory, cgroups: Cgroups, parents: Iterable[str]) -> None:
+def _clear(run: RunDirectory, cgroups: Cgroups) -> None:
     """Leave nothing behind that isn't somebody else's."""
-    for parent in parents:
+    for parent in run.cgroup_parents():
         try:
             cgroups.dissolve(parent)
         except CgroupError as error:

@@ -42,6 +42,7 @@ class Starter:
         self._cgroups = cgroups
         self._watchers = watchers
         self._zygotes = zygotes
+        self._parents = run.cgroup_parents()
         self._admission = asyncio.Semaphore(CONCURRENT_STARTS)
 
     def admit(self, spec: Spec) -> Container:
@@ -80,6 +81,9 @@ class Starter:
         self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
     ) -> Started:
         spec = request.spec
+        if spec.cgroup.parent not in self._parents:
+            self._run.note_cgroup_parent(spec.cgroup.parent)
+            self._parents.add(spec.cgroup.parent)
         self._zygotes.settle(spec.cgroup.parent, spec.resources.devices)
         program = compile_profile(spec.seccomp, spec.process.capabilities)
         with ExitStack() as stack:

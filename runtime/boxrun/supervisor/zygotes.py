@@ -48,8 +48,6 @@ class ZygoteKeeper:
         self._spares: deque[socket.socket] = deque()
         self._refilling = False
         self._settled: Settle | None = None
-        self.parents: set[str] = set()
-        """Cgroup parents that something was settled for."""
 
     @property
     def pid(self) -> int:
@@ -85,7 +83,6 @@ class ZygoteKeeper:
         if wanted == self._settled:
             return
         self._settled = wanted
-        self.parents.add(parent)
         self._tell_settled()
         # Those forked before were not.
         self._drop_spares()

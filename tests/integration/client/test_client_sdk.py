@@ -86,7 +86,13 @@ def test_the_daemon_about_itself(client):
 def test_a_daemon_reached_through_standard_input_and_output(daemon):
     request = b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     command = [*daemon.command("boxship"), "system", "dial-stdio"]
-    answer = subprocess.run(command, input=request, env=daemon.env(), capture_output=True, check=True, timeout=20).stdout
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=daemon.env()) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(request)
+        process.stdin.flush()
+        answer = process.stdout.read()
+        assert process.wait(20) == 0
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"OK")
 

@@ -167,7 +167,7 @@ def test_working_directory_that_is_a_file(box):
         (("/broken",), 126, "exec /broken: exec format error"),
         (("/script",), 127, "exec /script: no such file or directory"),
         ((), 127, "no command specified"),
-        (("/bin/busybox\0",), 126, "embedded null byte"),
+        (("/bin/busybox\0",), 126, "embedded null"),
     ],
 )
 def test_programs_that_cannot_run(box, args, code, message):

@@ -36,7 +36,9 @@ def test_console_is_the_same_terminal(box):
 
 def test_input_and_interrupt(box):
     assert run(box, "read line; echo got $line", stdin=b"hello\n") == (0, "hello\ngot hello\n")
-    code, output = run(box, "trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0; done", stdin=b"\x03", expect="ready")
+    code, output = run(
+        box, "trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0; done", stdin=b"\x03", expect="ready"
+    )
     assert code == 3
     assert "caught" in output
 

@@ -117,6 +117,15 @@ class Engine:
         await self.containers.start(id_)
         return id_
 
+    async def obedient(self, signal: str, exit_code: int, **options) -> str:
+        """A container that runs and ends with this exit code at this signal."""
+        id_ = await self.run(
+            "sh", "-c", f"trap 'exit {exit_code}' {signal}; echo ready; while :; do sleep 0.01; done", **options
+        )
+        log = (await self.containers.inspect(id_)).log_path
+        await self.until(lambda: os.path.getsize(log), "it listens to its signal")
+        return id_
+
     async def result(self, id_: str, condition: str = "not-running") -> int:
         async with asyncio.timeout(20):
             return (await (await self.containers.wait(id_, condition))).status_code

@@ -39,7 +39,7 @@ async def test_a_start_that_was_never_acknowledged_is_found_out(engine):
 
 
 async def test_an_exit_while_the_daemon_was_down_is_told_with_its_status(engine):
-    id_ = await engine.run("sh", "-c", "trap 'exit 42' TERM; while :; do sleep 0.01; done")
+    id_ = await engine.obedient("TERM", 42)
     pid = (await engine.containers.inspect(id_)).state.pid
     await engine.crash()
     os.kill(pid, signal.SIGTERM)
@@ -51,7 +51,7 @@ async def test_an_exit_while_the_daemon_was_down_is_told_with_its_status(engine)
 
 
 async def test_what_ended_while_the_daemon_was_down_and_removes_itself_is_gone(engine):
-    id_ = await engine.run("sh", "-c", "trap 'exit 42' TERM; while :; do sleep 0.01; done", auto_remove=True)
+    id_ = await engine.obedient("TERM", 42, auto_remove=True)
     pid = (await engine.containers.inspect(id_)).state.pid
     await engine.crash()
     os.kill(pid, signal.SIGTERM)
@@ -90,7 +90,7 @@ async def test_half_made_and_half_removed_containers_are_swept(engine):
 
 
 async def test_containers_outlive_the_supervisor(engine):
-    id_ = await engine.run("sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.01; done")
+    id_ = await engine.obedient("TERM", 6)
     before = (await engine.containers.inspect(id_)).state.pid
     _kill_supervisor(engine)
     await engine.until(lambda: not engine.link.connected, "the loss is noticed")
@@ -158,6 +158,16 @@ async def test_closing_without_live_restore_stops_them_and_the_policy_starts_the
     await engine.close()
     engine = await engine.next_life()
     assert (await engine.event("start"))["name"] == (await engine.containers.inspect(id_)).name.removeprefix("/")
+
+
+async def test_removal_that_was_interrupted_can_be_asked_for_again(engine):
+    id_ = await engine.run(*FOREVER)
+    container = engine.containers._registry.find(id_)
+    container.state.removing = True
+    await engine.containers._registry.save(container)
+    engine = await engine.reborn()
+    await engine.containers.remove(id_, force=True)
+    assert await engine.containers.list(all=True) == []
 
 
 async def test_removal_that_was_acknowledged_stays_removed(engine):

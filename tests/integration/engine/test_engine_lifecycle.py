@@ -127,7 +127,7 @@ async def test_auto_remove_tells_the_exit_status_to_those_who_wait_for_the_remov
 
 
 async def test_stop_asks_and_the_container_obeys(engine):
-    id_ = await engine.run("sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.01; done")
+    id_ = await engine.obedient("TERM", 5)
     assert await engine.containers.stop(id_) is True
     assert (await engine.containers.inspect(id_)).state.exit_code == 5
     assert await engine.containers.stop(id_) is False
@@ -155,7 +155,7 @@ async def test_a_stopping_container_can_be_seen_and_killed_meanwhile(engine):
 
 
 async def test_kill_sends_any_signal(engine):
-    id_ = await engine.run("sh", "-c", "trap 'exit 21' USR1; while :; do sleep 0.01; done")
+    id_ = await engine.obedient("USR1", 21)
     await engine.containers.kill(id_, "SIGUSR1")
     assert await engine.result(id_) == 21
     with pytest.raises(Conflict, match=f"cannot kill container: {id_}: container {id_} is not running"):
@@ -165,7 +165,7 @@ async def test_kill_sends_any_signal(engine):
 
 
 async def test_restart_stops_and_starts(engine):
-    id_ = await engine.run("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.01; done")
+    id_ = await engine.obedient("TERM", 0)
     before = (await engine.containers.inspect(id_)).state.pid
     await engine.containers.restart(id_)
     after = (await engine.containers.inspect(id_)).state
