@@ -114,7 +114,7 @@ async def test_shim_killed_while_its_container_runs(supervisor: SupervisorProces
     reply = await supervisor.launch(spec)
     await supervisor.launch(other)
     if parked:
-        await eventually(lambda: len(supervisor.shims(spec.id)) == 1, "its worker has parked")
+        await eventually(lambda: supervisor.parked(spec.id), "its worker has parked")
     kill(keeper_of(supervisor, spec.id, reply.pid))
     lost(await supervisor.exited(spec.id))
     assert not command_line(reply.pid)
@@ -208,7 +208,7 @@ async def test_a_stale_socket_and_half_a_record_are_no_obstacle(supervisor: Supe
 async def test_a_stopped_shim_blocks_nobody(supervisor: SupervisorProcess) -> None:
     spec = supervisor.spec("sleep", "1000")
     reply = await supervisor.launch(spec)
-    await eventually(lambda: len(supervisor.shims(spec.id)) == 1, "its worker has parked")
+    await eventually(lambda: supervisor.parked(spec.id), "its worker has parked")
     keeper = keeper_of(supervisor, spec.id, reply.pid)
     os.kill(keeper, signal.SIGSTOP)
     try:

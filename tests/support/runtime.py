@@ -180,6 +180,11 @@ class SupervisorProcess:
         """The processes of a container's shim: those that its title names."""
         return [pid for pid in processes() if identity.encode() in command_line(pid) and b"boxrun-shim" in command_line(pid)]
 
+    def parked(self, identity: str) -> bool:
+        """Whether a container's shim is just its keeper, whose only child is the container."""
+        shims = self.shims(identity)
+        return len(shims) == 1 and not any(command_line(child).startswith(b"boxrun") for child in children(shims[0]))
+
     def zygote(self) -> int:
         """The zygote's process: the supervisor's child."""
         assert self.process is not None

@@ -45,6 +45,9 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; see the module's docstring."""
+        if not data and self._kept is None:
+            # aiohttp's own call: its parser is to go on with what it held back while the body's reader was behind.
+            super().data_received(data)
         while data:
             if self._kept is not None:
                 self._keep(data)

@@ -14,7 +14,7 @@ from boxship.types.host import HostConfig, Ulimit
 from msgspec import UNSET
 
 from boxshipd.containers.signals import parse_signal
-from boxshipd.errors import InvalidParameter, NotFound, NotImplementedHere
+from boxshipd.errors import InvalidParameter, NotImplementedHere
 from boxshipd.scheduler.restart import validate_policy
 
 MINIMUM_MEMORY = 6 << 20
@@ -70,7 +70,7 @@ def validate_request(request: CreateRequest, host: HostConfig) -> None:
     """Check what only a request may say, and what this engine hasn't.
 
     Raises:
-        InvalidParameter, NotFound, NotImplementedHere
+        InvalidParameter, NotImplementedHere
     """
     health = request.healthcheck
     if health and health.test and health.test != ["NONE"]:

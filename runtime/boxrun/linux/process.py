@@ -123,7 +123,7 @@ def capget() -> tuple[int, int, int]:
 
 
 def reset_internal_signals() -> None:
-    """Give signals 32 and 33 back their default action, which a posix_spawn(3) of glibc's leaves ignored and no wrapper of it resets."""
+    """Give signals 32 and 33 back their default action; posix_spawn(3) leaves them ignored, and sigaction(3) refuses."""
     for signum in (32, 33):
         call(f"rt_sigaction {signum}", syscalls.RT_SIGACTION, signum, bytes(32), None, ctypes.c_size_t(8))
 

@@ -74,7 +74,7 @@ DRAIN_SECONDS = 3.0
 FAREWELL_SECONDS = 10.0
 """How long reports may wait for supervisors that don't read, once the record is durable; how often a refused record is tried again."""
 
-PARK_SECONDS = 3.0
+PARK_SECONDS = 1.0
 """How long nothing may happen before the worker parks."""
 
 REMOVE_SECONDS = 5.0

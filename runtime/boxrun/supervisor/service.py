@@ -214,7 +214,8 @@ class RuntimeService(Runtime):
         alive = [container for container in self._containers.values() if container.phase != "exited"]
         if alive and not request.kill:
             raise BusError(Code.FAILED_PRECONDITION, f"{len(alive)} containers are running")
-        self._zygotes.parents.update(request.cgroup_parents)
+        for parent in request.cgroup_parents:
+            self._run.note_cgroup_parent(parent)
         self.stopping.set()
         return Empty()
 

@@ -30,6 +30,7 @@ END_SECONDS = 5.0
 """How long a zygote may take to end once its socket is closed."""
 
 _REFILL_SECONDS = 0.002
+_LONGEST_PAUSE = 5.0
 
 # Without site and environment, so that nothing but these modules is imported; the paths are the supervisor's own.
 _BOOTSTRAP = "import sys; sys.path[:] = sys.argv[2:]; from boxrun.zygote import main; main(int(sys.argv[1]))"
@@ -40,14 +41,18 @@ class ZygoteKeeper:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._starting = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
-        self._closing = False
         self._spares: deque[socket.socket] = deque()
         self._refilling = False
         self._settled: Settle | None = None
+
+    @property
+    def _closing(self) -> bool:
+        return self._ending.is_set()
 
     @property
     def pid(self) -> int:
@@ -180,10 +185,18 @@ class ZygoteKeeper:
         if self._closing:
             return
         log.error("zygote %d died (exit status %d); starting another", process.pid, status)
-        try:
-            await self.ensure()
-        except ZygoteError as error:
-            log.error("no zygote: %s", error)
+        pause = 0.1
+        while not self._closing:
+            try:
+                await self.ensure()
+            except ZygoteError as error:
+                log.error("no zygote: %s", error)
+            else:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._ending.wait()
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _reap(self, process: subprocess.Popen[bytes]) -> int:
         """Wait for the process's end, which is made certain after a while; returns its exit status."""
@@ -197,7 +210,7 @@ class ZygoteKeeper:
         Args:
             shims: the zygote waits for its other shims as well, which are about to end.
         """
-        self._closing = True
+        self._ending.set()
         await self._end_spares()
         async with self._starting:
             if self._sock is not None:

@@ -201,11 +201,10 @@ async def test_a_parked_shim_wakes_for_everything(supervisor: SupervisorProcess)
     quiet = supervisor.spec("sleep", "1000")
     await supervisor.launch(spec)
     await supervisor.launch(quiet)
-    await eventually(lambda: len(supervisor.shims(quiet.id)) == 1, "the quiet container's worker has parked")
-    assert len(supervisor.shims(quiet.id)) == 1
+    await eventually(lambda: supervisor.parked(quiet.id), "the quiet container's worker has parked")
     await supervisor.bus.unary(Runtime.signal, SignalRequest(id=quiet.id, signal=signal.SIGKILL))
     assert (await supervisor.exited(quiet.id)).exit_code == 137
-    await eventually(lambda: len(supervisor.shims(spec.id)) == 1, "so has the other's")
+    await eventually(lambda: supervisor.parked(spec.id), "so has the other's")
     await supervisor.bus.unary(Runtime.signal, SignalRequest(id=spec.id, signal=signal.SIGTERM))
     assert (await supervisor.exited(spec.id)).exit_code == 5
     assert log_of(spec.log.path) == "one\ntwo\n"

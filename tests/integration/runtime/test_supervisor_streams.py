@@ -134,7 +134,7 @@ async def test_a_terminal_survives_its_programs_closing_it(supervisor: Superviso
 async def test_a_client_wakes_a_parked_shim(supervisor: SupervisorProcess, client: MakeClient) -> None:
     spec = supervisor.spec("cat", stdio=Stdio(open_stdin=True, stdin_once=True))
     await supervisor.launch(spec)
-    await eventually(lambda: len(supervisor.shims(spec.id)) == 1, "the worker has parked")
+    await eventually(lambda: supervisor.parked(spec.id), "the worker has parked")
     attached = client("multiplexed", stdin=True, received=b"ahead ")
     await attached.attach(supervisor, spec.id)
     await attached.send(b"and behind")
@@ -147,7 +147,7 @@ async def test_a_client_wakes_a_parked_shim(supervisor: SupervisorProcess, clien
 async def test_a_terminal_goes_on_after_parking(supervisor: SupervisorProcess, client: MakeClient) -> None:
     spec = supervisor.spec("sh", terminal=True, stdio=Stdio(open_stdin=True), env=("PATH=/bin", "PS1="))
     await supervisor.launch(spec)
-    await eventually(lambda: len(supervisor.shims(spec.id)) == 1, "the worker has parked")
+    await eventually(lambda: supervisor.parked(spec.id), "the worker has parked")
     attached = client(stdin=True)
     await attached.attach(supervisor, spec.id)
     await attached.send(b"echo $((40+2)); exit 6\r")

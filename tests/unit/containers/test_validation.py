@@ -138,9 +138,9 @@ def test_what_is_not_here_is_refused_by_name(config, host, flag):
 def test_networks_are_only_those_that_need_none():
     for mode in ("default", "none", "host", "container:abc"):
         validate_request(CreateRequest(), HostConfig(network_mode=mode))
-    with pytest.raises(NotFound, match="network mynet not found"):
+    with pytest.raises(InvalidParameter, match="network mynet not found"):
         validate_request(CreateRequest(), HostConfig(network_mode="mynet"))
-    with pytest.raises(NotFound, match="network other not found"):
+    with pytest.raises(InvalidParameter, match="network other not found"):
         validate_request(
             CreateRequest(networking_config=NetworkingConfig({"other": EndpointSettings()})), HostConfig(network_mode="none")
         )
