@@ -1,8 +1,9 @@
 """The fork server: a small, single-threaded process with everything imported that a shim needs. It only forks.
 
-The supervisor executes it from a read-only, detached clone of the interpreter (see ``boxrun.supervisor.zygotes``) with a seqpacket socket.
-A datagram with one descriptor asks for one shim, whose connection to the supervisor that descriptor is. Nothing is answered: the shim
-speaks for itself, and a request that dies with the zygote shows as the end of that connection. The zygote exits at its socket's end.
+The supervisor executes it from a read-only, detached clone of the interpreter (see ``boxrun.supervisor.zygotes``) with a
+seqpacket socket. A datagram with one descriptor asks for one shim, whose connection to the supervisor that descriptor is.
+Nothing is answered: the shim speaks for itself, and a request that dies with the zygote shows as the end of that
+connection. The zygote exits at its socket's end.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ def kill(daemon: Daemon, victim: str) -> None:
 def _replaced(current: Callable[[], int], before: int) -> bool:
     try:
         pid = current()
-    except (ValueError, OSError):
+    except (IndexError, ValueError, OSError):
+        # Between its making and its first line.
         return False
     return pid != before and Path(f"/proc/{pid}").exists()
 

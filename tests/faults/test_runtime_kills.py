@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from msgspec import structs
-from support.leaks import leaks
-from support.runtime import SupervisorProcess, children, command_line, eventually, kill
-
 from boxrun.bus import BusError, Code
 from boxrun.container.spec import Mount
 from boxrun.supervisor.contract import ContainerStatus, Runtime, SignalRequest, StartFailure
+from msgspec import structs
+from support.leaks import leaks
+from support.runtime import SupervisorProcess, children, command_line, eventually, kill
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers")
 

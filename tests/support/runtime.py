@@ -29,7 +29,24 @@ from boxrun.supervisor.contract import (
 )
 
 KINDS: tuple[NamespaceKind, ...] = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
-APPLETS = ("sh", "true", "false", "sleep", "cat", "echo", "head", "seq", "yes", "ps", "stty", "readlink", "kill", "tail", "dd", "ls")
+APPLETS = (
+    "sh",
+    "true",
+    "false",
+    "sleep",
+    "cat",
+    "echo",
+    "head",
+    "seq",
+    "yes",
+    "ps",
+    "stty",
+    "readlink",
+    "kill",
+    "tail",
+    "dd",
+    "ls",
+)
 
 
 def make_root(path: Path) -> Path:

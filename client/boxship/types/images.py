@@ -60,7 +60,7 @@ class ImageInspect(Struct, rename="pascal", frozen=True):
     created: str | UnsetType
     docker_version: str
     author: str
-    config: ContainerConfig | dict[str, Any] | None
+    config: ContainerConfig | None
     architecture: str
     os: str
     size: int
@@ -77,8 +77,8 @@ class ImageSummary(Struct, rename="pascal", frozen=True):
 
     id: str
     parent_id: str
-    repo_tags: list[str]
-    repo_digests: list[str]
+    repo_tags: list[str] | None
+    repo_digests: list[str] | None
     created: int
     size: int
     shared_size: int

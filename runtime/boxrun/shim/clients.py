@@ -156,7 +156,7 @@ class Client:
         return not self.ending or self._half_close()
 
     def finish(self) -> bool:
-        """Take no more output: after what waits comes the framing's goodbye and the end of the stream. False when it is gone."""
+        """Take no more output: after what waits come the framing's goodbye and the stream's end. False when it is gone."""
         if self.ending:
             return True
         if self._decoder is not None and not self._send(websocket.close_frame(websocket.NORMAL_CLOSURE)):
@@ -215,7 +215,7 @@ class Client:
         """The payload in a websocket client's bytes; pings and closes are answered on the way."""
         payload = []
         decoder = self._decoder
-        assert decoder is not None  # noqa: S101 - only called for websockets
+        assert decoder is not None
         try:
             events = decoder.feed(data)
         except websocket.ProtocolError:

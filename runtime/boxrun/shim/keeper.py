@@ -1,13 +1,14 @@
 """The shim's lasting process: the one that a container's life hangs on, with next to nothing in it.
 
-Whatever Python executes leaves pages of its own in a process's memory, so all work is done in a worker (``boxrun.shim.worker``): a child
-that makes the container and then serves it for as long as something happens. When nothing has happened for a while the worker hands its
-descriptors and a note of its state over and ends ("parks"). The keeper waits on them, and on the next event forks another worker from its own
-almost untouched image. So an idle container costs this process alone, and what a burst of work took is given back after it.
+Whatever Python executes leaves pages of its own in a process's memory, so all work is done in a worker
+(``boxrun.shim.worker``): a child that makes the container and then serves it for as long as something happens. When nothing
+has happened for a while the worker hands its descriptors and a note of its state over and ends ("parks"). The keeper waits
+on them, and on the next event forks another worker from its own almost untouched image. So an idle container costs this
+process alone, and what a burst of work took is given back after it.
 
-The keeper is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): when the worker that made the container ends, the container's process 1 becomes
-the keeper's child, and later workers ask here for its status. A worker dies with its keeper, and a keeper ends with its worker unless
-that has parked; whichever dies, the container's connection to its supervisor ends.
+The keeper is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): when the worker that made the container ends, the container's
+process 1 becomes the keeper's child, and later workers ask here for its status. A worker dies with its keeper, and a keeper
+ends with its worker unless that has parked; whichever dies, the container's connection to its supervisor ends.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def keep(control: int, cgroups: Cgroups, title: Title) -> None:
             sock.close()
             work(workers, descriptors, cgroups, title)
         workers.close()
-        # Only these: what the zygote has opened for all shims is still needed, and the first connection's end is to tell of our own.
+        # Only these: what the zygote has opened for all shims is still needed, and the first connection's end is to tell of
+        # our own.
         for position in range(4 if parked else 8, len(descriptors), 4):
             os.close(int.from_bytes(descriptors[position : position + 4], "little"))
         while True:

@@ -1,4 +1,4 @@
-"""Detach keys: the sequence a client types to leave a container running, in Docker's notation, and finding it in what is typed."""
+"""Detach keys: what a client types to leave a container running, in Docker's notation, and finding it in the input."""
 
 from __future__ import annotations
 

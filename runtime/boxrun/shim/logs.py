@@ -27,6 +27,9 @@ Stream = Literal["stdout", "stderr"]
 MAX_LINE = 1 << 20
 """Bytes that a line may have before it is written in pieces."""
 
+SUSPEND_LIMIT = 65536
+"""Bytes of an unfinished line that a suspended writer may leave to its successor."""
+
 FRAME_HEAD = struct.Struct(">IBBQ")
 """A ``local`` frame's head: payload bytes, stream (1 stdout, 2 stderr), flags, time in ns since the epoch.
 
@@ -73,7 +76,10 @@ class LogWriter(Protocol):
 
     @property
     def pending(self) -> bool:
-        """True while something is held that is not in the file yet: the beginning of a line, or what the disk refused."""
+        """True while so much is held that is not in the file yet that the writer can't be suspended."""
+
+    def suspend(self) -> dict[Stream, bytes]:
+        """Close the file, and return the beginnings of lines that are held: a successor is to be given them first."""
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take ``data`` as read from ``stream``. Never raises for a full disk."""
@@ -91,6 +97,10 @@ class NoLog:
     dropped = 0
     stalled = False
     pending = False
+
+    def suspend(self) -> dict[Stream, bytes]:
+        """Nothing is ever held."""
+        return {}
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Forget ``data``."""
@@ -130,8 +140,16 @@ class FileLog:
 
     @property
     def pending(self) -> bool:
-        """True while something is held that is not in the file yet."""
-        return bool(self._backlog or self._held["stdout"] or self._held["stderr"])
+        """True while so much is held that is not in the file yet that the writer can't be suspended."""
+        return bool(self._backlog) or max(self._held_size.values()) > SUSPEND_LIMIT
+
+    def suspend(self) -> dict[Stream, bytes]:
+        """Close the file, and return the beginnings of lines that are held."""
+        begun = {stream: b"".join(held) for stream, held in self._held.items() if held}
+        for held in self._held.values():
+            held.clear()
+        self.close()
+        return begun
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Frame the lines that ``data`` completes and write them; hold back the start of the next one."""

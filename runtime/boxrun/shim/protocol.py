@@ -1,9 +1,10 @@
 """What supervisor and shim say to each other, over a seqpacket socket, and how it is put on the wire.
 
-A shim outlives the supervisor that started it and may have to answer a newer one, so fields are only ever added, with a default.
+A shim outlives the supervisor that started it and may have to answer a newer one, so fields are only ever added, with a
+default.
 
-A datagram's first byte says where the message is: in the datagram (``INLINE``), or, where it would be too big for one, in a memfd
-that is the first of the descriptors beside it (``MEMFD``). Messages are msgpack maps with their type in ``type``.
+A datagram's first byte says where the message is: in the datagram (``INLINE``), or, where it would be too big for one, in a
+memfd that is the first of the descriptors beside it (``MEMFD``). Messages are msgpack maps with their type in ``type``.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Payload(Struct, frozen=True, kw_only=True):
 
 
 class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", omit_defaults=True):
-    """Run a container. Descriptors: the payload's memfd, the listening socket, ``joins`` to join, one for each of ``clients``."""
+    """Run a container. Descriptors: the payload's memfd, the listening socket, ``joins`` namespaces, one for each client."""
 
     id: str
     run: int
@@ -164,7 +165,7 @@ class Done(Struct, frozen=True, kw_only=True, tag="done", tag_field="type", omit
 
 
 class Settle(Struct, frozen=True, kw_only=True):
-    """To the zygote: what its containers have in common, so that it is done once. Source: ``Cgroups.settle``, ``Cgroups.preload``."""
+    """To the zygote: what its containers have in common and what is therefore done once (``Cgroups.settle``, ``preload``)."""
 
     parent: str
     devices: tuple[DeviceRule, ...] = ()
@@ -174,7 +175,10 @@ Role = Literal["link", "listener", "stdin", "stdout", "stderr", "console", "slav
 
 
 class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a worker leaves for the next one of its container; ``roles`` say what the descriptors beside it are, in order."""
+    """What a worker leaves for the next one of its container.
+
+    ``roles`` say what the descriptors beside it are, in order. ``begun`` are beginnings of lines for the log.
+    """
 
     start: Start
     pid: int
@@ -182,6 +186,7 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] = ()
     oom_events: int = 0
     oom_kills: int = 0
+    begun: dict[Literal["stdout", "stderr"], bytes] = {}
     roles: tuple[Role, ...]
 
 

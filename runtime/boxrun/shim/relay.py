@@ -21,7 +21,7 @@ READ_SIZE = 65536
 """Bytes read from the container at a time, until it has shown that it writes more."""
 
 BULK_SIZE = 1 << 20
-"""Size that the pipe and the reads grow to once a whole ``READ_SIZE`` was waiting: the kernel's limit for unprivileged pipes."""
+"""Size of pipe and reads once a whole ``READ_SIZE`` was waiting: the kernel's limit for unprivileged pipes."""
 
 STDIN_LIMIT = 1 << 18
 """Bytes of input that may wait for the container before its clients are held back."""
@@ -182,6 +182,10 @@ class Relay:
         """Stop waiting for an end of output that somebody outside of the container holds open."""
         for fd in list(self._outputs):
             self._close_output(fd)
+
+    def suspend_log(self) -> dict[Stream, bytes]:
+        """Close the log for a successor, which is to write the beginnings of lines that are returned."""
+        return self._log.suspend()
 
     def close_log(self) -> None:
         """Close the log: nothing more is written to it."""

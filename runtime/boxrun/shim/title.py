@@ -8,7 +8,8 @@ import os
 class Title:
     """The memory that the command line was in when the process was executed; what is written there is what ps shows.
 
-    Without CAP_SYS_RESOURCE it can't be moved (prctl(2), PR_SET_MM), so a longer text is cut. Source: proc_pid_stat(5), arg_start.
+    Without CAP_SYS_RESOURCE it can't be moved (prctl(2), PR_SET_MM), so a longer text is cut. Source: proc_pid_stat(5),
+    arg_start.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
 
 Event = tuple[Literal["data", "ping", "close", "empty"], bytes]
-"""``data`` with a piece of payload; ``ping`` with its payload; ``close`` with the body to answer with; ``empty``: a message without payload."""
+"""``data`` with a piece of payload; ``ping`` with its payload; ``close`` with the answer's body; ``empty``: a message of none."""
 
 
 class ProtocolError(Exception):

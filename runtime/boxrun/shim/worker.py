@@ -1,8 +1,8 @@
 """The shim's working process: makes the container, moves its bytes, answers supervisors, and records its end.
 
-starting: the container is made. running: the relay moves bytes, supervisors come and go; after a quiet while the worker parks, and
-another goes on from there (see ``boxrun.shim.keeper``). draining: process 1 has ended, its last output is read. ended: the record is durable
-and reported, clients get their goodbyes.
+starting: the container is made. running: the relay moves bytes, supervisors come and go; after a quiet while the worker
+parks, and another goes on from there (see ``boxrun.shim.keeper``). draining: process 1 has ended, its last output is read.
+ended: the record is durable and reported, clients get their goodbyes.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from boxrun.shim.protocol import (
     Attach,
     Cleaned,
     Detached,
-    ExitRecord,
     Exited,
+    ExitRecord,
     Failed,
     Hello,
     OutOfMemory,
@@ -63,7 +63,7 @@ from boxrun.shim.relay import Relay
 from boxrun.shim.title import Title
 
 PARKED = b"p"
-"""To the keeper: this worker ends for now. Descriptors: an epoll that wakes the keeper, a memfd with ``Parked``, then its roles'."""
+"""To the keeper: this worker ends for now. Descriptors: an epoll to wait on, a memfd with ``Parked``, then its roles'."""
 
 REAP = b"r"
 """To the keeper: process 1 has ended, its number in decimal behind this; answered with its wait status."""
@@ -72,7 +72,7 @@ DRAIN_SECONDS = 3.0
 """How long output is read after process 1's end, where something outside of the container holds the pipes open."""
 
 FAREWELL_SECONDS = 10.0
-"""How long reports may wait for supervisors that don't read, once the record is durable; how often a refused record is tried again."""
+"""How long reports wait for supervisors that don't read, and how often a record that the disk refused is tried again."""
 
 PARK_SECONDS = 1.0
 """How long nothing may happen before the worker parks."""
@@ -90,8 +90,8 @@ def work(keeper: socket, descriptors: bytes, cgroups: Cgroups, title: Title) -> 
     """Be a worker; called right after the fork.
 
     Args:
-        keeper: the connection to the keeper.
-        descriptors: four bytes each. The first is closed already; then comes either the connection on which the order will come,
+        keeper: the connection to the keeper. descriptors: four bytes each. The first is closed already; then comes either
+        the connection on which the order will come,
             or a memfd with the state of the worker before, and what that says.
         cgroups: the machine's hierarchies.
         title: where the command line is.
@@ -307,9 +307,9 @@ class Worker:
             warnings=self._warnings,
             oom_events=self._oom_events,
             oom_kills=self._oom_kills,
+            begun=self._relay.suspend_log(),
             roles=tuple(role for role, _ in roles),
         )
-        self._relay.close_log()
         fds = (bell.fileno(), memfd("boxrun-parked", encode(parked)), *(fd for _, fd in roles))
         self._keeper.sendmsg([PARKED], [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))])
         os._exit(0)
@@ -320,6 +320,8 @@ class Worker:
         self._warnings, self._oom_events, self._oom_kills = parked.warnings, parked.oom_events, parked.oom_kills
         # A log that can't be opened again doesn't hold the container up: the record of its exit will say so.
         self._open_log()
+        for stream, begun in parked.begun.items():
+            self._log.write(stream, begun)
         links = []
         for role, fd in zip(parked.roles, fds, strict=True):
             match role:
@@ -472,7 +474,7 @@ class Worker:
     # The loop.
 
     def loop(self) -> int:
-        """Serve until the container has ended, its end is on record or known, and the last client is gone; returns the exit status."""
+        """Serve until the container has ended, somebody knows, and the last client is gone; returns the exit status."""
         while not self._finished():
             due, relayed = self._due, self._relay.deadline()
             if relayed is not None and (due is None or relayed < due):

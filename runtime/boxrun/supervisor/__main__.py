@@ -1,4 +1,4 @@
-"""``python -m boxrun.supervisor SETTINGS``: the supervisor process itself, its settings as JSON, with no command line parser in memory."""
+"""``python -m boxrun.supervisor SETTINGS``: the supervisor itself, its settings in JSON: no command line parser in memory."""
 
 from __future__ import annotations
 

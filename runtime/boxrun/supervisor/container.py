@@ -18,8 +18,8 @@ from boxrun.shim import exits
 from boxrun.shim.protocol import (
     Cleaned,
     Detached,
-    ExitRecord,
     Exited,
+    ExitRecord,
     Failed,
     Hello,
     OutOfMemory,

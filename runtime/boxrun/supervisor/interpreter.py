@@ -52,5 +52,5 @@ def _copy(path: str) -> int:
 
 
 def library_path() -> str:
-    """Where the interpreter's shared library is, for LD_LIBRARY_PATH: from a clone, ``$ORIGIN`` leads nowhere. Empty if it has none."""
+    """Where the interpreter's shared library is, empty if it has none: from a clone, the loader's ``$ORIGIN`` leads nowhere."""
     return str(sysconfig.get_config_var("LIBDIR") or "") if sysconfig.get_config_var("Py_ENABLE_SHARED") else ""

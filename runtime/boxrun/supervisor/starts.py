@@ -19,7 +19,6 @@ from boxrun.shim import exits
 from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started, encode, memfd
 from boxrun.supervisor.container import Container, NeverGreetedError
 from boxrun.supervisor.contract import Attachment, StartFailure, StartReply, StartRequest
-from boxrun.supervisor.link import ShimLink
 from boxrun.supervisor.rundir import RunDirectory
 from boxrun.supervisor.watchers import Watchers
 from boxrun.supervisor.zygotes import ZygoteKeeper
@@ -62,7 +61,7 @@ class Starter:
             others: containers whose namespaces it may join.
 
         Raises:
-            BusError: FAILED_PRECONDITION with a ``StartFailure``, nothing being left of the container; UNAVAILABLE without a zygote.
+            BusError: FAILED_PRECONDITION with a ``StartFailure``, with nothing left of the container; UNAVAILABLE: no zygote.
         """
         async with self._admission:
             try:

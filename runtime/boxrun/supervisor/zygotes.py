@@ -70,7 +70,7 @@ class ZygoteKeeper:
                 await self._start()
 
     async def shim(self) -> socket.socket:
-        """A connection to a shim that waits for its start message. It may turn out to be dead: then the connection ends unanswered.
+        """A connection to a shim that waits for its start message. If that turns out to be dead, the connection just ends.
 
         Raises:
             ZygoteError: there is no zygote, and none can be started.

@@ -11,14 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.leaks import leaks
-from support.runtime import SupervisorProcess, command_line, eventually
-
 from boxrun.bus import BusError, Code
 from boxrun.container.spec import Log, Namespace, Resources
 from boxrun.supervisor.contract import (
-    AttachRequest,
     Attachment,
+    AttachRequest,
     ContainerRef,
     Empty,
     ResizeRequest,
@@ -29,6 +26,8 @@ from boxrun.supervisor.contract import (
     StartFailure,
     StartRequest,
 )
+from support.leaks import leaks
+from support.runtime import SupervisorProcess, command_line, eventually
 
 
 def log_of(path: str) -> str:
@@ -89,9 +88,7 @@ async def test_an_ended_container_starts_again_and_a_running_one_does_not(superv
     ("program", "exit_code", "message"),
     [("no-such-thing", 127, "executable file not found in $PATH"), ("/etc/passwd", 126, "permission denied")],
 )
-async def test_a_failed_start_leaves_nothing(
-    supervisor: SupervisorProcess, program: str, exit_code: int, message: str
-) -> None:
+async def test_a_failed_start_leaves_nothing(supervisor: SupervisorProcess, program: str, exit_code: int, message: str) -> None:
     spec = supervisor.spec(program)
     with pytest.raises(BusError) as caught:
         await supervisor.launch(spec)

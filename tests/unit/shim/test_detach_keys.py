@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from boxrun.shim.keys import KeyDetector, parse_keys
 from hypothesis import given
 from hypothesis import strategies as st
-
-from boxrun.shim.keys import KeyDetector, parse_keys
 
 
 @pytest.mark.parametrize(

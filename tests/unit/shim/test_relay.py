@@ -10,7 +10,6 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-
 from boxrun.container.spec import Log
 from boxrun.shim.clients import BUFFER_LIMIT, STALL_SECONDS, Client
 from boxrun.shim.logs import open_log

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-
 from boxrun.shim.protocol import (
     INLINE_LIMIT,
     Attach,

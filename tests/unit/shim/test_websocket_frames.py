@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+from boxrun.shim import websocket
+from boxrun.shim.websocket import Decoder, ProtocolError
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
-
-from boxrun.shim import websocket
-from boxrun.shim.websocket import Decoder, ProtocolError
 
 
 def client() -> Connection:
