@@ -10,7 +10,8 @@
     ├── Unavailable           a part that is needed can't be reached just now           503
     └── InternalError         something of ours or the kernel's failed                  500
 
-Each carries Docker's message, or a clearer one, that names the operation and the object. ``boxshipd.api.errors`` alone maps them to HTTP.
+Each carries Docker's message, or a clearer one, that names the operation and the object. ``boxshipd.api.errors`` alone maps
+them to HTTP.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from _signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGTERM
+
+# The signal module's own functions work on enumerations, which costs a forked process 200 KB of memory.
+from _signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGTERM  # type: ignore[import-not-found]
 from _signal import signal as set_handler
 from _socket import socket
 from contextlib import suppress

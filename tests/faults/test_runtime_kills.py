@@ -219,6 +219,7 @@ async def test_a_stopped_shim_blocks_nobody(supervisor: SupervisorProcess) -> No
         assert (await supervisor.exited(other.id)).exit_code == 0
     finally:
         os.kill(keeper, signal.SIGCONT)
-    async with asyncio.timeout(15):
-        while (await supervisor.status(spec.id)).phase != "running":
-            await asyncio.sleep(0.05)
+    async with asyncio.timeout(15), supervisor.events() as events:
+        async for event in events:
+            if event.status is not None and event.status.id == spec.id and event.status.phase == "running":
+                break

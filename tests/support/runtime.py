@@ -76,7 +76,7 @@ class SupervisorProcess:
     async def start(self) -> None:
         """Start the process and wait until it answers."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: ASYNC220 - at once: it only forks
                 [sys.executable, "-m", "boxrun.main", "supervisor", "--run-dir", str(self.run), "--log-level", "debug"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -236,7 +236,7 @@ async def eventually(condition: Callable[[], bool], what: str, timeout: float = 
     """Wait until ``condition`` holds."""
     try:
         async with asyncio.timeout(timeout):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"not within {timeout} s: {what}") from None

@@ -17,7 +17,7 @@ from boxship.types.networks import EndpointSettings, NetworkingConfig, NetworkSe
 class HealthConfig(Struct, rename="pascal", frozen=True):
     """A health probe. Times are in nanoseconds; 0 means the default."""
 
-    test: list[str] | None | UnsetType = UNSET
+    test: list[str] | UnsetType | None = UNSET
     interval: int | UnsetType = UNSET
     timeout: int | UnsetType = UNSET
     retries: int | UnsetType = UNSET
@@ -34,25 +34,25 @@ class ContainerConfig(Struct, rename="pascal", frozen=True):
     attach_stdin: bool = False
     attach_stdout: bool = False
     attach_stderr: bool = False
-    exposed_ports: dict[str, Any] | None | UnsetType = UNSET
+    exposed_ports: dict[str, Any] | UnsetType | None = UNSET
     tty: bool = False
     open_stdin: bool = False
     stdin_once: bool = False
     env: list[str] | None = None
     cmd: list[str] | str | None = None
-    healthcheck: HealthConfig | None | UnsetType = UNSET
-    args_escaped: bool | None | UnsetType = UNSET
+    healthcheck: HealthConfig | UnsetType | None = UNSET
+    args_escaped: bool | UnsetType | None = UNSET
     image: str = ""
     volumes: dict[str, Any] | None = None
     working_dir: str = ""
     entrypoint: list[str] | str | None = None
-    network_disabled: bool | None | UnsetType = UNSET
-    mac_address: str | None | UnsetType = UNSET
+    network_disabled: bool | UnsetType | None = UNSET
+    mac_address: str | UnsetType | None = UNSET
     on_build: list[str] | None = None
     labels: dict[str, str] | None = None
-    stop_signal: str | None | UnsetType = UNSET
-    stop_timeout: int | None | UnsetType = UNSET
-    shell: list[str] | None | UnsetType = UNSET
+    stop_signal: str | UnsetType | None = UNSET
+    stop_timeout: int | UnsetType | None = UNSET
+    shell: list[str] | UnsetType | None = UNSET
 
 
 class CreateRequest(ContainerConfig, rename="pascal", frozen=True):
@@ -157,7 +157,7 @@ class SummaryHostConfig(Struct, rename="pascal", frozen=True):
     """The two host settings ``ContainerList`` shows."""
 
     network_mode: str
-    annotations: dict[str, str] | None | UnsetType = UNSET
+    annotations: dict[str, str] | UnsetType | None = UNSET
 
 
 class SummaryNetworkSettings(Struct, rename="pascal", frozen=True):
@@ -196,7 +196,7 @@ class WaitResponse(Struct, rename="pascal", frozen=True):
     """The answer to ``ContainerWait``."""
 
     status_code: int
-    error: WaitError | None | UnsetType = UNSET
+    error: WaitError | UnsetType | None = UNSET
 
 
 class PruneResponse(Struct, rename="pascal", frozen=True):

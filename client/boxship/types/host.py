@@ -83,15 +83,15 @@ class VolumeDriverConfig(Struct, rename="pascal", frozen=True):
     """The driver of a volume that is made on the way."""
 
     name: str | UnsetType = UNSET
-    options: dict[str, str] | None | UnsetType = UNSET
+    options: dict[str, str] | UnsetType | None = UNSET
 
 
 class VolumeOptions(Struct, rename="pascal", frozen=True):
     """How a volume is mounted."""
 
     no_copy: bool | UnsetType = UNSET
-    labels: dict[str, str] | None | UnsetType = UNSET
-    driver_config: VolumeDriverConfig | None | UnsetType = UNSET
+    labels: dict[str, str] | UnsetType | None = UNSET
+    driver_config: VolumeDriverConfig | UnsetType | None = UNSET
     subpath: str | UnsetType = UNSET
 
 
@@ -106,7 +106,7 @@ class TmpfsOptions(Struct, rename="pascal", frozen=True):
 
     size_bytes: int | UnsetType = UNSET
     mode: int | UnsetType = UNSET
-    options: list[list[str]] | None | UnsetType = UNSET
+    options: list[list[str]] | UnsetType | None = UNSET
 
 
 class Mount(Struct, rename="pascal", frozen=True):
@@ -117,10 +117,10 @@ class Mount(Struct, rename="pascal", frozen=True):
     type: MountType = "volume"
     read_only: bool | UnsetType = UNSET
     consistency: str | UnsetType = UNSET
-    bind_options: BindOptions | None | UnsetType = UNSET
-    volume_options: VolumeOptions | None | UnsetType = UNSET
-    image_options: ImageOptions | None | UnsetType = UNSET
-    tmpfs_options: TmpfsOptions | None | UnsetType = UNSET
+    bind_options: BindOptions | UnsetType | None = UNSET
+    volume_options: VolumeOptions | UnsetType | None = UNSET
+    image_options: ImageOptions | UnsetType | None = UNSET
+    tmpfs_options: TmpfsOptions | UnsetType | None = UNSET
 
 
 class HostConfig(Struct, rename="pascal", frozen=True):
@@ -151,7 +151,7 @@ class HostConfig(Struct, rename="pascal", frozen=True):
     memory_swappiness: int | None = None
     nano_cpus: int = 0
     oom_kill_disable: bool | None = None
-    init: bool | None | UnsetType = UNSET
+    init: bool | UnsetType | None = UNSET
     pids_limit: int | None = None
     ulimits: list[Ulimit] | None = None
     cpu_count: int = 0
@@ -167,9 +167,9 @@ class HostConfig(Struct, rename="pascal", frozen=True):
     auto_remove: bool = False
     volume_driver: str = ""
     volumes_from: list[str] | None = None
-    mounts: list[Mount] | None | UnsetType = UNSET
+    mounts: list[Mount] | UnsetType | None = UNSET
     console_size: list[int] | None = None
-    annotations: dict[str, str] | None | UnsetType = UNSET
+    annotations: dict[str, str] | UnsetType | None = UNSET
     cap_add: list[str] | str | None = None
     cap_drop: list[str] | str | None = None
     cgroupns_mode: str = ""
@@ -187,12 +187,12 @@ class HostConfig(Struct, rename="pascal", frozen=True):
     publish_all_ports: bool = False
     readonly_rootfs: bool = False
     security_opt: list[str] | None = None
-    storage_opt: dict[str, str] | None | UnsetType = UNSET
-    tmpfs: dict[str, str] | None | UnsetType = UNSET
+    storage_opt: dict[str, str] | UnsetType | None = UNSET
+    tmpfs: dict[str, str] | UnsetType | None = UNSET
     uts_mode: str = field(name="UTSMode", default="")
     userns_mode: str = ""
     shm_size: int = 0
-    sysctls: dict[str, str] | None | UnsetType = UNSET
+    sysctls: dict[str, str] | UnsetType | None = UNSET
     runtime: str | None = None
     isolation: str = ""
     masked_paths: list[str] | None = None

@@ -29,11 +29,11 @@ class OCIDescriptor(Struct, rename="camel", frozen=True):
     media_type: str
     digest: str
     size: int
-    urls: list[str] | None | UnsetType = UNSET
-    annotations: dict[str, str] | None | UnsetType = UNSET
-    data: str | None | UnsetType = UNSET
-    platform: OCIPlatform | None | UnsetType = UNSET
-    artifact_type: str | None | UnsetType = UNSET
+    urls: list[str] | UnsetType | None = UNSET
+    annotations: dict[str, str] | UnsetType | None = UNSET
+    data: str | UnsetType | None = UNSET
+    platform: OCIPlatform | UnsetType | None = UNSET
+    artifact_type: str | UnsetType | None = UNSET
 
 
 class RootFS(Struct, rename="pascal", frozen=True):

@@ -24,7 +24,7 @@ class EndpointIPAMConfig(Struct, rename="pascal", frozen=True):
 
     ipv4_address: str | UnsetType = field(name="IPv4Address", default=UNSET)
     ipv6_address: str | UnsetType = field(name="IPv6Address", default=UNSET)
-    link_local_ips: list[str] | None | UnsetType = field(name="LinkLocalIPs", default=UNSET)
+    link_local_ips: list[str] | UnsetType | None = field(name="LinkLocalIPs", default=UNSET)
 
 
 class EndpointSettings(Struct, rename="pascal", frozen=True):

@@ -71,7 +71,7 @@ class RuntimeInfo(Struct, frozen=True):
     """An OCI runtime the daemon knows."""
 
     path: str
-    runtime_args: list[str] | None | UnsetType = field(name="runtimeArgs", default=UNSET)
+    runtime_args: list[str] | UnsetType | None = field(name="runtimeArgs", default=UNSET)
 
 
 class Commit(Struct, rename="pascal", frozen=True):

@@ -7,8 +7,28 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+from boxshipd.containers.host_files import TARGETS
+
 # Below a container's directory; ``runtime`` is the runtime's, for its exit record.
 _PARTS = ("upper", "work", "runtime")
+
+
+def mount_points(data_root: str) -> str:
+    """The layer below every image that holds what each container gets mounted over, so that none has to make it.
+
+    Being the lowest, it gives way to whatever an image has in the same places.
+    """
+    return f"{data_root}/mount-points"
+
+
+def _make_mount_points(root: str) -> None:
+    for directory in ("", "/dev", "/etc", "/proc", "/sys"):
+        os.makedirs(root + directory, exist_ok=True)
+        os.chmod(root + directory, 0o755)
+    for target in TARGETS.values():
+        descriptor = os.open(root + target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        os.fchmod(descriptor, 0o644)
+        os.close(descriptor)
 
 
 class Directories:
@@ -21,6 +41,7 @@ class Directories:
         self._count = 0
         for path in (self.root, self._trash):
             os.makedirs(path, mode=0o710, exist_ok=True)
+        _make_mount_points(mount_points(data_root))
 
     def path(self, container_id: str) -> str:
         """A container's directory."""

@@ -12,6 +12,7 @@ from boxrun.container.spec import Cgroup, Mount, Namespace, Process, Root, Spec,
 from boxship.types.containers import ContainerConfig
 from boxship.types.host import HostConfig
 
+from boxshipd.containers.directories import mount_points
 from boxshipd.containers.host_files import TARGETS
 from boxshipd.containers.model import Container
 from boxshipd.containers.mount_options import parse_mounts
@@ -62,7 +63,7 @@ def build_spec(container: Container, settings: Settings, find: Find) -> Spec:
             console_width=host.console_size[1] if host.console_size else 0,
         ),
         root=Root(
-            lower=container.config.layers,
+            lower=(*container.config.layers, mount_points(settings.data_root)),
             upper=f"{container.directory}/upper",
             work=f"{container.directory}/work",
             readonly=host.readonly_rootfs,

@@ -133,8 +133,8 @@ class Process(Struct, frozen=True, kw_only=True):
     """The program to run.
 
     ``user`` is Docker's ``user[:group]`` in names or numbers, resolved against the container's own files;
-    ``groups`` are supplementary groups beyond those. ``capabilities`` are names with ``CAP_``: bounding, permitted and effective set
-    (effective only for uid 0, as execve(2) has it); the inheritable and ambient sets stay empty.
+    ``groups`` are supplementary groups beyond those. ``capabilities`` are names with ``CAP_``: bounding, permitted and
+    effective set (effective only for uid 0, as execve(2) has it); the inheritable and ambient sets stay empty.
     """
 
     args: tuple[str, ...]

@@ -20,9 +20,10 @@ from time import sleep
 
 from boxrun.container.cgroups import Cgroups
 from boxrun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
+from boxrun.shim.parking import PARKED, REAP
 from boxrun.shim.protocol import MAX_FDS
 from boxrun.shim.title import Title
-from boxrun.shim.worker import PARKED, REAP, work
+from boxrun.shim.worker import work
 
 _ANCILLARY = CMSG_SPACE(4 * MAX_FDS)
 _RETRY_SECONDS = 1.0

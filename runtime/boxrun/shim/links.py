@@ -94,7 +94,7 @@ class Links:
 
     def _accept(self, _fd: int, _events: int) -> None:
         try:
-            fd, _ = self._listener._accept()
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
         except OSError:
             return
         self.add(socket(fileno=fd))

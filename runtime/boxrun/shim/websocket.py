@@ -13,7 +13,7 @@ NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
 
 Event = tuple[Literal["data", "ping", "close", "empty"], bytes]
-"""``data`` with a piece of payload; ``ping`` with its payload; ``close`` with the answer's body; ``empty``: a message of none."""
+"""``data`` with a piece of payload; ``ping`` with its payload; ``close`` with the answer's body; ``empty``: no payload."""
 
 
 class ProtocolError(Exception):
@@ -104,7 +104,12 @@ class Decoder:
             size = int.from_bytes(buffer[2 : 2 + extra], "big")
         mask = buffer[start - 4 : start]
         if opcode >= CLOSE:
-            return self._control_frame(opcode, final, size, mask, buffer, start, events)
+            if not final or size > 125:
+                raise ProtocolError("a control frame must be whole and short")
+            if len(buffer) < start + size:
+                return None
+            events.extend(self._control(opcode, unmask(buffer[start : start + size], mask, 0)))
+            return buffer[start + size :]
         if (opcode == CONTINUATION) != self._fragmented or size >> 63:
             raise ProtocolError("a fragment is out of place")
         self._empty = (opcode != CONTINUATION or self._empty) and size == 0
@@ -114,19 +119,13 @@ class Decoder:
         self._left, self._mask, self._offset = size, mask, 0
         return buffer[start:]
 
-    def _control_frame(
-        self, opcode: int, final: bool, size: int, mask: bytes, buffer: bytes, start: int, events: list[Event]
-    ) -> bytes | None:
-        if not final or size > 125:
-            raise ProtocolError("a control frame must be whole and short")
-        if len(buffer) < start + size:
-            return None
-        payload = unmask(buffer[start : start + size], mask, 0)
+    def _control(self, opcode: int, payload: bytes) -> list[Event]:
+        """What a control frame comes to."""
         if opcode == PING:
-            events.append(("ping", payload))
-        elif opcode == CLOSE:
-            if len(payload) == 1:
-                raise ProtocolError("a close frame with half a code")
-            events.append(("close", payload[:2]))
-            self._closed = True
-        return buffer[start + size :]
+            return [("ping", payload)]
+        if opcode == PONG:
+            return []
+        if len(payload) == 1:
+            raise ProtocolError("a close frame with half a code")
+        self._closed = True
+        return [("close", payload[:2])]

@@ -22,7 +22,9 @@ class Attachment(Struct, frozen=True, kw_only=True):
     """A client's socket, whose file descriptor travels beside the message, and what it is attached to.
 
     ``framing``: ``raw`` bytes; Docker's 8-byte headers (``multiplexed``); or either of them in binary websocket messages
-    (RFC 6455, server side, after the handshake). ``received`` are bytes the HTTP parser had already read past the request's head.
+    (RFC 6455, server side, after the handshake). Over ``websocket-multiplexed`` a client ends its input, and goes on
+    listening, with an empty binary message. ``received`` are bytes that the HTTP parser had already read past
+    the request's head.
     ``detach_keys`` is Docker's notation, empty for none.
     """
 

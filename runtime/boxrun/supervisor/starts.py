@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import msgspec
@@ -86,10 +86,9 @@ class Starter:
         self._zygotes.settle(spec.cgroup.parent, spec.resources.devices)
         program = compile_profile(spec.seccomp, spec.process.capabilities)
         with ExitStack() as stack:
-            closing: Callable[[int], None] = lambda fd: stack.callback(os.close, fd) and None  # noqa: E731
-            joins = _joins(spec.namespaces, others, closing)
+            joins = _joins(spec.namespaces, others, stack)
             payload = memfd("boxrun-spec", encode(Payload(spec=spec, seccomp=program, joins=tuple(joins))))
-            closing(payload)
+            stack.callback(os.close, payload)
             exits.remove(spec.state_dir)
             self._run.record(container.record)
             listener = stack.enter_context(self._run.listen(spec.id))
@@ -147,8 +146,8 @@ def as_client(attachment: Attachment) -> Client:
     return msgspec.convert(attachment, Client, from_attributes=True)
 
 
-def _joins(namespaces: Sequence[Namespace], others: Mapping[str, Container], closing: Callable[[int], None]) -> dict[str, int]:
-    """Descriptors of the namespaces to join, each of which is given to ``closing``."""
+def _joins(namespaces: Sequence[Namespace], others: Mapping[str, Container], stack: ExitStack) -> dict[str, int]:
+    """Descriptors of the namespaces to join, which ``stack`` closes."""
     joins: dict[str, int] = {}
     for namespace in namespaces:
         if namespace.path:
@@ -162,5 +161,5 @@ def _joins(namespaces: Sequence[Namespace], others: Mapping[str, Container], clo
             joins[namespace.kind] = os.dup(descriptor)
         else:
             continue
-        closing(joins[namespace.kind])
+        stack.callback(os.close, joins[namespace.kind])
     return joins

@@ -230,7 +230,7 @@ async def test_nothing_of_ours_can_be_written_through_proc(supervisor: Superviso
         fd = os.open(f"/proc/{pid}/exe", os.O_PATH)
         assert os.fstatvfs(fd).f_flag & os.ST_RDONLY
         os.close(fd)
-        with pytest.raises(OSError, match="Text file busy|Read-only file system"):
+        with pytest.raises(OSError, match=r"Text file busy|Read-only file system"):
             os.open(f"/proc/{pid}/exe", os.O_WRONLY)
     assert command_line(supervisor.zygote()).startswith(b"boxrun-zygote")
 

@@ -54,7 +54,7 @@ def test_a_plain_container():
     assert spec.process.args == ("sh", "-c", "true")
     assert spec.process.cwd == "/"
     assert spec.state_dir == f"/data/containers/{'a' * 64}/runtime"
-    assert spec.root.lower == ("/top", "/bottom")
+    assert spec.root.lower == ("/top", "/bottom", "/data/mount-points")
     assert spec.root.upper.endswith("/upper")
     assert (spec.cgroup.parent, spec.cgroup.name) == ("/boxship", "a" * 64)
     assert set(kinds(spec)) == {"mnt", "net", "pid", "ipc", "uts", "cgroup"}

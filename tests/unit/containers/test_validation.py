@@ -22,7 +22,7 @@ from boxshipd.containers.log_config import build_log, effective, parse_size
 from boxshipd.containers.mount_options import parse_mounts, parse_tmpfs
 from boxshipd.containers.security_options import capabilities, parse_security_options, validate_sysctls
 from boxshipd.containers.validation import parse_set, validate_config, validate_host_config, validate_request
-from boxshipd.errors import InvalidParameter, NotFound, NotImplementedHere
+from boxshipd.errors import InvalidParameter, NotImplementedHere
 
 MB = 1 << 20
 CPUS = os.cpu_count() or 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from boxrun.shim.keys import KeyDetector, parse_keys
 from hypothesis import given
@@ -62,7 +64,7 @@ def test_keys_that_overlap_themselves() -> None:
 @given(st.text("ab", min_size=1, max_size=5), st.text("abc", max_size=40), st.lists(st.integers(0, 40), max_size=6))
 def test_found_exactly_where_it_first_ends(keys: str, text: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    reads = [text[start:end].encode() for start, end in zip(edges, edges[1:], strict=False)]
+    reads = [text[start:end].encode() for start, end in pairwise(edges)]
     at = text.find(keys)
     expected = (text.encode(), False) if at < 0 else (text[:at].encode(), True)
     assert feed(keys.encode(), *reads) == expected

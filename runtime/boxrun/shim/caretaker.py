@@ -1,0 +1,447 @@
+"""One container's caretaker: makes it, moves its bytes, answers supervisors, and records its end.
+
+starting: the container is made. running: the relay moves bytes, supervisors come and go; after a quiet while the worker
+parks, and another goes on from there (see ``boxrun.shim.keeper``). draining: process 1 has ended, its last output is read.
+ended: the record is durable and reported, clients get their goodbyes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from _socket import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from fcntl import ioctl
+from select import EPOLLIN
+from struct import pack
+from time import monotonic, time_ns
+from typing import Literal, NoReturn
+
+from msgspec import Struct, structs
+
+from boxrun.container.cgroups import Cgroups
+from boxrun.container.cgroups.errors import CgroupError
+from boxrun.errors import StartFault
+from boxrun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
+from boxrun.shim import exits
+from boxrun.shim.builder import build
+from boxrun.shim.clients import Client, Stream
+from boxrun.shim.links import Links
+from boxrun.shim.logs import LogWriter, NoLog, open_log
+from boxrun.shim.parking import hand_over, reap
+from boxrun.shim.poller import Poller
+from boxrun.shim.protocol import (
+    Attach,
+    Cleaned,
+    Detached,
+    Exited,
+    ExitRecord,
+    Failed,
+    Hello,
+    OutOfMemory,
+    Parked,
+    Payload,
+    Request,
+    Resize,
+    Role,
+    Start,
+    Started,
+    close_all,
+    decode_payload,
+    read_memfd,
+)
+from boxrun.shim.protocol import Client as ClientSpec
+from boxrun.shim.relay import Relay
+
+DRAIN_SECONDS = 3.0
+"""How long output is read after process 1's end, where something outside of the container holds the pipes open."""
+
+FAREWELL_SECONDS = 10.0
+"""How long reports wait for supervisors that don't read, and how often a record that the disk refused is tried again."""
+
+PARK_SECONDS = 1.0
+"""How long nothing may happen before the worker parks."""
+
+REMOVE_SECONDS = 5.0
+"""How long the cgroup's removal may take; what is left is the supervisor's."""
+
+_TIOCSWINSZ = 0x5414
+_TIOCGPTPEER = 0x5441
+
+State = Literal["starting", "running", "draining", "ended"]
+
+
+class Caretaker:
+    """One container, for as long as something happens."""
+
+    def __init__(self, keeper: socket, cgroups: Cgroups) -> None:
+        self._keeper = keeper
+        self._cgroups = cgroups
+        self._state: State = "starting"
+        self._maker = False
+        self._pid = 0
+        self._pidfd = -1
+        self._status = 0
+        self._started_at = 0
+        self._finished_at = 0
+        self._warnings: tuple[str, ...] = ()
+        self._stdin: int | None = None
+        self._outputs: dict[int, Stream] = {}
+        self._console = -1
+        self._slave = -1
+        self._oom_fd = -1
+        self._oom_events = 0
+        self._oom_kills = 0
+        self._record: ExitRecord | None = None
+        self._settled = False
+        self._patience_over = False
+        self._due: float | None = None
+        self._log: LogWriter = NoLog()
+        self._log_error = ""
+        self._poller = Poller()
+
+    # Starting.
+
+    def begin(self, control: socket, start: Start, fds: Sequence[int]) -> None:
+        """Make the container that was ordered on ``control``, with the descriptors that came along."""
+        payload, listener = fds[:2]
+        joins, clients = fds[2 : 2 + start.joins], fds[2 + start.joins :]
+        self._start = start
+        self._maker = True
+        self._links = Links(self._poller, socket(fileno=listener), self._hello, self._handle)
+        self._links.add(control)
+        try:
+            self._prepare(start.clients, clients)
+            self._make(decode_payload(read_memfd(payload)), joins)
+        except StartFault as fault:
+            self._fail(Failed(step=fault.step, errno=fault.errno, message=fault.message, exit_code=fault.exit_code))
+        close_all([payload, *joins])
+
+    def _prepare(self, clients: Sequence[ClientSpec], fds: Sequence[int]) -> None:
+        """Open the log and take in the clients, so that no byte of output can pass them by."""
+        self._open_log()
+        if self._log_error:
+            raise StartFault("log", 0, self._log_error)
+        for client, fd in zip(clients, fds, strict=True):
+            try:
+                self._attach(client, fd)
+            except (OSError, ValueError) as error:
+                raise StartFault("attach", getattr(error, "errno", 0) or 0, f"attach a client: {error}") from error
+
+    def _open_log(self) -> None:
+        """Open the log; where that fails, what went wrong is noted and the output is for clients only."""
+        log = self._start.log
+        try:
+            self._log = open_log(log)
+        except OSError as error:
+            self._log, self._log_error = NoLog(), f"open log {log.path}: {error.strerror}"
+        self._relay = Relay(
+            self._poller,
+            self._log,
+            terminal=self._start.terminal,
+            stdin_once=self._start.stdio.stdin_once,
+            detached=lambda: self._links.report(Detached()),
+        )
+
+    def _make(self, payload: Payload, joins: Sequence[int]) -> None:
+        if not self._start.own_pid_namespace:
+            self._adopt_orphans()
+        theirs = [] if self._start.terminal else self._pipes()
+        try:
+            built = build(self._cgroups, payload, joins, (theirs[0], theirs[1], theirs[2]) if theirs else None)
+        finally:
+            close_all(theirs)
+        self._pid, self._pidfd, self._console, self._oom_fd, self._oom_events, self._started_at, self._warnings = built
+        if self._console >= 0:
+            # With our own hold on the other end, the terminal stays whatever the container's processes close.
+            self._slave = ioctl(self._console, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+            self._stdin = os.dup(self._console) if self._start.stdio.open_stdin else None
+            self._outputs[self._console] = "stdout"
+        self._links.report(Started(pid=self._pid, started_at=self._started_at, warnings=self._warnings), (self._pidfd,))
+        self._look_after()
+
+    def _pipes(self) -> list[int]:
+        """Make the pipes; returns the container's ends."""
+        theirs = []
+        if self._start.stdio.open_stdin:
+            reader, self._stdin = os.pipe2(os.O_CLOEXEC)
+            theirs.append(reader)
+        else:
+            theirs.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        streams: tuple[Stream, ...] = ("stdout", "stderr")
+        for stream in streams:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            self._outputs[reader] = stream
+            theirs.append(writer)
+        return theirs
+
+    def _look_after(self) -> None:
+        """Wait for what the running container does."""
+        self._state = "running"
+        self._poller.watch(self._pidfd, EPOLLIN, self._ended)
+        if self._oom_fd >= 0:
+            os.set_blocking(self._oom_fd, False)
+            self._poller.watch(self._oom_fd, self._oom_events, self._out_of_memory)
+        self._relay.connect(self._stdin, self._outputs)
+
+    def _adopt_orphans(self) -> None:
+        """Where the container shares its pid namespace, its orphans have no process 1 of theirs to reap them: do it here.
+
+        Such a container's worker never parks.
+        """
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._poller.watch(reader, EPOLLIN, self._reap_orphans)
+
+    def _reap_orphans(self, fd: int, _events: int) -> None:
+        with suppress(BlockingIOError):
+            os.read(fd, 512)
+        with suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid == self._pid and self._state == "running":
+                    self._ended(self._pidfd, EPOLLIN)
+                else:
+                    os.waitpid(ended.si_pid, 0)
+
+    def _fail(self, failed: Failed) -> None:
+        self._state, self._settled, self._due = "ended", True, monotonic() + FAREWELL_SECONDS
+        for fd in (*self._outputs, self._stdin):
+            if fd is not None:
+                os.close(fd)
+        self._relay.finish()
+        self._relay.close_log()
+        self._links.report(failed)
+
+    # Parking.
+
+    @property
+    def _quiet(self) -> bool:
+        """True where nothing is under way that a worker would have to be there for."""
+        return self._state == "running" and self._start.own_pid_namespace and self._relay.idle and self._links.flushed
+
+    def _park(self) -> NoReturn:
+        """Hand everything over to the keeper."""
+        parked = Parked(
+            start=structs.replace(self._start, clients=()),
+            pid=self._pid,
+            started_at=self._started_at,
+            warnings=self._warnings,
+            oom_events=self._oom_events,
+            oom_kills=self._oom_kills,
+            begun=self._relay.suspend_log(),
+            roles=(),
+        )
+        self._outputs, self._stdin = self._relay.outputs, self._relay.stdin
+        hand_over(self._keeper, parked, self._roles())
+
+    def _roles(self) -> list[tuple[Role, int]]:
+        """Every descriptor that a successor needs."""
+        roles: list[tuple[Role, int]] = [("listener", self._links.listener), ("pidfd", self._pidfd)]
+        roles += [("link", fd) for fd in self._links.fds]
+        if self._console >= 0:
+            roles += [("console", self._console), ("slave", self._slave)]
+        else:
+            roles += [(stream, fd) for fd, stream in self._outputs.items()]
+        if self._stdin is not None:
+            roles.append(("stdin", self._stdin))
+        if self._oom_fd >= 0:
+            roles.append(("oom", self._oom_fd))
+        return roles
+
+    def resume(self, parked: Parked, fds: Sequence[int]) -> None:
+        """Go on from where a worker has parked."""
+        self._start, self._pid, self._started_at = parked.start, parked.pid, parked.started_at
+        self._warnings, self._oom_events, self._oom_kills = parked.warnings, parked.oom_events, parked.oom_kills
+        # A log that can't be opened again doesn't hold the container up: the record of its exit will say so.
+        self._open_log()
+        for stream, begun in parked.begun.items():
+            self._log.write(stream, begun)
+        links = []
+        for role, fd in zip(parked.roles, fds, strict=True):
+            match role:
+                case "listener":
+                    self._links = Links(self._poller, socket(fileno=fd), self._hello, self._handle)
+                case "link":
+                    links.append(fd)
+                case "stdout" | "stderr":
+                    self._outputs[fd] = role
+                case "stdin":
+                    self._stdin = fd
+                case "console":
+                    self._console = fd
+                    self._outputs[fd] = "stdout"
+                case "slave":
+                    self._slave = fd
+                case "pidfd":
+                    self._pidfd = fd
+                case "oom":
+                    self._oom_fd = fd
+        for fd in links:
+            self._links.resume(socket(fileno=fd))
+        self._look_after()
+
+    # Running.
+
+    def _hello(self) -> list[tuple[Struct, Sequence[int]]]:
+        start = self._start
+        hello = Hello(
+            id=start.id, run=start.run, shim=os.getppid(), pid=self._pid, started_at=self._started_at, warnings=self._warnings
+        )
+        greeting: list[tuple[Struct, Sequence[int]]] = [(hello, (self._pidfd,) if self._pidfd >= 0 else ())]
+        if self._record is not None:
+            greeting.append((Exited(record=self._record), ()))
+        return greeting
+
+    def _handle(self, request: Request, fds: list[int]) -> str:
+        try:
+            if isinstance(request, Attach) and len(fds) == 1:
+                if self._state == "running":
+                    self._attach(request.client, fds.pop())
+                    return ""
+                return "the container has ended"
+            if isinstance(request, Resize):
+                return self._resize(request)
+            return "the shim doesn't understand the request"
+        except (OSError, ValueError) as error:
+            return str(error)
+        finally:
+            close_all(fds)
+
+    def _attach(self, spec: ClientSpec, fd: int) -> None:
+        self._relay.attach(Client(spec, fd, self._start.terminal))
+
+    def _resize(self, request: Resize) -> str:
+        if self._console < 0 or self._state != "running":
+            return "the container has no terminal"
+        ioctl(self._console, _TIOCSWINSZ, pack("4H", request.height & 0xFFFF, request.width & 0xFFFF, 0, 0))
+        return ""
+
+    def _out_of_memory(self, fd: int, _events: int) -> None:
+        # Reading takes the notice away: an eventfd as it is, cgroup2's file from its start.
+        try:
+            os.pread(fd, 4096, 0)
+        except OSError:
+            with suppress(BlockingIOError):
+                os.read(fd, 8)
+        kills = self._count_oom_kills()
+        if kills > self._oom_kills:
+            self._oom_kills = kills
+            self._links.report(OutOfMemory())
+
+    def _count_oom_kills(self) -> int:
+        try:
+            with self._cgroups.open(self._start.cgroup) as group:
+                return group.oom_kills()
+        except (CgroupError, OSError):
+            return self._oom_kills
+
+    # Ending.
+
+    def _ended(self, fd: int, _events: int) -> None:
+        """Process 1 has ended: collect its status, and what is left of its output."""
+        self._poller.forget(fd)
+        self._finished_at = time_ns()
+        if self._maker:
+            self._status = os.waitpid(self._pid, 0)[1]
+        else:
+            self._status = reap(self._keeper, self._pid)
+        self._state, self._due = "draining", monotonic() + DRAIN_SECONDS
+        if not self._start.own_pid_namespace:
+            # In a namespace of its own the kernel has killed the rest already.
+            with suppress(CgroupError, OSError), self._cgroups.open(self._start.cgroup) as group:
+                group.kill()
+        if self._slave >= 0:
+            os.close(self._slave)
+        self._relay.drain()
+
+    def _conclude(self) -> None:
+        """Everything is read: record the end durably, then tell."""
+        self._state, self._due = "ended", None
+        self._relay.abandon_output()
+        self._relay.close_log()
+        code = os.waitstatus_to_exitcode(self._status)
+        if self._oom_fd >= 0:
+            self._poller.forget(self._oom_fd)
+            os.close(self._oom_fd)
+            self._oom_kills = max(self._oom_kills, self._count_oom_kills())
+        self._record = ExitRecord(
+            id=self._start.id,
+            run=self._start.run,
+            pid=self._pid,
+            started_at=self._started_at,
+            finished_at=self._finished_at,
+            exit_code=code if code >= 0 else 128 - code,
+            signal=max(-code, 0),
+            oom_killed=self._oom_kills > 0,
+            error=self._log_error,
+            log_dropped=self._log.dropped,
+        )
+        self._write_record()
+        self._links.report(Exited(record=self._record))
+        self._relay.finish()
+        if self._remove_cgroup():
+            self._links.report(Cleaned())
+
+    def _write_record(self) -> None:
+        """Make the record durable; where the disk refuses, somebody has to be told in person before this process may end."""
+        self._due = monotonic() + FAREWELL_SECONDS
+        if self._record is None:
+            return
+        try:
+            exits.write(self._start.state_dir, self._record)
+        except OSError as error:
+            sys.stderr.write(f"boxrun-shim {self._start.id}: exit record in {self._start.state_dir}: {error}\n")
+        else:
+            self._settled = True
+
+    def _remove_cgroup(self) -> bool:
+        """Remove the cgroup; False where that is left to the supervisor."""
+        try:
+            self._cgroups.open(self._start.cgroup).remove(REMOVE_SECONDS)
+        except (CgroupError, OSError) as error:
+            sys.stderr.write(f"boxrun-shim {self._start.id}: remove its cgroup: {error}\n")
+            return False
+        return True
+
+    # The loop.
+
+    def loop(self) -> None:
+        """Serve until the container has ended, somebody knows, and the last client is gone."""
+        while not self._finished():
+            due, relayed = self._due, self._relay.deadline()
+            if relayed is not None and (due is None or relayed < due):
+                due = relayed
+            quiet = due is None and self._quiet
+            happened = self._poller.wait(PARK_SECONDS if quiet else None if due is None else due - monotonic())
+            if quiet and not happened and self._quiet:
+                self._park()
+            if due is not None and due <= (now := monotonic()):
+                self._relay.expire(now)
+                if self._due is not None and self._due <= now:
+                    self._expire()
+            if self._state == "draining" and not self._relay.open:
+                self._conclude()
+        self._links.close()
+
+    def _finished(self) -> bool:
+        if self._state != "ended":
+            return False
+        told = self._links.flushed and (self._settled or self._links.count > 0)
+        return (told or self._patience_over) and not self._relay.busy
+
+    def _expire(self) -> None:
+        self._due = None
+        if self._state == "draining":
+            self._conclude()
+        elif self._settled:
+            self._patience_over = True
+        elif self._state == "ended":
+            self._write_record()
+
+
+def _ignore(_signum: int, _frame: object) -> None:
+    """Have the signal noticed, by way of the wake-up descriptor."""
