@@ -26,6 +26,7 @@ from boxrun.container.cgroups.errors import CgroupError
 from boxrun.container.prepare import prewarm
 from boxrun.linux.files import close_from
 from boxrun.linux.process import PR_SET_DUMPABLE, prctl
+from boxrun.shim.complaints import complain
 from boxrun.shim.keeper import keep
 from boxrun.shim.protocol import close_all, decode_settle, receive
 from boxrun.shim.title import Title
@@ -94,7 +95,7 @@ def _settle(cgroups: Cgroups, data: bytes) -> None:
         cgroups.settle(settle.parent)
         cgroups.preload(settle.devices)
     except (CgroupError, OSError, MsgspecError) as error:
-        sys.stderr.write(f"boxrun-zygote: settle: {error}\n")
+        complain("boxrun-zygote", f"settle: {error}")
 
 
 def _outlive_shims() -> NoReturn:
@@ -110,7 +111,7 @@ def _fork(sock: socket, name: int, control: int, cgroups: Cgroups, title: Title)
         pid = os.fork()
     except OSError as error:
         # The supervisor sees the connection end, and the reason is in the log.
-        sys.stderr.write(f"boxrun-zygote: fork: {error}\n")
+        complain("boxrun-zygote", f"fork: {error}")
         return
     if pid:
         return

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from _socket import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +27,7 @@ from boxrun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from boxrun.shim import exits
 from boxrun.shim.builder import build
 from boxrun.shim.clients import Client, Stream
+from boxrun.shim.complaints import complain
 from boxrun.shim.links import Links
 from boxrun.shim.logs import LogWriter, NoLog, open_log
 from boxrun.shim.parking import hand_over, reap
@@ -394,7 +394,7 @@ class Caretaker:
         try:
             exits.write(self._start.state_dir, self._record)
         except OSError as error:
-            sys.stderr.write(f"boxrun-shim {self._start.id}: exit record in {self._start.state_dir}: {error}\n")
+            complain(f"boxrun-shim {self._start.id}", f"exit record in {self._start.state_dir}: {error}")
         else:
             self._settled = True
 
@@ -403,7 +403,7 @@ class Caretaker:
         try:
             self._cgroups.open(self._start.cgroup).remove(REMOVE_SECONDS)
         except (CgroupError, OSError) as error:
-            sys.stderr.write(f"boxrun-shim {self._start.id}: remove its cgroup: {error}\n")
+            complain(f"boxrun-shim {self._start.id}", f"remove its cgroup: {error}")
             return False
         return True
 

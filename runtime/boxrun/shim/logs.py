@@ -129,6 +129,7 @@ class FileLog:
         self._held: dict[Stream, list[bytes]] = {"stdout": [], "stderr": []}
         self._held_size: dict[Stream, int] = {"stdout": 0, "stderr": 0}
         self._backlog: list[bytes] = []
+        self._compressors: list[int] = []
         self._second = -1
         self._second_text = b""
         self._open()
@@ -141,7 +142,8 @@ class FileLog:
     @property
     def pending(self) -> bool:
         """True while so much is held that is not in the file yet that the writer can't be suspended."""
-        return bool(self._backlog) or max(self._held_size.values()) > SUSPEND_LIMIT
+        self._reap_compressors()
+        return bool(self._backlog or self._compressors) or max(self._held_size.values()) > SUSPEND_LIMIT
 
     def suspend(self) -> dict[Stream, bytes]:
         """Close the file, and return the beginnings of lines that are held."""
@@ -283,7 +285,11 @@ class FileLog:
         os.close(self._fd)
         self._open()
         if self._log.compress:
-            _compress_aside(path)
+            self._reap_compressors()
+            self._compressors.append(_compress_aside(path))
+
+    def _reap_compressors(self) -> None:
+        self._compressors = [pid for pid in self._compressors if _runs(pid)]
 
     def _timestamp(self, now: int) -> bytes:
         second, fraction = divmod(now, 1_000_000_000)
@@ -358,16 +364,19 @@ def open_log(log: Log) -> LogWriter:
     return JSONFileLog(log) if log.driver == "json-file" else LocalLog(log)
 
 
-def _compress_aside(path: str) -> None:
+def _compress_aside(path: str) -> int:
     """Compress ``path.1`` in a process of its own, so that the container's output goes on meanwhile.
 
     The files may be rotated on while it runs, so it leaves its result under the file's inode number; only the writer,
     which alone rotates, gives it its name (``_adopt_compressed``).
     """
-    if os.fork():
-        return
+    pid = os.fork()
+    if pid:
+        return pid
     status = 1
     try:
+        # The container's pipes and its clients' sockets among them, whose end would otherwise wait for this process.
+        os.closerange(3, 65536)
         fd = os.open(f"{path}.1", os.O_RDONLY | os.O_CLOEXEC)
         inode = os.fstat(fd).st_ino
         _gzip(fd, f"{path}.tmp-{inode}")
@@ -375,6 +384,14 @@ def _compress_aside(path: str) -> None:
         status = 0
     finally:
         os._exit(status)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a child still runs; reaps it if not."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return False
 
 
 def _adopt_compressed(path: str, keep: int) -> None:
