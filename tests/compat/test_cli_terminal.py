@@ -117,6 +117,10 @@ def test_own_detach_keys(daemon, client):
 def test_a_terminal_survives_the_daemons_death(own_daemon, client):
     terminal = Terminal(own_daemon, client, "run", "--name", "live", "-it", "busybox", "sh")
     terminal.expect(b"/ # ")
+    # The prompt may be there before the answer to the start is; a client whose start isn't answered gives up, rightly.
+    own_daemon.wait_state("live", "running")
+    terminal.send(b"echo answer''ed\n")
+    terminal.expect(b"answered")
     own_daemon.kill()
     terminal.send(b"echo still he''re\n")
     terminal.expect(b"still here")

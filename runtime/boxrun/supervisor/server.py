@@ -73,15 +73,20 @@ async def _serve(run: RunDirectory) -> None:
         service.close()
         await zygotes.close(shims=service.stopping.is_set())
         if service.stopping.is_set():
-            _clear(run, cgroups)
+            await _clear(run, cgroups)
         cgroups.close()
 
 
-def _clear(run: RunDirectory, cgroups: Cgroups) -> None:
+async def _clear(run: RunDirectory, cgroups: Cgroups) -> None:
     """Leave nothing behind that isn't somebody else's."""
     for parent in run.cgroup_parents():
         try:
-            cgroups.dissolve(parent)
+            # Shims that a dead zygote has left behind end by themselves, and nobody here is told when.
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not cgroups.dissolve(parent):
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("cgroup %s is still in use", parent)
         except CgroupError as error:
             log.warning("%s", error)
     run.clear()

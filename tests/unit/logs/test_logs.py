@@ -18,6 +18,7 @@ from boxshipd.logs.decode import JSONLines
 from boxshipd.logs.files import open_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.daemon import wait_until
 
 DRIVERS = ("json-file", "local")
 
@@ -168,21 +169,13 @@ async def test_files_keep_within_their_limits(tmp_path, driver):
     assert [int(line[:6]) for line in kept] == list(range(400 - len(kept), 400))
 
 
-def reap_compressors() -> None:
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
-
-
 async def test_compressed_files_read_the_same(tmp_path, driver):
     log = log_at(tmp_path, driver, max_size=20000, max_files=5, compress=True)
     lines = [b"%06d %s\n" % (number, b"z" * 90) for number in range(500)]
     writer = open_log(log)
     for line in lines:
         writer.write("stdout", line)
-        reap_compressors()
+        wait_until(lambda: not writer.pending, "the rotated file is compressed")
     writer.close()
     assert any(name.endswith(".gz") for name in os.listdir(tmp_path))
     kept = await read(log)

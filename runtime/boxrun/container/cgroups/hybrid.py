@@ -149,9 +149,10 @@ class Hybrid:
             _remove_v1(places, name, f"{parent}/{name}", time.monotonic() + 10.0)
         return names
 
-    def dissolve(self, parent: str) -> None:
+    def dissolve(self, parent: str) -> bool:
         """Remove ``parent`` and its shared groups where they are empty."""
         path = "/".join(tree.components(parent))
+        gone = True
         for hierarchy in (self._cgroup2, *self._v1):
             hierarchy.forget(parent)
             for directory in (f"{hierarchy.mount}/{path}/{SHARED}", f"{hierarchy.mount}/{path}"):
@@ -160,6 +161,8 @@ class Hybrid:
                 except OSError as error:
                     if error.errno not in (errno.EBUSY, errno.ENOENT):
                         raise CgroupError(f"remove cgroup {directory}: {error.strerror}") from error
+                    gone = gone and error.errno == errno.ENOENT
+        return gone
 
     def close(self) -> None:
         """Close the cached file descriptors."""

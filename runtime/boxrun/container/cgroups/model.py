@@ -105,8 +105,8 @@ class Cgroups(Protocol):
     def sweep(self, parent: str, keep: Collection[str]) -> list[str]:
         """Kill and remove the groups below ``parent`` whose name is not in ``keep``; returns the names removed."""
 
-    def dissolve(self, parent: str) -> None:
-        """Remove ``parent`` itself, with what ``settle`` made, where nobody is in it any more."""
+    def dissolve(self, parent: str) -> bool:
+        """Remove ``parent`` itself, with what ``settle`` made, where nobody is in it any more; whether nothing is left of it."""
 
     def close(self) -> None:
         """Close the cached file descriptors."""

@@ -93,7 +93,7 @@ class Unified:
             self.open(spec.Cgroup(parent=parent, name=name)).remove()
         return names
 
-    def dissolve(self, parent: str) -> None:
+    def dissolve(self, parent: str) -> bool:
         """Remove ``parent`` where it is empty."""
         self._hierarchy.forget(parent)
         try:
@@ -101,6 +101,8 @@ class Unified:
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.ENOENT):
                 raise CgroupError(f"remove cgroup {parent}: {error.strerror}") from error
+            return error.errno == errno.ENOENT
+        return True
 
     def close(self) -> None:
         """Close the cached file descriptors."""
