@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from fcntl import fcntl
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
-from time import monotonic
+from time import monotonic, sleep
 
 from boxrun.shim.clients import Client, Input, Stream
 from boxrun.shim.logs import LogWriter
@@ -22,6 +22,9 @@ READ_SIZE = 65536
 
 BULK_SIZE = 1 << 20
 """Size of pipe and reads once a whole ``READ_SIZE`` was waiting: the kernel's limit for unprivileged pipes."""
+
+GATHER_SECONDS = 0.001
+"""How long a container that writes much is left to fill its pipe. Taking every write as it comes costs it and us a wake-up each."""
 
 STDIN_LIMIT = 1 << 18
 """Bytes of input that may wait for the container before its clients are held back."""
@@ -135,6 +138,8 @@ class Relay:
             with suppress(OSError):
                 fcntl(fd, _F_SETPIPE_SZ, BULK_SIZE)
         self._distribute(self._outputs[fd], data)
+        if size == BULK_SIZE and len(data) < BULK_SIZE // 4 and not self._draining:
+            sleep(GATHER_SECONDS)
 
     def _distribute(self, stream: Stream, data: bytes) -> None:
         self._log.write(stream, data)
