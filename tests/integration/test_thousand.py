@@ -21,7 +21,7 @@ def in_threads(work, items) -> None:
                 item = left.pop()
             try:
                 work(item)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - shown by the assertion below
                 failures.append(error)
 
     threads = [threading.Thread(target=worker) for _ in range(8)]

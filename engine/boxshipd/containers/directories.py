@@ -12,6 +12,10 @@ from boxshipd.containers.host_files import TARGETS
 # Below a container's directory; ``runtime`` is the runtime's, for its exit record.
 _PARTS = ("upper", "work", "runtime")
 
+# What a container that has run leaves behind, the overlay's own directory below ``work`` included.
+_FILES = tuple(target.rpartition("/")[2] for target in TARGETS.values())
+_EMPTY = ("work/work", "work", "upper", "runtime")
+
 
 def mount_points(data_root: str) -> str:
     """The layer below every image that holds what each container gets mounted over, so that none has to make it.
@@ -100,7 +104,17 @@ class Directories:
 
 def _delete(path: str) -> None:
     """Delete a tree; what can't be deleted now is tried again at the daemon's next start."""
-    shutil.rmtree(path, ignore_errors=True)
+    # Most containers have written nothing; going for what every one has spares the general walk, which costs ten times as much.
+    try:
+        for name in _FILES:
+            os.unlink(f"{path}/{name}")
+        for name in _EMPTY:
+            os.rmdir(f"{path}/{name}")
+        for entry in os.listdir(path):
+            os.unlink(f"{path}/{entry}")
+        os.rmdir(path)
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def size_of(directory: str) -> int:

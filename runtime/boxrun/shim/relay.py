@@ -24,7 +24,7 @@ BULK_SIZE = 1 << 20
 """Size of pipe and reads once a whole ``READ_SIZE`` was waiting: the kernel's limit for unprivileged pipes."""
 
 GATHER_SECONDS = 0.001
-"""How long a container that writes much is left to fill its pipe. Taking every write as it comes costs it and us a wake-up each."""
+"""How long a container that writes much is left to fill its pipe: every write taken as it comes costs it and us a wake-up."""
 
 STDIN_LIMIT = 1 << 18
 """Bytes of input that may wait for the container before its clients are held back."""

@@ -83,7 +83,7 @@ async def _clear(run: RunDirectory, cgroups: Cgroups) -> None:
         try:
             # Shims that a dead zygote has left behind end by themselves, and nobody here is told when.
             async with asyncio.timeout(DRAIN_SECONDS):
-                while not cgroups.dissolve(parent):
+                while not cgroups.dissolve(parent):  # noqa: ASYNC110 - there is no event to wait for
                     await asyncio.sleep(0.01)
         except TimeoutError:
             log.warning("cgroup %s is still in use", parent)

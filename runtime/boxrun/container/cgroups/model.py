@@ -106,7 +106,7 @@ class Cgroups(Protocol):
         """Kill and remove the groups below ``parent`` whose name is not in ``keep``; returns the names removed."""
 
     def dissolve(self, parent: str) -> bool:
-        """Remove ``parent`` itself, with what ``settle`` made, where nobody is in it any more; whether nothing is left of it."""
+        """Remove ``parent`` itself, with what ``settle`` made, where nobody is in it; whether nothing is left of it."""
 
     def close(self) -> None:
         """Close the cached file descriptors."""
