@@ -360,7 +360,7 @@ class RuntimeLink:
         while True:
             try:
                 return await self._connector.connect()
-            except Unavailable as error:
+            except (Unavailable, OSError) as error:
                 self._failure = str(error)
                 log.error("connect to the supervisor again: %s", error)
             await asyncio.sleep(delay)

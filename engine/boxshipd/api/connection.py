@@ -53,7 +53,7 @@ class Connection(RequestHandler):
                 self._keep(data)
                 return
             end = self._head_end(data)
-            self._edge = data[max(0, end - 3) : end]
+            self._edge = (self._edge + data[:end])[-3:]
             super().data_received(data[:end])
             # The request is still queued: its handler runs at the earliest in the loop's next turn.
             if self._messages and hijacks(

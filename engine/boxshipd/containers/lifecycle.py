@@ -253,7 +253,8 @@ class Lifecycle:
         """
         ended = container.waiters.add("next-exit")
         try:
-            if not await self._signal(container, signals.SIGKILL):
+            # There may be nothing left to kill while the shim still records how it ended: the record is worth waiting for.
+            if not await self._signal(container, signals.SIGKILL) and not container.state.running:
                 return
             async with job.released():
                 _, late = await asyncio.wait([ended], timeout=KILL_TIMEOUT)
@@ -313,7 +314,7 @@ class Lifecycle:
             saved = self._registry.save(container)
         if self._exits.cancel_restart(container):
             sent = False
-            self._registry.save_later(container)
+            saved = self._registry.save(container)
         else:
             sent = await self._runtime.signal(container.id, number)
             self._events.publish("container", "kill", container.id, container.attributes({"signal": str(number)}))

@@ -46,10 +46,13 @@ class Reconciliation:
         self._timers = timers
         self._tasks: set[asyncio.Task[None]] = set()
         self._first = True
+        self._unsettled: set[str] = set()
 
     def listing(self, statuses: list[ContainerStatus]) -> None:
         """A connection was made: everything the runtime has."""
         known = {status.id: status for status in statuses}
+        # Their answers went to the connection before this one: what becomes of them is told by an event.
+        self._unsettled = {status.id for status in statuses if status.phase == "starting"}
         for container in self._registry:
             status = known.pop(container.id, None)
             settled = self._lifecycle.starting.get(container.id)
@@ -73,15 +76,19 @@ class Reconciliation:
             return
         container = self._registry.get(status.id)
         if container is None:
-            if event.kind == "exited":
+            if event.kind in ("started", "exited"):
                 self._stranger(status)
             return
         settled = self._lifecycle.starting.get(container.id)
+        if event.kind in ("started", "exited") and container.id in self._unsettled:
+            self._unsettled.discard(container.id)
+            if settled is not None and not settled.done():
+                settled.set_result(status)
         if event.kind == "exited":
             if settled is None and container.state.starting:
                 self._adopt(container, status)
             self._exits.handle(container, status)
-        elif event.kind == "started" and settled is None and not container.state.running:
+        elif event.kind == "started" and settled is None and (not container.state.running or container.state.restarting):
             self._adopt(container, status)
         elif event.kind == "oom":
             container.state.oom_killed = True
@@ -162,7 +169,7 @@ class Reconciliation:
         """The daemon has just begun: what its policy wants to run is started, what removes itself and has ended goes."""
         for container in self._registry:
             state = container.state
-            if state.removing or container.id in self._timers.pending():
+            if state.removing or state.starting or container.id in self._timers.pending():
                 continue
             if state.running and not state.restarting:
                 continue

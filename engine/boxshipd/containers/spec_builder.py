@@ -172,7 +172,7 @@ def _shared_memory(mounts: list[Mount], container: Container, ipc: str, find: Fi
             )
     elif ipc != "shareable":
         return mounts
-    shared = Mount(kind="bind", source=f"{source.directory}/shm", target="/dev/shm")
+    shared = Mount(kind="bind", source=f"{source.directory}/shm", target="/dev/shm", options=("nosuid", "nodev", "noexec"))
     return [*(mount for mount in mounts if mount.target != "/dev/shm"), shared]
 
 

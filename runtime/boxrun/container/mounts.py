@@ -220,6 +220,8 @@ def _target(root_fd: int, item: Planned) -> int:
     elif item.file:
         fd = paths.make_file(root_fd, item.target) if mount.create_target else paths.open_path(root_fd, item.target)
     elif mount.create_target:
+        # Only a directory that was there hands its mode on; a file system over a new one keeps its own (as runc has it).
+        item.keep_mode = item.keep_mode and paths.exists(root_fd, item.target)
         fd = paths.make_directory(root_fd, item.target)
     else:
         fd = paths.open_path(root_fd, item.target)

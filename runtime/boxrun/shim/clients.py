@@ -1,7 +1,7 @@
 """A client attached to a container: its socket, its framing, and what waits to be written to it.
 
-A client that reads slowly holds the container back once ``BUFFER_LIMIT`` bytes wait for it; one that takes nothing at all
-for ``STALL_SECONDS`` is given up. Neither ever costs a byte of the log, which is written first.
+A client that reads slowly, or for a while not at all, holds the container back once ``BUFFER_LIMIT`` bytes wait for it, as with
+Docker. It never costs a byte of the log, which is written first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from boxrun.shim.protocol import Client as ClientSpec
 
 BUFFER_LIMIT = 1 << 20
 """Bytes that may wait for a client before the container is held back."""
-
-STALL_SECONDS = 30.0
-"""How long a client may take nothing before it is given up."""
 
 LINGER_SECONDS = 5.0
 """How long a finished client may go on sending before its socket is closed: closing earlier could cost it our last bytes."""
@@ -106,9 +103,8 @@ class Client:
 
     def deadline(self) -> float | None:
         """When the client is given up unless it takes something (monotonic seconds); None while nothing is due from it."""
-        if self._waiting:
-            return self._progress + STALL_SECONDS
-        return self._progress + LINGER_SECONDS if self.ending else None
+        # What waits for a client that is there waits, as with Docker; a peer that is dead shows as an error on its socket.
+        return self._progress + LINGER_SECONDS if self.ending and not self._waiting else None
 
     def output(self, stream: Stream, data: bytes) -> bool:
         """Send the container's output in the client's framing; False when the client is gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import msgspec
@@ -26,7 +27,9 @@ def write(state_dir: str, record: ExitRecord) -> None:
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, _encode(record))
+            data = _encode(record)
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temporary)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -41,7 +44,7 @@ def read(state_dir: str, run: int) -> ExitRecord | None:
     try:
         with open(f"{state_dir}/{FILE_NAME}", "rb") as file:
             record = _decode(file.read())
-    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError):
         return None
     return record if record.run == run else None
 

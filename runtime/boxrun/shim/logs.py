@@ -217,8 +217,8 @@ class FileLog:
             if self._backlog:
                 self._hold(framed)
                 return
-            if self._size:
-                self._rotate()
+            if self._size and not self._rotated():
+                break
         self._append(framed)
 
     def _append(self, framed: bytes) -> None:
@@ -261,11 +261,23 @@ class FileLog:
             self.dropped += sum(map(len, self._backlog))
         os.close(self._fd)
         if self._log.compress:
-            _adopt_compressed(self._log.path, self._log.max_files)
+            try:
+                _adopt_compressed(self._log.path, self._log.max_files)
+            except OSError:
+                # It stays beside the file it was made from, and the next rotation tries again.
+                pass
 
     def _open(self) -> None:
         self._fd = os.open(self._log.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         self._size = os.fstat(self._fd).st_size
+
+    def _rotated(self) -> bool:
+        """Rotate, if that is possible: rather a file that is too large than a container that dies of its log."""
+        try:
+            self._rotate()
+        except OSError:
+            return False
+        return True
 
     def _rotate(self) -> None:
         """Move the full file to ``.1``, the older ones one further, and begin a new one."""
@@ -282,8 +294,13 @@ class FileLog:
             for number in range(keep - 2, 0, -1):
                 _rename_if_there(f"{path}.{number}{suffix}", f"{path}.{number + 1}{suffix}")
         os.rename(path, f"{path}.1")
-        os.close(self._fd)
-        self._open()
+        full = self._fd
+        try:
+            self._open()
+        except OSError:
+            os.rename(f"{path}.1", path)
+            raise
+        os.close(full)
         if self._log.compress:
             self._reap_compressors()
             self._compressors.append(_compress_aside(path))

@@ -233,7 +233,11 @@ class RuntimeService(Runtime):
         if self._tasks:
             await asyncio.wait(self._tasks)
         # Their processes rather than their connections, which end a moment earlier.
-        shims = [os.pidfd_open(container.shim_pid) for container in self._containers.values() if container.link is not None]
+        shims = []
+        for container in self._containers.values():
+            if container.link is not None and container.shim_pid:
+                with suppress(ProcessLookupError):
+                    shims.append(os.pidfd_open(container.shim_pid))
         for container in self._containers.values():
             if container.phase == "running":
                 container.kill()

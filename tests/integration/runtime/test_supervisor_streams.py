@@ -108,10 +108,10 @@ async def test_terminal_resize_and_detach(supervisor: SupervisorProcess, client:
     await attached.send(b"stty size\r")
     await attached.until(b"33 99")
     async with supervisor.events() as events:
-        await attached.send(b"\x10\x11")
-        kinds = []
         async for event in events:
-            kinds.append(event.kind)
+            if event.kind == "listed":
+                # From here on nothing that happens is missed.
+                await attached.send(b"\x10\x11")
             if event.kind == "detached":
                 break
     await attached.read_all()
