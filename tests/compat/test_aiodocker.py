@@ -53,6 +53,17 @@ async def test_attach_over_a_websocket(client):
     await container.delete(force=True)
 
 
+async def test_a_websocket_gets_what_was_written_before(client):
+    container = await client.containers.create({"Image": "busybox", "Cmd": ["sh", "-c", "echo before; cat"], "OpenStdin": True})
+    await container.start()
+    while await container.log(stdout=True) != ["before\n"]:
+        pass
+    socket = await container.websocket(stdin=True, stdout=True, stream=True, logs=True)
+    assert (await socket.receive(timeout=20)).data == b"before\n"
+    await socket.close()
+    await container.delete(force=True)
+
+
 async def test_images_and_system(client):
     assert (await client.version())["ApiVersion"] == "1.51"
     assert "busybox:latest" in (await client.images.inspect("busybox"))["RepoTags"]

@@ -108,6 +108,12 @@ def test_read_only_root_and_tmpfs(daemon, client):
     assert re.search(r"tmpfs /scratch tmpfs rw,\S*size=1024k,?", out)
 
 
+def test_a_tmpfs_where_nothing_was_is_everybodys(daemon, client):
+    assert (
+        run(daemon, client, "--tmpfs", "/new", "-u", "1000", "busybox", "sh", "-c", "touch /new/x; stat -c %a /new") == "1777\n"
+    )
+
+
 def test_bind_mounts(daemon, client):
     source = daemon.home / f"bind-{client}"
     source.mkdir()

@@ -13,6 +13,12 @@ import pytest
 from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
 from support.daemon import wait_until
 
+# The library leaves the sockets of its streams to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 
 @pytest.fixture
 def client(daemon):

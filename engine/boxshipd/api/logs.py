@@ -19,7 +19,7 @@ from boxshipd.api.jsonstream import closed_afterwards
 from boxshipd.api.query import Query
 from boxshipd.containers.service import Containers
 from boxshipd.errors import DaemonError, InvalidParameter, NotImplementedHere
-from boxshipd.logs import LogOptions, LogSource, read_logs
+from boxshipd.logs import LogOptions, LogSource, open_logs
 
 logger = logging.getLogger(__name__)
 
@@ -39,20 +39,26 @@ class LogOperations:
         source = await self._source(call.name)
         multiplexed = not source.terminal
         with call.cancelled_when_lost():
-            response = await call.open_stream(MULTIPLEXED if multiplexed and call.version >= (1, 42) else RAW)
-            async with closed_afterwards(_readable(source, options, call.name, multiplexed)) as pieces:
-                async for piece in pieces:
-                    await response.write(piece)
+            # Opened before the head is sent: a client may remove the container as soon as it has that.
+            async with open_logs(source, options, multiplexed=multiplexed) as pieces:
+                response = await call.open_stream(MULTIPLEXED if multiplexed and call.version >= (1, 42) else RAW)
+                async with closed_afterwards(_readable(pieces, call.name, multiplexed)) as readable:
+                    async for piece in readable:
+                        await response.write(piece)
         return response
 
     async def websocket(self, call: Call) -> StreamResponse:
         """ContainerLogsWebsocket: the same in binary messages, framed if the client asked for our subprotocol."""
-        from aiohttp.web_ws import WebSocketResponse
-
         websocket.accept(call.request.headers)
         options = log_options(call.query)
         source = await self._source(call.name)
         multiplexed = not source.terminal and websocket.wants_multiplexed(call.request.headers)
+        async with open_logs(source, options, multiplexed=multiplexed) as pieces:
+            return await self._send_over_websocket(call, pieces, multiplexed)
+
+    async def _send_over_websocket(self, call: Call, pieces: AsyncIterator[bytes], multiplexed: bool) -> StreamResponse:
+        from aiohttp.web_ws import WebSocketResponse
+
         response = WebSocketResponse(protocols=(websocket.MULTIPLEXED,), compress=False)
         call.started = True
         await response.prepare(call.request)
@@ -66,8 +72,8 @@ class LogOperations:
 
         listener = asyncio.create_task(until_closed())
         try:
-            async with closed_afterwards(_readable(source, options, call.name, multiplexed)) as pieces:
-                async for piece in pieces:
+            async with closed_afterwards(_readable(pieces, call.name, multiplexed)) as readable:
+                async for piece in readable:
                     await response.send_bytes(piece)
         finally:
             listener.cancel()
@@ -104,12 +110,11 @@ def log_options(query: Query) -> LogOptions:
     )
 
 
-async def _readable(source: LogSource, options: LogOptions, name: str, multiplexed: bool) -> AsyncIterator[bytes]:
+async def _readable(pieces: AsyncIterator[bytes], name: str, multiplexed: bool) -> AsyncIterator[bytes]:
     """The log's pieces; an error on the way becomes the last one, for the status has been sent."""
     try:
-        async with closed_afterwards(read_logs(source, options, multiplexed=multiplexed)) as pieces:
-            async for piece in pieces:
-                yield piece
+        async for piece in pieces:
+            yield piece
     except (DaemonError, OSError) as error:
         logger.warning("reading the log of container %s failed: %s", name, error)
         text = f"Error grabbing logs: {error}\n".encode()

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 
 from boxrun.shim.keys import parse_keys
+from boxrun.shim.websocket import BINARY, frame
 from boxrun.supervisor.contract import Attachment, Framing
 from msgspec import Struct
 
@@ -140,16 +141,17 @@ class AttachSlot:
         client = socket.socket(fileno=os.dup(fd))
         client.setblocking(False)
         try:
-            await _send_all(client, read_logs(source, options, multiplexed=self._framing == "multiplexed"))
+            pieces = read_logs(source, options, multiplexed=self._framing.endswith("multiplexed"))
+            await _send_all(client, pieces, messages=self._framing.startswith("websocket"))
         finally:
             client.close()
 
 
-async def _send_all(client: socket.socket, pieces: AsyncIterator[bytes]) -> None:
-    """Write to a client for as long as it takes them."""
+async def _send_all(client: socket.socket, pieces: AsyncIterator[bytes], *, messages: bool) -> None:
+    """Write to a client for as long as it takes them, each piece as a websocket message where it expects those."""
     import asyncio
 
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError):
         async for piece in pieces:
-            await loop.sock_sendall(client, piece)
+            await loop.sock_sendall(client, frame(BINARY, piece) if messages else piece)

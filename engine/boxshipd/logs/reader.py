@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager
 
 from boxshipd.logs.decode import Decoder, Entry, decoder, format_time
 from boxshipd.logs.files import LogFile, open_after, open_all, rotated
@@ -82,8 +83,11 @@ class _Renderer:
         return _HEADER.pack(_STREAM_NUMBER[stream], len(data)) + data if self._multiplexed else data
 
 
-async def read_logs(source: LogSource, options: LogOptions, *, multiplexed: bool) -> AsyncIterator[bytes]:
-    """The log's bytes for a client, ready to be sent, in pieces of about a megabyte at most.
+@asynccontextmanager
+async def open_logs(source: LogSource, options: LogOptions, *, multiplexed: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Open a log now, so that all of it can be read even if the container is removed meanwhile.
+
+    Within the context: the log's bytes for a client, ready to be sent, in pieces of about a megabyte at most.
 
     Args:
         source: the container's log.
@@ -93,18 +97,30 @@ async def read_logs(source: LogSource, options: LogOptions, *, multiplexed: bool
     Raises:
         OSError: a file can't be read.
     """
-    if source.log.driver == "none" or (options.tail == 0 and not options.follow):
-        return
     renderer = _Renderer(options, decoder(source.log), multiplexed=multiplexed)
-    files = await asyncio.to_thread(open_all, source.log.path, source.log.max_files)
-    try:
-        await asyncio.to_thread(_seek_tail, files, options.tail, renderer)
-        pieces = _follow(source, options, renderer, files) if options.follow else _read_through(files, renderer)
+    with ExitStack() as stack:
+        if source.log.driver == "none" or (options.tail == 0 and not options.follow):
+            pieces = _read_through([], renderer)
+        else:
+            changed = stack.enter_context(changes(source.log.path)) if options.follow else None
+            files = await asyncio.to_thread(open_all, source.log.path, source.log.max_files)
+            stack.callback(_close, files)
+            await asyncio.to_thread(_seek_tail, files, options.tail, renderer)
+            pieces = _follow(source, options, renderer, files, changed) if changed else _read_through(files, renderer)
+        async with aclosing(pieces):
+            yield pieces
+
+
+async def read_logs(source: LogSource, options: LogOptions, *, multiplexed: bool) -> AsyncIterator[bytes]:
+    """The log's bytes, as ``open_logs`` has them, opened when they are first asked for."""
+    async with open_logs(source, options, multiplexed=multiplexed) as pieces:
         async for piece in pieces:
             yield piece
-    finally:
-        for file in files:
-            file.close()
+
+
+def _close(files: list[LogFile]) -> None:
+    for file in files:
+        file.close()
 
 
 def _seek_tail(files: list[LogFile], tail: int | None, renderer: _Renderer) -> None:
@@ -125,7 +141,7 @@ def _seek_tail(files: list[LogFile], tail: int | None, renderer: _Renderer) -> N
             return
 
 
-async def _read_through(files: list[LogFile], renderer: _Renderer) -> AsyncIterator[bytes]:
+async def _read_through(files: list[LogFile], renderer: _Renderer) -> AsyncGenerator[bytes, None]:
     """Everything up to where the newest file ends now, however fast it grows."""
     ends = [file.size() for file in files]
     for file, end in zip(files, ends, strict=True):
@@ -137,36 +153,37 @@ async def _read_through(files: list[LogFile], renderer: _Renderer) -> AsyncItera
                 yield piece
 
 
-async def _follow(source: LogSource, options: LogOptions, renderer: _Renderer, files: list[LogFile]) -> AsyncIterator[bytes]:
+async def _follow(
+    source: LogSource, options: LogOptions, renderer: _Renderer, files: list[LogFile], changed: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
     """Everything, and then what comes, until the container has ended or ``until`` has passed."""
     path, keep = source.log.path, source.log.max_files
-    with changes(path) as changed:
-        while not renderer.finished:
-            # Both are looked at before reading: what was written before either is then surely read.
-            changed.clear()
-            ended = source.ended.is_set()
-            while len(files) > 1 or (files and files[0].size() != files[0].position):
-                file = files[0]
-                if file.size() < file.position:
-                    # Truncated: with a single file, that is how it is rotated.
-                    file.position = 0
-                piece = await _next_piece(file, renderer, file.size())
-                if piece:
-                    yield piece
-                if renderer.finished:
-                    return
-                if piece is None:
-                    if len(files) == 1:
-                        break
-                    files.pop(0).close()
-            inode = files[0].inode if files else 0
-            if rotated(path, inode):
-                newer = await asyncio.to_thread(open_after, path, keep, inode)
-                # The old file may have got its last lines between our last read and its rotation.
-                files.extend(newer)
-                continue
-            if ended or not await _wait(changed, source.ended, options.until):
+    while not renderer.finished:
+        # Both are looked at before reading: what was written before either is then surely read.
+        changed.clear()
+        ended = source.ended.is_set()
+        while len(files) > 1 or (files and files[0].size() != files[0].position):
+            file = files[0]
+            if file.size() < file.position:
+                # Truncated: with a single file, that is how it is rotated.
+                file.position = 0
+            piece = await _next_piece(file, renderer, file.size())
+            if piece:
+                yield piece
+            if renderer.finished:
                 return
+            if piece is None:
+                if len(files) == 1:
+                    break
+                files.pop(0).close()
+        inode = files[0].inode if files else 0
+        if rotated(path, inode):
+            newer = await asyncio.to_thread(open_after, path, keep, inode)
+            # The old file may have got its last lines between our last read and its rotation.
+            files.extend(newer)
+            continue
+        if ended or not await _wait(changed, source.ended, options.until):
+            return
 
 
 async def _next_piece(file: LogFile, renderer: _Renderer, end: int) -> bytes | None:

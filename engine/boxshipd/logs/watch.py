@@ -50,18 +50,21 @@ class LogWatcher:
                 self._inotify.rm_watch(watch)
 
     async def _serve(self) -> None:
-        async for change in self._inotify:
-            if change.mask & Mask.Q_OVERFLOW or change.watch is None:
-                touched = [event for _, events in self._watches.values() for event in events]
-            else:
-                touched = self._watches.get(str(change.watch.path), (None, []))[1]
-            for event in touched:
-                event.set()
+        try:
+            async for change in self._inotify:
+                if change.mask & Mask.Q_OVERFLOW or change.watch is None:
+                    touched = [event for _, events in self._watches.values() for event in events]
+                else:
+                    touched = self._watches.get(str(change.watch.path), (None, []))[1]
+                for event in touched:
+                    event.set()
+        finally:
+            # Here and not in close(): the loop must have forgotten the descriptor before its number can be another's.
+            self._inotify.close()
 
     def close(self) -> None:
         """Stop serving."""
         self._task.cancel()
-        self._inotify.close()
 
 
 _watchers: dict[asyncio.AbstractEventLoop, LogWatcher] = {}

@@ -237,6 +237,17 @@ async def test_one_file_is_truncated_when_it_is_all_there_may_be(tmp_path):
     assert (await read(log)).endswith(b"099\n")
 
 
+async def test_a_log_that_cannot_be_rotated_grows(tmp_path, driver):
+    log = log_at(tmp_path, driver, max_size=1000, max_files=2)
+    # Nothing can be renamed onto a directory with something in it.
+    (tmp_path / "container.log.1" / "in-the-way").mkdir(parents=True)
+    lines = [b"%06d %s\n" % (number, b"g" * 90) for number in range(50)]
+    write(log, *lines)
+    (tmp_path / "container.log.1" / "in-the-way").rmdir()
+    (tmp_path / "container.log.1").rmdir()
+    assert await read(log) == b"".join(lines)
+
+
 @pytest.mark.parametrize("blocking", [True, False])
 async def test_a_full_disk_tears_nothing(tmp_path, driver, blocking):
     log = log_at(tmp_path, driver, blocking=blocking, buffer_size=3000)
