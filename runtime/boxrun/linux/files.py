@@ -6,6 +6,7 @@ Sources: openat2(2), statfs(2), execveat(2), close_range(2).
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from typing import Final
 
@@ -36,6 +37,9 @@ _statfs_buffer: Final = ctypes.create_string_buffer(256)
 _fstatfs = syscalls.libc.fstatfs
 
 
+_ATTEMPTS: Final = 128
+
+
 def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
     """Open ``path`` below ``dir_fd`` with the ``RESOLVE_*`` restrictions; the descriptor is close-on-exec.
 
@@ -47,7 +51,13 @@ def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
         mode: permissions of a file that is created.
     """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    return call(f"open {path}", syscalls.OPENAT2, dir_fd, os.fsencode(path), ctypes.byref(how), _HOW_SIZE)
+    for _ in range(_ATTEMPTS):
+        try:
+            return call(f"open {path}", syscalls.OPENAT2, dir_fd, os.fsencode(path), ctypes.byref(how), _HOW_SIZE)
+        except BlockingIOError:
+            # Anything renamed or mounted anywhere on the machine makes the kernel unsure of a "..", and it says so.
+            continue
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), f"open {path}")
 
 
 def filesystem_magic(fd: int) -> int:
