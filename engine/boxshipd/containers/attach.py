@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -35,13 +36,18 @@ class AttachOptions(Struct, frozen=True, kw_only=True):
 
 
 class Pending:
-    """A client's socket that waits for the container's start. ``close`` it, wherever it ends."""
+    """A client's socket that waits for the container's start. ``close`` it, wherever it ends.
 
-    __slots__ = ("attachment", "descriptor")
+    Attributes:
+        replayed: set once the client has got what was written before; the start waits for it.
+    """
+
+    __slots__ = ("attachment", "descriptor", "replayed")
 
     def __init__(self, attachment: Attachment, descriptor: int) -> None:
         self.attachment = attachment
         self.descriptor = descriptor
+        self.replayed = asyncio.Event()
 
     @property
     def hung_up(self) -> bool:
@@ -94,13 +100,20 @@ class AttachSlot:
             received: what the HTTP parser had already read past the request's head.
         """
         pending = Pending(self._attachment(received), fd)
+        options, container = self._options, self._container
+        waits = options.stream and options.logs and not container.state.running and not container.removed
+        if waits:
+            # In line before the first pause: the client may start the container at once, and is to miss nothing of it.
+            self._line_up(pending)
         try:
-            if self._options.logs:
+            if options.logs:
                 await self._replay(fd)
-            if self._options.stream and await self._deliver(pending):
+            pending.replayed.set()
+            if waits or (options.stream and await self._deliver(pending)):
                 self._events.publish("container", "attach", self._container.id, self._container.attributes())
         finally:
-            if pending not in self._container.attachments:
+            pending.replayed.set()
+            if not waits and pending not in self._container.attachments:
                 pending.close()
 
     def abandon(self) -> None:
@@ -127,11 +140,16 @@ class AttachSlot:
                 await self._runtime.attach(container.id, pending.attachment, pending.descriptor)
                 return True
             return False
+        self._line_up(pending)
+        return True
+
+    def _line_up(self, pending: Pending) -> None:
+        """Have a client wait for the container's start; those that have gone meanwhile make room."""
+        container = self._container
         for waiting in [other for other in container.attachments if other.hung_up]:
             container.attachments.remove(waiting)
             waiting.close()
         container.attachments.append(pending)
-        return True
 
     async def _replay(self, fd: int) -> None:
         """What the container has written so far, as ``logs=1`` asks for."""
@@ -149,8 +167,6 @@ class AttachSlot:
 
 async def _send_all(client: socket.socket, pieces: AsyncIterator[bytes], *, messages: bool) -> None:
     """Write to a client for as long as it takes them, each piece as a websocket message where it expects those."""
-    import asyncio
-
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError):
         async for piece in pieces:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 10
 """Seconds between the stop signal and SIGKILL, where neither the container nor the request says otherwise."""
+REPLAY_TIMEOUT = 5.0
+"""Seconds a start waits for clients that are still being sent what the container wrote before."""
+
 KILL_TIMEOUT = 10.0
 """Seconds until a container that was sent SIGKILL is given up."""
 
@@ -125,6 +128,10 @@ class Lifecycle:
         spec = container.spec or build_spec(container, self.settings, self._registry.find)
         container.spec = None
         make_host_directories(container.config.host_config)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPLAY_TIMEOUT):
+                for pending in tuple(container.attachments):
+                    await pending.replayed.wait()
         waiting, container.attachments = container.attachments, []
         try:
             return await self._runtime.start(
