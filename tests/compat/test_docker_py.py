@@ -86,6 +86,7 @@ def test_attach_streams_live_output(client):
     stream = container.attach(stream=True, logs=True)
     container.start()
     assert b"".join(stream) == b"a\nb\n"
+    container.wait()
     container.remove()
 
 
