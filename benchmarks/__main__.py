@@ -18,13 +18,16 @@ SUITES = {"start": start.run, "cli": cli.run, "memory": memory.run, "logs": logs
 def main() -> None:
     """Run the suites asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suites", nargs="*", default=[*SUITES, "bus"], choices=[*SUITES, "bus", []])
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="all of them where none is named")
     parser.add_argument("--peers", default=",".join(installed()))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("benchmarks run real containers: be root")
-    suites = [name for name in options.suites if name in SUITES]
+    wanted = options.suites or [*SUITES, "bus"]
+    if unknown := set(wanted) - {*SUITES, "bus"}:
+        parser.error(f"no such suite: {', '.join(sorted(unknown))}")
+    suites = [name for name in wanted if name in SUITES]
     if suites:
         with ExitStack() as stack:
             engines = [stack.enter_context(PEERS[name]()) for name in options.peers.split(",")]
@@ -32,7 +35,7 @@ def main() -> None:
                 asyncio.run(image.load(engine))
             for name in suites:
                 SUITES[name](engines, options.rounds)
-    if "bus" in options.suites:
+    if "bus" in wanted:
         subprocess.run([sys.executable, "-m", "benchmarks.bus"], check=True)
 
 

@@ -30,7 +30,8 @@ from boxshipd.images.image import ImageUse
 from boxshipd.images.service import Images
 from boxshipd.info import engine_id, engine_info
 from boxshipd.listeners import Listener, ListenError, open_listeners
-from boxshipd.runtime_link import RuntimeLink, SupervisorConnector
+from boxshipd.runtime.connector import SupervisorConnector
+from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
 

@@ -23,7 +23,7 @@ from boxshipd.errors import (
     Unauthorized,
     Unavailable,
 )
-from boxshipd.runtime_link import StartFailed
+from boxshipd.runtime.errors import StartFailed
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from boxshipd.errors import Conflict, InvalidParameter
 from boxshipd.events import Events
 from boxshipd.logs import LogOptions, read_logs
 from boxshipd.logs.options import LogSource
-from boxshipd.runtime_link import RuntimeLink
+from boxshipd.runtime.link import RuntimeLink
 
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
 

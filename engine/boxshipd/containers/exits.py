@@ -13,7 +13,7 @@ from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
-from boxshipd.runtime_link import RuntimeLink
+from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.restart import wants_restart
 from boxshipd.scheduler.timers import Timers
 

@@ -22,7 +22,8 @@ from boxshipd.containers.signals import parse_signal
 from boxshipd.containers.spec_builder import build_spec
 from boxshipd.errors import Conflict, DaemonError, InternalError, NotFound
 from boxshipd.events import Events
-from boxshipd.runtime_link import LinkLost, RuntimeLink, StartFailed
+from boxshipd.runtime.errors import LinkLost, StartFailed
+from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Job, Scheduler
 
 log = logging.getLogger(__name__)

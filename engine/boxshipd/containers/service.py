@@ -33,7 +33,7 @@ from boxshipd.events import Events
 from boxshipd.filters import Filters
 from boxshipd.images.service import Images, ImageUse
 from boxshipd.logs.options import LogSource
-from boxshipd.runtime_link import RuntimeLink
+from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Job, Scheduler
 from boxshipd.scheduler.timers import Timers
 from boxshipd.state.store import Store

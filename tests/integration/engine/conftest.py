@@ -19,7 +19,8 @@ from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
 from boxshipd.events import Events
 from boxshipd.images.service import Images, ImageUse
-from boxshipd.runtime_link import RuntimeLink, SupervisorConnector
+from boxshipd.runtime.connector import SupervisorConnector
+from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
 from support.leaks import leaks

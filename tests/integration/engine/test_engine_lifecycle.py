@@ -13,7 +13,7 @@ from boxship.types.host import LogConfig, RestartPolicy
 from boxshipd.containers.service import AttachOptions
 from boxshipd.errors import Conflict, InvalidParameter, NotFound
 from boxshipd.filters import Filters
-from boxshipd.runtime_link import StartFailed
+from boxshipd.runtime.errors import StartFailed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers")
 

@@ -1,4 +1,4 @@
-"""The daemon's end of the bus: a supervisor is there, is connected to, and what it tells arrives.
+"""The connection to the supervisor, kept up for as long as the daemon runs.
 
 The supervisor outlives the daemon. Where none answers one is started; where the connection is lost it is made again, with a
 new supervisor if need be, and the listing that begins every watch brings both sides together again.
@@ -7,14 +7,13 @@ new supervisor if need be, and the listing that begins every watch brings both s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TypeVar
 
-from boxrun.bus import BusError, Channel, Code, connect_unix
+from boxrun.bus import BusError, Channel, Code
+from boxrun.bus.client import UnaryMethod
 from boxrun.container.spec import Spec
 from boxrun.supervisor.contract import (
     Attachment,
@@ -28,19 +27,19 @@ from boxrun.supervisor.contract import (
     RuntimeEvent,
     ShutdownRequest,
     SignalRequest,
-    StartFailure,
     StartReply,
     StartRequest,
     WatchRequest,
 )
 
-from boxshipd.errors import Conflict, DaemonError, InternalError, InvalidParameter, Unavailable
+from boxshipd.errors import Conflict, Unavailable
+from boxshipd.runtime.connector import CONNECT_TIMEOUT, Connector
+from boxshipd.runtime.errors import translated
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT = 20.0
-"""Seconds a supervisor gets to come up, and a request waits for one."""
-_CALL_TIMEOUT = 30.0
+CALL_TIMEOUT = 30.0
+"""Seconds that a call may take where nothing else is said."""
 _START_TIMEOUT = 120.0
 _RETRY = 0.02
 _LONGEST_RETRY = 1.0
@@ -48,116 +47,8 @@ _LONGEST_RETRY = 1.0
 OnListing = Callable[[list[ContainerStatus]], None]
 OnEvent = Callable[[RuntimeEvent], None]
 
-
-class StartFailed(DaemonError):  # noqa: N818 - named as Docker's own errors are
-    """The runtime could not start a container; ``failure`` says at which step, and which exit code Docker gives it."""
-
-    def __init__(self, failure: StartFailure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-
-class CommandFailed(StartFailed, InvalidParameter):
-    """The container's program wasn't found (127) or can't be run (126): the configuration's fault."""
-
-
-class SetupFailed(StartFailed, InternalError):  # noqa: N818
-    """Something else failed on the way to the container's program."""
-
-
-class LinkLost(Unavailable):
-    """The supervisor went away during a call, so that its outcome is unknown until the next listing."""
-
-
-class Connector(Protocol):
-    """How a supervisor is reached."""
-
-    async def connect(self) -> Channel:
-        """A new connection; raises Unavailable where there is no supervisor and none can be started."""
-
-
-class SupervisorConnector:
-    """Connects to the supervisor of a run directory, starting one where none answers.
-
-    Args:
-        run_dir: absolute path of the supervisor's directory.
-        log_level: what a new supervisor is started with.
-    """
-
-    def __init__(self, run_dir: str, log_level: str = "info") -> None:
-        self._run_dir = run_dir
-        self._log_level = log_level
-        self._socket = f"{run_dir}/boxrun.sock"
-
-    async def connect(self) -> Channel:
-        """See Connector."""
-        channel = await self._attempt()
-        if channel is not None:
-            return channel
-        pid = self._spawn()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + CONNECT_TIMEOUT
-        while loop.time() < deadline:
-            await asyncio.sleep(_RETRY)
-            channel = await self._attempt()
-            if channel is not None:
-                return channel
-            if not _alive(pid):
-                raise Unavailable(f"the supervisor ended while it was being started: see {self._run_dir}/boxrun.log")
-        raise Unavailable(f"the supervisor did not answer within {CONNECT_TIMEOUT:g} s: see {self._run_dir}/boxrun.log")
-
-    async def _attempt(self) -> Channel | None:
-        try:
-            channel = await connect_unix(self._socket, timeout=5.0)
-        except BusError as error:
-            if error.code in {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}:
-                return None
-            raise Unavailable(f"connect to the supervisor at {self._socket}: {error.message}") from error
-        except OSError:
-            return None
-        return channel
-
-    def _spawn(self) -> int:
-        """Start a supervisor in a session of its own; it writes to a log of its own, for it lives longer than our stderr."""
-        os.makedirs(self._run_dir, mode=0o711, exist_ok=True)
-        output = os.open(f"{self._run_dir}/boxrun.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            command = [sys.executable, "-m", "boxrun.main", "supervisor", "--run-dir", self._run_dir]
-            pid = os.posix_spawn(
-                sys.executable,
-                [*command, "--log-level", self._log_level],
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, output, 1),
-                    (os.POSIX_SPAWN_DUP2, output, 2),
-                ],
-                setsid=True,
-            )
-        except OSError as error:
-            raise Unavailable(f"start a supervisor for {self._run_dir}: {error}") from error
-        finally:
-            os.close(output)
-        _reap_when_ended(pid)
-        return pid
-
-
-def _alive(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}/exe")
-
-
-def _reap_when_ended(pid: int) -> None:
-    """Reap a child when it ends, if it does so before us."""
-    loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(pid)
-
-    def reap() -> None:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-
-    loop.add_reader(descriptor, reap)
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
 
 
 class RuntimeLink:
@@ -226,6 +117,52 @@ class RuntimeLink:
         """Whether a supervisor is connected now."""
         return self._listed.is_set()
 
+    async def call(
+        self,
+        method: UnaryMethod[Request, Reply],
+        request: Request,
+        what: str,
+        *,
+        timeout: float = CALL_TIMEOUT,
+        descriptors: Sequence[int] = (),
+    ) -> Reply:
+        """Call one of the runtime's unary methods.
+
+        Args:
+            method: of ``boxrun.supervisor.contract.Runtime``.
+            request: its request.
+            what: what is being done to what, for the error's message ("resize container 4f...").
+            timeout: seconds.
+            descriptors: travel along; they stay the caller's to close.
+
+        Raises:
+            Conflict: the runtime has no such container, or not in the state it takes.
+            LinkLost: the outcome is unknown.
+            Unavailable: there is no supervisor.
+            InternalError: it failed.
+        """
+        channel = await self._ready()
+        try:
+            return await channel.unary(method, request, timeout=timeout, fds=descriptors)
+        except BusError as error:
+            raise translated(error, what) from error
+
+    async def call_for_descriptors(
+        self,
+        method: UnaryMethod[Request, Reply],
+        request: Request,
+        what: str,
+        *,
+        timeout: float = CALL_TIMEOUT,
+        descriptors: Sequence[int] = (),
+    ) -> tuple[Reply, list[int]]:
+        """As ``call``, for a method whose reply brings descriptors: the caller closes them."""
+        channel = await self._ready()
+        try:
+            return await channel.unary_with_fds(method, request, timeout=timeout, fds=descriptors)
+        except BusError as error:
+            raise translated(error, what) from error
+
     async def start(self, spec: Spec, attachments: Sequence[Attachment], descriptors: Sequence[int]) -> StartReply:
         """Start a container.
 
@@ -234,16 +171,9 @@ class RuntimeLink:
             LinkLost: the outcome is unknown.
             Unavailable: there is no supervisor.
         """
-        channel = await self._ready()
         request = StartRequest(spec=spec, attachments=tuple(attachments))
-        try:
-            return await channel.unary(Runtime.start, request, timeout=_START_TIMEOUT, fds=descriptors)
-        except BusError as error:
-            failure = error.detail(StartFailure)
-            if failure is not None:
-                kind = CommandFailed if failure.exit_code in {126, 127} else SetupFailed
-                raise kind(failure) from error
-            raise _translated(error, f"start container {spec.id}") from error
+        what = f"start container {spec.id}"
+        return await self.call(Runtime.start, request, what, timeout=_START_TIMEOUT, descriptors=descriptors)
 
     async def signal(self, container_id: str, number: int) -> bool:
         """Send a signal to a container's first process; False where it doesn't run.
@@ -251,13 +181,11 @@ class RuntimeLink:
         Raises:
             Unavailable, InternalError
         """
-        channel = await self._ready()
+        request = SignalRequest(id=container_id, signal=number)
         try:
-            await channel.unary(Runtime.signal, SignalRequest(id=container_id, signal=number), timeout=_CALL_TIMEOUT)
-        except BusError as error:
-            if error.code in {Code.NOT_FOUND, Code.FAILED_PRECONDITION}:
-                return False
-            raise _translated(error, f"send signal {number} to container {container_id}") from error
+            await self.call(Runtime.signal, request, f"send signal {number} to container {container_id}")
+        except Conflict:
+            return False
         return True
 
     async def resize(self, container_id: str, height: int, width: int) -> None:
@@ -267,13 +195,8 @@ class RuntimeLink:
             Conflict: it doesn't run, or has no terminal.
             Unavailable, InternalError
         """
-        channel = await self._ready()
-        try:
-            await channel.unary(
-                Runtime.resize, ResizeRequest(id=container_id, height=height, width=width), timeout=_CALL_TIMEOUT
-            )
-        except BusError as error:
-            raise _translated(error, f"resize container {container_id}") from error
+        request = ResizeRequest(id=container_id, height=height, width=width)
+        await self.call(Runtime.resize, request, f"resize container {container_id}")
 
     async def attach(self, container_id: str, attachment: Attachment, descriptor: int) -> None:
         """Hand a client's socket to a running container; ``descriptor`` stays the caller's to close.
@@ -282,13 +205,8 @@ class RuntimeLink:
             Conflict: it doesn't run.
             Unavailable, InternalError
         """
-        channel = await self._ready()
-        try:
-            await channel.unary(
-                Runtime.attach, AttachRequest(id=container_id, attachment=attachment), timeout=_CALL_TIMEOUT, fds=[descriptor]
-            )
-        except BusError as error:
-            raise _translated(error, f"attach to container {container_id}") from error
+        request = AttachRequest(id=container_id, attachment=attachment)
+        await self.call(Runtime.attach, request, f"attach to container {container_id}", descriptors=[descriptor])
 
     async def release(self, container_id: str) -> None:
         """Let the runtime forget an exited container.
@@ -296,11 +214,7 @@ class RuntimeLink:
         Raises:
             Unavailable, InternalError
         """
-        channel = await self._ready()
-        try:
-            await channel.unary(Runtime.release, ContainerRef(id=container_id), timeout=_CALL_TIMEOUT)
-        except BusError as error:
-            raise _translated(error, f"release container {container_id}") from error
+        await self.call(Runtime.release, ContainerRef(id=container_id), f"release container {container_id}")
 
     async def shutdown(self, *, kill: bool, cgroup_parents: Sequence[str] = ()) -> None:
         """End the supervisor and its zygote, and don't start another.
@@ -315,11 +229,11 @@ class RuntimeLink:
         channel = await self._ready()
         try:
             await channel.unary(
-                Runtime.shutdown, ShutdownRequest(kill=kill, cgroup_parents=tuple(cgroup_parents)), timeout=_CALL_TIMEOUT
+                Runtime.shutdown, ShutdownRequest(kill=kill, cgroup_parents=tuple(cgroup_parents)), timeout=CALL_TIMEOUT
             )
         except BusError as error:
             if error.code is not Code.UNAVAILABLE:
-                raise _translated(error, "shut the supervisor down") from error
+                raise translated(error, "shut the supervisor down") from error
         pid = channel.transport.peer.pid
         # Our watch is the one call the supervisor would wait for.
         await self.close()
@@ -368,7 +282,7 @@ class RuntimeLink:
 
     async def _watch(self, channel: Channel) -> None:
         """Take in the listing, then events, for as long as the connection lasts."""
-        self._features = await channel.unary(Runtime.features, Empty(), timeout=_CALL_TIMEOUT)
+        self._features = await channel.unary(Runtime.features, Empty(), timeout=CALL_TIMEOUT)
         listing: list[ContainerStatus] | None = []
         async with channel.server_stream(Runtime.watch, WatchRequest()) as events:
             async for event in events:
@@ -413,13 +327,3 @@ async def _gone(pid: int) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-
-
-def _translated(error: BusError, what: str) -> Exception:
-    """A bus error as one of the daemon's."""
-    text = f"{what}: {error.message}"
-    if error.code in {Code.UNAVAILABLE, Code.CANCELLED, Code.DEADLINE_EXCEEDED}:
-        return LinkLost(text)
-    if error.code in {Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS}:
-        return Conflict(text)
-    return InternalError(text)
