@@ -1,6 +1,6 @@
 """The whole command line as a typer application, made from the same declarations that the parser reads.
 
-It renders help and completes words in the shell. Commands themselves are run by ``boxship.cli.main``, which imports one of
+It renders help. Commands themselves are run by ``boxship.cli.main``, which imports one of
 them and neither typer nor any other, because typer's import alone takes longer than most commands.
 """
 
@@ -24,7 +24,7 @@ def build() -> typer.Typer:
     app = typer.Typer(
         name=PROGRAM,
         help="A container engine that speaks Docker's language.",
-        add_completion=True,
+        add_completion=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["--help"]},
     )
@@ -111,8 +111,3 @@ def show_help(words: list[str]) -> None:
         words: the command's words without the program's name; none for the whole program.
     """
     typer.main.get_command(build())(args=[*words, "--help"], prog_name=PROGRAM, standalone_mode=False)
-
-
-def complete() -> None:
-    """Answer the shell's request for completions, which is in the environment."""
-    typer.main.get_command(build())(prog_name=PROGRAM)

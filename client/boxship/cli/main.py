@@ -11,18 +11,15 @@ from boxship.cli.flags import HelpRequested, Options, parse
 from boxship.cli.registry import ABSENT, ABSENT_IN_GROUP, ALIASES, GROUPS, TOP, load
 from boxship.errors import APIError, BoxshipError, CommandError, DaemonUnreachable, Terminated, UsageError
 
-PROGRAM = "BOXSHIP"
 FLAG_FAILURE = 125
+COMPLETE = "__complete"
+"""What the shells' completion scripts call."""
 
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
     # Importing makes many objects and no garbage; collecting in between would cost a tenth of a command's start.
     gc.set_threshold(50_000)
-    if f"_{PROGRAM}_COMPLETE" in os.environ:
-        from boxship.cli.app import complete
-
-        complete()
     try:
         status = run(sys.argv[1:])
     except Terminated as ending:
@@ -42,6 +39,11 @@ def main() -> None:
 
 def run(words: list[str]) -> int:
     """Run a command line, given without the program's name; the exit status."""
+    if words and words[0] == COMPLETE:
+        from boxship.cli.candidates import complete
+
+        sys.stdout.write(complete(words[1:]))
+        return 0
     options = GlobalOptions()
     try:
         rest = parse(options, words, interspersed=False)

@@ -51,6 +51,7 @@ TOP: dict[str, tuple[str, str, str]] = {
     "inspect": ("inspect", "INSPECT", "Return low-level information on Docker objects"),
     "events": SYSTEM["events"],
     "info": SYSTEM["info"],
+    "completion": ("completion", "COMPLETION", "Print the completion script for bash, zsh or fish"),
     "version": ("version", "VERSION", "Show the Boxship version information"),
 }
 GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
