@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 from boxrun.container.spec import Log
-from boxrun.shim.logs import FRAME_HEAD, FRAME_TAIL
+from boxrun.shim.logs import FINAL, FRAME_HEAD, FRAME_TAIL, MAX_PAYLOAD, PARTIAL
 
 Stream = Literal["stdout", "stderr"]
 
@@ -116,21 +116,46 @@ class JSONLines:
 
 
 class LocalFrames:
-    """The ``local`` format (see ``boxrun.shim.logs``)."""
+    """The ``local`` format (see ``boxrun.shim.logs.frames``).
+
+    What is no frame, as a crash or a bad disk leaves it, is passed over up to the next one.
+    """
+
+    # A head as it can be: a length below 16 MiB, a stream, flags, and a time between the years 2000 and 2100.
+    _head: ClassVar = re.compile(rb"\0[\0-\xff]{3}[\x01\x02][\0-\x03][\x0d-\x38]", re.DOTALL)
 
     def __init__(self, attrs: dict[str, str]) -> None:
         self._attrs = attrs
 
+    def _frame_at(self, data: bytes, at: int) -> int:
+        """The end of the frame at ``at``; -1 where none begins there, 0 where it may go on past ``data``."""
+        if len(data) - at < FRAME_HEAD.size:
+            return 0
+        size, number, flags, _ = FRAME_HEAD.unpack_from(data, at)
+        if size > MAX_PAYLOAD or number not in (1, 2) or flags & ~(PARTIAL | FINAL):
+            return -1
+        end: int = at + FRAME_HEAD.size + size + FRAME_TAIL.size
+        if end > len(data):
+            return 0
+        return end if FRAME_TAIL.unpack_from(data, end - FRAME_TAIL.size)[0] == size else -1
+
+    def _next_frame(self, data: bytes, at: int) -> int:
+        """Where the first whole frame after ``at`` begins; -1 where there is none."""
+        for match in self._head.finditer(data, at):
+            if self._frame_at(data, match.start()) > 0:
+                return match.start()
+        return -1
+
     def whole(self, data: bytes) -> int:
         """Up to the end of the last complete frame."""
         at = 0
-        while len(data) - at >= FRAME_HEAD.size:
-            size = FRAME_HEAD.unpack_from(data, at)[0]
-            end = at + FRAME_HEAD.size + size + FRAME_TAIL.size
-            if end > len(data):
-                break
+        while True:
+            end = self._frame_at(data, at)
+            if end < 0:
+                end = self._next_frame(data, at + 1)
+            if end <= 0:
+                return at
             at = end
-        return at
 
     def plain(self, data: bytes) -> tuple[Stream, bytes] | None:
         """Frames are cheap to take one by one."""
@@ -140,22 +165,59 @@ class LocalFrames:
         """Each line of each frame."""
         at = 0
         while at < len(data):
-            size, number, _flags, time = FRAME_HEAD.unpack_from(data, at)
-            at += FRAME_HEAD.size
+            end = self._frame_at(data, at)
+            if end <= 0:
+                at = self._next_frame(data, at + 1)
+                if at < 0:
+                    return
+                continue
+            _, number, _, time = FRAME_HEAD.unpack_from(data, at)
             stream: Stream = "stdout" if number == 1 else "stderr"
-            for line in _lines(data[at : at + size]):
+            for line in _lines(data[at + FRAME_HEAD.size : end - FRAME_TAIL.size]):
                 yield Entry(stream, time, line, self._attrs)
-            at += size + FRAME_TAIL.size
+            at = end
 
     def tail(self, read_at: ReadAt, size: int, lines: int) -> tuple[int, int]:
         """Walk back over frames by the length that each ends with."""
         end, found = size, 0
         while end > 0 and found < lines:
-            (length,) = FRAME_TAIL.unpack(read_at(end - FRAME_TAIL.size, FRAME_TAIL.size))
-            end -= FRAME_HEAD.size + length + FRAME_TAIL.size
-            payload = read_at(end + FRAME_HEAD.size, length)
+            begin = self._frame_before(read_at, end)
+            if begin < 0:
+                return self._tail_forward(read_at, size, lines)
+            payload = read_at(begin + FRAME_HEAD.size, end - begin - FRAME_HEAD.size - FRAME_TAIL.size)
             found += payload.count(b"\n") + (not payload.endswith(b"\n"))
+            end = begin
         return end, found
+
+    def _frame_before(self, read_at: ReadAt, end: int) -> int:
+        """Where the frame that ends at ``end`` begins; -1 where none does."""
+        tail = read_at(end - FRAME_TAIL.size, FRAME_TAIL.size) if end >= FRAME_TAIL.size else b""
+        if len(tail) < FRAME_TAIL.size:
+            return -1
+        length: int = FRAME_TAIL.unpack(tail)[0]
+        begin = end - FRAME_HEAD.size - length - FRAME_TAIL.size
+        head = read_at(begin, FRAME_HEAD.size) if begin >= 0 else b""
+        if len(head) < FRAME_HEAD.size or head[:4] != tail:
+            return -1
+        return begin
+
+    def _tail_forward(self, read_at: ReadAt, size: int, lines: int) -> tuple[int, int]:
+        """``tail`` for a damaged file, whose frames can only be found from the front."""
+        data = read_at(0, size)
+        begins: list[tuple[int, int]] = []
+        at = 0
+        while at >= 0 and at < len(data):
+            end = self._frame_at(data, at)
+            if end > 0:
+                payload = data[at + FRAME_HEAD.size : end - FRAME_TAIL.size]
+                begins.append((at, payload.count(b"\n") + (not payload.endswith(b"\n"))))
+            at = end if end > 0 else self._next_frame(data, at + 1)
+        found = 0
+        for begin, count in reversed(begins):
+            found += count
+            if found >= lines:
+                return begin, found
+        return 0, found
 
 
 def _lines(payload: bytes) -> list[bytes]:
@@ -167,7 +229,7 @@ def _lines(payload: bytes) -> list[bytes]:
 
 def decoder(log: Log) -> Decoder:
     """The decoder for ``log``'s format."""
-    return LocalFrames(log.attrs) if log.driver == "local" else JSONLines()
+    return JSONLines() if log.driver == "json-file" else LocalFrames(log.attrs)
 
 
 def parse_time(text: str) -> int:

@@ -7,11 +7,16 @@ since the names move on with every rotation.
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import shutil
 import tempfile
+import zlib
+from typing import IO
 
 from boxrun.shim.logs import GZIP_HEAD
+
+logger = logging.getLogger(__name__)
 
 
 class LogFile:
@@ -27,11 +32,16 @@ class LogFile:
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close(); the reader outlives this block
         if compressed:
             with file:
-                self.inode = GZIP_HEAD.unpack(file.read(GZIP_HEAD.size))[-1]
-                file.seek(0)
+                self.inode = _original_inode(file)
                 unpacked = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-                shutil.copyfileobj(gzip.GzipFile(fileobj=file), unpacked, 1 << 20)
-                unpacked.seek(0)
+                try:
+                    shutil.copyfileobj(gzip.GzipFile(fileobj=file), unpacked, 1 << 20)
+                except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                    # What could be unpacked is still the log's.
+                    logger.warning("log file %s is damaged: %s", path, error)
+                except BaseException:
+                    unpacked.close()
+                    raise
                 self._file = unpacked
         else:
             self.inode = os.fstat(file.fileno()).st_ino
@@ -48,6 +58,10 @@ class LogFile:
         """``size`` bytes from ``offset``; ``position`` stays."""
         return os.pread(self._file.fileno(), size, offset)
 
+    def begins_with(self, sample: bytes) -> bool:
+        """Whether the file still begins as it did: it doesn't where it was truncated and written anew."""
+        return self.read_at(0, len(sample)) == sample
+
     def size(self) -> int:
         """Bytes the file has now."""
         return os.fstat(self._file.fileno()).st_size
@@ -55,6 +69,17 @@ class LogFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _original_inode(file: IO[bytes]) -> int:
+    """The number of the file that a compressed one was made of; its own where the head is damaged."""
+    head = file.read(GZIP_HEAD.size)
+    file.seek(0)
+    if len(head) == GZIP_HEAD.size:
+        magic, *_, subfield, _, inode = GZIP_HEAD.unpack(head)
+        if magic == b"\x1f\x8b\x08\x04" and subfield == b"BX":
+            return int(inode)
+    return os.fstat(file.fileno()).st_ino
 
 
 def candidates(path: str, max_files: int) -> list[tuple[str, bool]]:

@@ -13,7 +13,11 @@ from msgspec import Struct
 
 
 class LogOptions(Struct, frozen=True, kw_only=True):
-    """The query of ``ContainerLogs``. Times in ns since the epoch, 0 for no bound; ``tail`` in lines, None for all."""
+    """The query of ``ContainerLogs``. Times in ns since the epoch, 0 for no bound; ``tail`` in lines, None for all.
+
+    Of our own: with ``positions`` the reader is told now and then where it is (see ``boxshipd.logs.cursor``), and ``after`` is
+    such a place, from which it goes on; ``tail`` says nothing then.
+    """
 
     follow: bool = False
     stdout: bool = True
@@ -23,6 +27,8 @@ class LogOptions(Struct, frozen=True, kw_only=True):
     timestamps: bool = False
     tail: int | None = None
     details: bool = False
+    positions: bool = False
+    after: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,20 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, aclosing, asynccontextmanager
+from typing import ParamSpec
+from urllib.parse import quote_plus
 
-from boxshipd.logs.decode import Decoder, Entry, decoder, format_time
+from boxrun.shim.logs import Position
+
+from boxshipd.logs.cursor import BEGINNING, cursor, seek
+from boxshipd.logs.decode import Decoder, Entry, Stream, decoder, format_time
 from boxshipd.logs.files import LogFile, open_after, open_all, rotated
 from boxshipd.logs.options import LogOptions, LogSource
 from boxshipd.logs.watch import changes
+
+P = ParamSpec("P")
 
 CHUNK = 1 << 20
 """Bytes read at a time; a longer entry is read whole all the same."""
@@ -22,11 +29,18 @@ CHUNK = 1 << 20
 SMALL = 1 << 16
 """Up to this many bytes reading and decoding is done at once; more goes to a thread, so that nobody else waits."""
 
+_SAMPLE = 64
+"""Bytes of a file's beginning that tell whether it is still the same."""
+
 _HEADER = struct.Struct(">BxxxI")
 _STREAM_NUMBER = {"stdout": 1, "stderr": 2}
 
 
-class _Renderer:
+_POSITION = 4
+"""The stream number of the frames that tell a reader where it is."""
+
+
+class Renderer:
     """Makes the client's bytes of entries: filters, prefixes, frames."""
 
     def __init__(self, options: LogOptions, log_decoder: Decoder, *, multiplexed: bool) -> None:
@@ -38,17 +52,26 @@ class _Renderer:
         self.finished = False
 
     def render(self, data: bytes) -> bytes:
-        """What the client gets for ``data``, which is whole entries."""
+        """What the client gets for ``data``, which is whole entries.
+
+        A frame holds one line, as Docker's do and some clients expect; where there is much, it holds many.
+        """
+        single = self._multiplexed and len(data) <= SMALL
         if not (self._prefixed or self._options.since or self._options.until or self.skip):
             plain = self.decoder.plain(data)
             if plain is not None:
                 stream, text = plain
-                return self._frame(stream, text) if self._wanted(stream) else b""
+                if not self._wanted(stream):
+                    return b""
+                if single:
+                    # Not splitlines: a carriage return ends no line of a log.
+                    return b"".join([self._frame(stream, line + b"\n") for line in text[:-1].split(b"\n")])
+                return self._frame(stream, text)
         out: list[bytes] = []
         run: list[bytes] = []
         run_stream = ""
         for entry in self._selected(data):
-            if entry.stream != run_stream and run:
+            if run and (single or entry.stream != run_stream):
                 out.append(self._frame(run_stream, b"".join(run)))
                 run.clear()
             run_stream = entry.stream
@@ -76,15 +99,30 @@ class _Renderer:
         if self._options.timestamps:
             words.append(format_time(entry.time))
         if self._options.details:
-            words.append(",".join(f"{key}={value}" for key, value in sorted(entry.attrs.items())).encode())
+            words.append(
+                ",".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in sorted(entry.attrs.items())).encode()
+            )
         return b" ".join(words) + b" "
+
+    def position(self, file: LogFile | None) -> bytes:
+        """The frame that tells where the reader of ``file`` is, where it wants to know; without a file, at the beginning."""
+        if not self._options.positions:
+            return b""
+        text = (cursor(file) if file is not None else BEGINNING).encode()
+        return _HEADER.pack(_POSITION, len(text)) + text
+
+    def begun(self, lines: dict[Stream, bytes]) -> bytes:
+        """The beginnings of lines that are not in the log yet."""
+        return b"".join(self._frame(stream, data) for stream, data in lines.items() if self._wanted(stream))
 
     def _frame(self, stream: str, data: bytes) -> bytes:
         return _HEADER.pack(_STREAM_NUMBER[stream], len(data)) + data if self._multiplexed else data
 
 
 @asynccontextmanager
-async def open_logs(source: LogSource, options: LogOptions, *, multiplexed: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+async def open_logs(
+    source: LogSource, options: LogOptions, *, multiplexed: bool, end: Position | None = None
+) -> AsyncIterator[AsyncIterator[bytes]]:
     """Open a log now, so that all of it can be read even if the container is removed meanwhile.
 
     Within the context: the log's bytes for a client, ready to be sent, in pieces of about a megabyte at most.
@@ -93,29 +131,53 @@ async def open_logs(source: LogSource, options: LogOptions, *, multiplexed: bool
         source: the container's log.
         options: what is asked for; with ``follow`` the iteration goes on until the container has ended.
         multiplexed: frame with Docker's 8-byte headers; else the bare bytes.
+        end: where to stop, the beginnings of lines included that the log's writer holds there.
 
     Raises:
         OSError: a file can't be read.
+        InvalidParameter: ``after`` is no place in a log.
     """
-    renderer = _Renderer(options, decoder(source.log), multiplexed=multiplexed)
+    renderer = Renderer(options, decoder(source.log), multiplexed=multiplexed)
     with ExitStack() as stack:
-        if source.log.driver == "none" or (options.tail == 0 and not options.follow):
-            pieces = _read_through([], renderer)
+        if not source.log.path or (options.tail == 0 and not options.follow):
+            pieces = _read_through([], renderer, end)
         else:
-            changed = stack.enter_context(changes(source.log.path)) if options.follow else None
-            files = await asyncio.to_thread(open_all, source.log.path, source.log.max_files)
+            wake = _Wake(stack.enter_context(changes(source.log.path)), source.ended) if options.follow else None
+            if wake:
+                stack.callback(wake.close)
+            files = await _opened(open_all, source.log.path, source.log.max_files)
             stack.callback(_close, files)
-            await asyncio.to_thread(_seek_tail, files, options.tail, renderer)
-            pieces = _follow(source, options, renderer, files, changed) if changed else _read_through(files, renderer)
+            if options.after:
+                seek(files, options.after)
+            else:
+                await asyncio.to_thread(_seek_tail, files, options.tail, renderer)
+            pieces = _follow(source, options, renderer, files, wake) if wake else _read_through(files, renderer, end)
         async with aclosing(pieces):
             yield pieces
 
 
-async def read_logs(source: LogSource, options: LogOptions, *, multiplexed: bool) -> AsyncIterator[bytes]:
+async def read_logs(
+    source: LogSource, options: LogOptions, *, multiplexed: bool, end: Position | None = None
+) -> AsyncIterator[bytes]:
     """The log's bytes, as ``open_logs`` has them, opened when they are first asked for."""
-    async with open_logs(source, options, multiplexed=multiplexed) as pieces:
+    async with open_logs(source, options, multiplexed=multiplexed, end=end) as pieces:
         async for piece in pieces:
             yield piece
+
+
+async def _opened(work: Callable[P, list[LogFile]], *args: P.args, **kwargs: P.kwargs) -> list[LogFile]:
+    """The files that ``work`` opens in a thread; they are closed if the reader leaves meanwhile."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_forget)
+        raise
+
+
+def _forget(task: asyncio.Task[list[LogFile]]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        _close(task.result())
 
 
 def _close(files: list[LogFile]) -> None:
@@ -123,7 +185,7 @@ def _close(files: list[LogFile]) -> None:
         file.close()
 
 
-def _seek_tail(files: list[LogFile], tail: int | None, renderer: _Renderer) -> None:
+def _seek_tail(files: list[LogFile], tail: int | None, renderer: Renderer) -> None:
     """Leave in ``files`` what holds the last ``tail`` lines, positioned at the first of them."""
     if tail is None:
         return
@@ -141,9 +203,13 @@ def _seek_tail(files: list[LogFile], tail: int | None, renderer: _Renderer) -> N
             return
 
 
-async def _read_through(files: list[LogFile], renderer: _Renderer) -> AsyncGenerator[bytes, None]:
-    """Everything up to where the newest file ends now, however fast it grows."""
+async def _read_through(files: list[LogFile], renderer: Renderer, last: Position | None) -> AsyncGenerator[bytes, None]:
+    """Everything up to ``last``, or to where the newest file ends now, however fast it grows."""
     ends = [file.size() for file in files]
+    if last is not None:
+        here = next((index for index, file in enumerate(files) if file.inode == last.inode), -1)
+        # Where that file is gone, all that is there came later.
+        files, ends = files[: here + 1], [*ends[:here], last.offset] if here >= 0 else []
     for file, end in zip(files, ends, strict=True):
         while file.position < end and not renderer.finished:
             piece = await _next_piece(file, renderer, end)
@@ -151,22 +217,28 @@ async def _read_through(files: list[LogFile], renderer: _Renderer) -> AsyncGener
                 break
             if piece:
                 yield piece
+    if last is not None and last.begun:
+        yield renderer.begun(last.begun)
 
 
 async def _follow(
-    source: LogSource, options: LogOptions, renderer: _Renderer, files: list[LogFile], changed: asyncio.Event
+    source: LogSource, options: LogOptions, renderer: Renderer, files: list[LogFile], wake: _Wake
 ) -> AsyncGenerator[bytes, None]:
     """Everything, and then what comes, until the container has ended or ``until`` has passed."""
     path, keep = source.log.path, source.log.max_files
+    sample = b""
+    if place := renderer.position(files[0] if files else None):
+        yield place
     while not renderer.finished:
         # Both are looked at before reading: what was written before either is then surely read.
-        changed.clear()
-        ended = source.ended.is_set()
+        ended = wake.look()
         while len(files) > 1 or (files and files[0].size() != files[0].position):
             file = files[0]
-            if file.size() < file.position:
-                # Truncated: with a single file, that is how it is rotated.
-                file.position = 0
+            if keep <= 1:
+                # With a single file, rotating is truncating, and it may have grown past our place since.
+                if file.size() < file.position or not file.begins_with(sample):
+                    file.position = 0
+                sample = file.read_at(0, _SAMPLE)
             piece = await _next_piece(file, renderer, file.size())
             if piece:
                 yield piece
@@ -178,22 +250,22 @@ async def _follow(
                 files.pop(0).close()
         inode = files[0].inode if files else 0
         if rotated(path, inode):
-            newer = await asyncio.to_thread(open_after, path, keep, inode)
+            newer = await _opened(open_after, path, keep, inode)
             # The old file may have got its last lines between our last read and its rotation.
             files.extend(newer)
             continue
-        if ended or not await _wait(changed, source.ended, options.until):
+        if ended or not await wake.wait(options.until):
             return
 
 
-async def _next_piece(file: LogFile, renderer: _Renderer, end: int) -> bytes | None:
+async def _next_piece(file: LogFile, renderer: Renderer, end: int) -> bytes | None:
     """Render the next entries of ``file`` below ``end``; None where no whole entry is there yet."""
     if end - file.position <= SMALL:
         return _render_next(file, renderer, end)
     return await asyncio.to_thread(_render_next, file, renderer, end)
 
 
-def _render_next(file: LogFile, renderer: _Renderer, end: int) -> bytes | None:
+def _render_next(file: LogFile, renderer: Renderer, end: int) -> bytes | None:
     size = CHUNK
     while True:
         room = min(size, end - file.position)
@@ -201,21 +273,44 @@ def _render_next(file: LogFile, renderer: _Renderer, end: int) -> bytes | None:
         whole = renderer.decoder.whole(data)
         if whole:
             file.position += whole
-            return renderer.render(data if whole == len(data) else data[:whole])
+            rendered = renderer.render(data if whole == len(data) else data[:whole])
+            return rendered + renderer.position(file) if rendered else rendered
         if len(data) < size:
             return None
         size *= 2
 
 
-async def _wait(changed: asyncio.Event, ended: asyncio.Event, until: int) -> bool:
-    """Wait for a change or the container's end; False when ``until`` comes first."""
-    timeout = (until - time.time_ns()) / 1e9 if until else None
-    if timeout is not None and timeout <= 0:
+class _Wake:
+    """What a follower waits for, of whom there may be many: one event for the log's change and for the container's end."""
+
+    def __init__(self, changed: asyncio.Event, ended: asyncio.Event) -> None:
+        self._changed = changed
+        self._ended = ended
+        self._task: asyncio.Task[bool] | None = None
+
+    def look(self) -> bool:
+        """Whether the container has ended; what happens from here on ends the next ``wait``."""
+        self._changed.clear()
+        if self._ended.is_set():
+            return True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._ended.wait())
+            self._task.add_done_callback(lambda _: self._changed.set())
         return False
-    waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(ended.wait())]
-    try:
-        done, _ = await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
-    finally:
-        for wait in waits:
-            wait.cancel()
+
+    async def wait(self, until: int) -> bool:
+        """Wait for something to happen; False when ``until`` (ns since the epoch, 0 for never) comes first."""
+        if not until:
+            await self._changed.wait()
+            return True
+        try:
+            async with asyncio.timeout((until - time.time_ns()) / 1e9):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Wait no more."""
+        if self._task is not None:
+            self._task.cancel()

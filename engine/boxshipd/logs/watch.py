@@ -11,14 +11,20 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from asyncinotify import Inotify, Mask, Watch
+if TYPE_CHECKING:
+    from asyncinotify import Watch
 
 
 class LogWatcher:
     """Tells followers of changes in the directories their logs are in. Belongs to one event loop."""
 
     def __init__(self) -> None:
+        # Its import looks for the C library by running programs, which is nothing for a daemon's start.
+        from asyncinotify import Inotify, Mask
+
+        self._mask = Mask
         self._inotify = Inotify()
         self._task = asyncio.get_running_loop().create_task(self._serve(), name="log watcher")
         self._watches: dict[str, tuple[Watch, list[asyncio.Event]]] = {}
@@ -35,7 +41,7 @@ class LogWatcher:
             OSError: the directory is gone or the kernel's limit of watches is reached.
         """
         if directory not in self._watches:
-            mask = Mask.MODIFY | Mask.CREATE | Mask.MOVE
+            mask = self._mask.MODIFY | self._mask.CREATE | self._mask.MOVE
             self._watches[directory] = (self._inotify.add_watch(directory, mask), [])
         self._watches[directory][1].append(event)
 
@@ -52,7 +58,7 @@ class LogWatcher:
     async def _serve(self) -> None:
         try:
             async for change in self._inotify:
-                if change.mask & Mask.Q_OVERFLOW or change.watch is None:
+                if change.mask & self._mask.Q_OVERFLOW or change.watch is None:
                     touched = [event for _, events in self._watches.values() for event in events]
                 else:
                     touched = self._watches.get(str(change.watch.path), (None, []))[1]

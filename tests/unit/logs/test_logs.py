@@ -114,7 +114,7 @@ async def test_streams_are_framed_and_chosen(tmp_path, driver):
     for stream, data in (("stdout", b"a\nb\n"), ("stderr", b"c\n"), ("stdout", b"d\n")):
         writer.write(stream, data)
     writer.close()
-    assert frames(await read(log, multiplexed=True)) == [(1, b"a\nb\n"), (2, b"c\n"), (1, b"d\n")]
+    assert frames(await read(log, multiplexed=True)) == [(1, b"a\n"), (1, b"b\n"), (2, b"c\n"), (1, b"d\n")]
     assert frames(await read(log, multiplexed=True, stdout=False)) == [(2, b"c\n")]
     assert await read(log, stderr=False) == b"a\nb\nd\n"
 
