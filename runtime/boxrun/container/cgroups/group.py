@@ -41,6 +41,9 @@ class Cgroup2Group:
         while self.join_fds:
             os.close(self.join_fds.pop())
 
+    def open_joins(self) -> None:
+        """Nothing is to be opened: cgroup2 is entered with the clone."""
+
     def pids(self) -> list[int]:
         """Every process of the group and below."""
         return self._population.pids()
@@ -60,6 +63,10 @@ class Cgroup2Group:
     def thaw(self) -> None:
         """Let the processes run again."""
         self._population.thaw()
+
+    def frozen(self) -> bool:
+        """Whether the group is frozen, or about to be."""
+        return self._population.frozen()
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until no process is left; whether that came true."""

@@ -120,6 +120,13 @@ class Hybrid:
             raise
         return container
 
+    def lacking(self, parent: str, resources: spec.Resources) -> list[str]:
+        """Warnings about the limits that a group below ``parent`` couldn't have."""
+        places = {name: (hierarchy.parent(parent), "") for name, hierarchy in self._by_controller.items()}
+        if resources.cpu_realtime_runtime and "cpu" in places:
+            limits.check_realtime(resources.cpu_realtime_runtime, places["cpu"][0], parent)
+        return limits.lacking(limits_v1.settings(resources), places)
+
     def open(self, cgroup: spec.Cgroup) -> HybridGroup:
         """The existing group."""
         leaf = tree.component(cgroup.name)
@@ -131,7 +138,9 @@ class Hybrid:
             fd = tree.open_directory(leaf, parent)
         except OSError as error:
             raise CgroupError(f"open cgroup {path}: {error.strerror}") from error
-        return HybridGroup(path, parent, fd, self._places(cgroup.parent), self._programs, new=False)
+        opened = HybridGroup(path, parent, fd, self._places(cgroup.parent), self._programs, new=False)
+        opened.settled = cgroup.parent == self._settled
+        return opened
 
     def sweep(self, parent: str, keep: Collection[str]) -> list[str]:
         """Kill and remove the groups below ``parent`` that ``keep`` doesn't name, be they in one hierarchy only."""
@@ -193,10 +202,24 @@ class HybridGroup(group.Cgroup2Group):
     ) -> None:
         super().__init__(name, parent, fd, programs, new=new)
         self._v1 = v1
+        self.settled = False
+        """The calling process is in the parent's shared groups already."""
+
+    def open_joins(self) -> None:
+        """Open the files of every hierarchy's group, or of the shared one where the container has none of its own there."""
+        try:
+            for parent in set(self._v1.values()):
+                for leaf in (self._leaf,) if self.settled else (self._leaf, SHARED):
+                    with contextlib.suppress(FileNotFoundError):
+                        self.join_fds.append(os.open(f"{leaf}/tasks", os.O_WRONLY | os.O_CLOEXEC, dir_fd=parent))
+                        break
+        except OSError as error:
+            self.joined()
+            raise CgroupError(f"open cgroup {self.name}: {error.strerror}") from error
 
     def set_limits(self, settings: Sequence[Setting], rules: tuple[spec.DeviceRule, ...]) -> None:
         """Write a new group's limits, collecting ``warnings``. Raises CgroupError."""
-        self.warnings += limits.apply(settings, self._places(), self.name)
+        self.warnings += limits.apply(settings, self.places(), self.name)
         self.set_devices(rules)
 
     def set_devices(self, rules: tuple[spec.DeviceRule, ...]) -> None:
@@ -205,11 +228,17 @@ class HybridGroup(group.Cgroup2Group):
             super().set_devices(rules)
         elif not (self._new and devices.allows_everything(rules)):
             writes = [limits.setting("devices", file, line) for file, line in devices.lines(rules)]
-            limits.apply(writes, self._places(), self.name)
+            limits.apply(writes, self.places(), self.name)
 
     def update(self, resources: spec.Resources) -> list[str]:
         """Change the limits that ``resources`` sets, first making the groups that only they need."""
         settings = limits_v1.settings(resources)
+        with limits.all_or_none(settings, self.places(), self.name):
+            warnings = self._update(settings)
+            self.set_devices(resources.devices)
+        return warnings
+
+    def _update(self, settings: Sequence[Setting]) -> list[str]:
         missing = {
             self._v1[setting.controller]
             for setting in settings
@@ -217,11 +246,8 @@ class HybridGroup(group.Cgroup2Group):
         }
         if missing:
             with self._population.stopped():
-                warnings = self._join(missing, settings)
-        else:
-            warnings = limits.apply(settings, self._places(), self.name)
-        self.set_devices(resources.devices)
-        return warnings
+                return self._join(missing, settings)
+        return limits.apply(settings, self.places(), self.name)
 
     def oom_kills(self) -> int:
         """Processes of the group and below that were killed for want of memory."""
@@ -265,7 +291,8 @@ class HybridGroup(group.Cgroup2Group):
         _remove_v1(set(self._v1.values()), self._leaf, self.name, deadline)
         self.close()
 
-    def _places(self) -> dict[str, limits.Place]:
+    def places(self) -> dict[str, limits.Place]:
+        """Where each controller's files are, or would be if the group had one there."""
         prefix = f"{self._leaf}/"
         return {controller: (parent, prefix) for controller, parent in self._v1.items()}
 
@@ -276,7 +303,7 @@ class HybridGroup(group.Cgroup2Group):
             for parent in parents:
                 group.make(parent, self.name, self._leaf)
                 made.append(parent)
-            warnings = limits.apply(settings, self._places(), self.name)
+            warnings = limits.apply(settings, self.places(), self.name)
             for parent in parents:
                 self._move_into(parent)
         except BaseException:

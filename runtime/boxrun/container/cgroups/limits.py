@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from msgspec import Struct
 
@@ -93,6 +94,80 @@ def apply(settings: Sequence[Setting], places: Mapping[str, Place], name: str) -
         except OSError as error:
             raise _refusal(wanted, name, error) from error
     return warnings
+
+
+@contextmanager
+def all_or_none(settings: Sequence[Setting], places: Mapping[str, Place], name: str) -> Iterator[None]:
+    """Give the files that ``settings`` are about their present values back where the context fails.
+
+    Raises:
+        CgroupError: a present value can't be read.
+    """
+    try:
+        before = [found for wanted in settings if (found := _present(wanted, places)) is not None]
+    except OSError as error:
+        raise CgroupError(f"read limits of cgroup {name}: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        before.reverse()
+        with suppress(CgroupError):
+            apply(before, places, name)
+        raise
+
+
+def _present(wanted: Setting, places: Mapping[str, Place]) -> Setting | None:
+    """What the file of a setting says now, as something that can be written to it; None where there is no such file."""
+    place = places.get(wanted.controller)
+    if place is None:
+        return None
+    directory, prefix = place
+    for file, value in wanted.writes:
+        try:
+            text = tree.read(directory, prefix + file)
+        except FileNotFoundError:
+            continue
+        return setting(wanted.controller, file, _restored(value, text))
+    return None
+
+
+def _restored(value: str, text: str) -> str:
+    """What to write instead of ``value`` for a file to say ``text`` again; of a list, one device's line only."""
+    device, _, rest = value.partition(" ")
+    if ":" not in device and device != "default":
+        return text.strip()
+    line = next((line for line in text.splitlines() if line.partition(" ")[0] == device), "")
+    if line:
+        return line
+    key, equals, _ = rest.partition("=")
+    return f"{device} {key}=max" if equals else f"{device} 0"
+
+
+def lacking(settings: Sequence[Setting], places: Mapping[str, Place]) -> list[str]:
+    """The warnings that ``apply`` would return; nothing is written."""
+    warnings: list[str] = []
+    for wanted in settings:
+        place = places.get(wanted.controller)
+        there = place is not None and any(tree.exists(place[0], place[1] + file) for file, _ in wanted.writes)
+        if wanted.missing and not there and wanted.missing not in warnings:
+            warnings.append(wanted.missing)
+    return warnings
+
+
+def check_realtime(runtime: int, parent: int, name: str) -> None:
+    """See whether the group ``parent`` has enough real-time budget for one below it, as its file alone can say.
+
+    Raises:
+        CgroupError: it hasn't, or the kernel has no such budgets.
+    """
+    try:
+        budget = int(tree.read(parent, "cpu.rt_runtime_us"))
+    except FileNotFoundError:
+        raise CgroupError(REALTIME_MISSING) from None
+    if 0 <= budget < runtime:
+        raise CgroupError(
+            f"CPU real-time runtime {runtime} is more than the {budget} µs of its parent cgroup {name} (cpu.rt_runtime_us)"
+        )
 
 
 def _write(wanted: Setting, places: Mapping[str, Place]) -> str:

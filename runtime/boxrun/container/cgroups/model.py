@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from boxrun.container import spec
+from boxrun.container.cgroups.limits import Place
 
 
 class Group(Protocol):
@@ -28,6 +29,9 @@ class Group(Protocol):
     def joined(self) -> None:
         """Close ``join_fds``: the container's first process is in its groups."""
 
+    def open_joins(self) -> None:
+        """Open ``join_fds`` of an existing group, for one more process to enter it. Raises CgroupError."""
+
     def pids(self) -> list[int]:
         """Every process of the group and of groups below it, in the caller's pid namespace's numbers."""
 
@@ -43,8 +47,17 @@ class Group(Protocol):
     def thaw(self) -> None:
         """Let the processes run again."""
 
+    def frozen(self) -> bool:
+        """Whether the processes stand still, or are about to. Raises CgroupError."""
+
     def update(self, resources: spec.Resources) -> list[str]:
-        """Change the limits that ``resources`` sets, leaving the others; returns warnings. Raises CgroupError."""
+        """Change the limits that ``resources`` sets, leaving the others; returns warnings. Raises CgroupError.
+
+        Where the kernel refuses one, those changed before it have their old values again.
+        """
+
+    def places(self) -> dict[str, Place]:
+        """Where each controller's files are: a directory's descriptor and what to put before a file's name there."""
 
     def oom_kills(self) -> int:
         """How many processes of the group the kernel has killed for want of memory, since the group was made."""
@@ -97,6 +110,12 @@ class Cgroups(Protocol):
         """Make the group with its limits; a leftover empty group of that name is replaced. Nothing stays on failure.
 
         Raises InvalidLimitError, CgroupBusyError where a group of that name has processes, CgroupError.
+        """
+
+    def lacking(self, parent: str, resources: spec.Resources) -> list[str]:
+        """Warnings about the limits that a group below ``parent``, which is made, couldn't have.
+
+        Raises CgroupError where its creation would for want of something in the kernel or the parent.
         """
 
     def open(self, cgroup: spec.Cgroup) -> Group:

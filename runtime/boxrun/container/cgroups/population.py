@@ -61,7 +61,7 @@ class Population:
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Nothing of the group runs, and so nothing forks, within this context; a group frozen before stays frozen after."""
-        frozen = self._frozen()
+        frozen = self.frozen()
         self.freeze()
         try:
             yield
@@ -92,7 +92,8 @@ class Population:
         """Wait at most ``timeout`` seconds for the last process's end; whether it came."""
         return self._wait("populated", 0, timeout)
 
-    def _frozen(self) -> bool:
+    def frozen(self) -> bool:
+        """Whether the group is frozen, or about to be. Raises CgroupError."""
         try:
             return tree.read(self._directory, "cgroup.freeze").strip() == "1"
         except OSError as error:

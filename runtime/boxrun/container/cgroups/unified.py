@@ -73,6 +73,11 @@ class Unified:
             raise
         return made
 
+    def lacking(self, parent: str, resources: spec.Resources) -> list[str]:
+        """Warnings about the limits that a group below ``parent`` couldn't have."""
+        directory = self._hierarchy.parent(parent)
+        return limits.lacking(limits_v2.settings(resources), dict.fromkeys(self.controllers, (directory, "")))
+
     def open(self, cgroup: spec.Cgroup) -> UnifiedGroup:
         """The existing group."""
         leaf = tree.component(cgroup.name)
@@ -121,8 +126,9 @@ class UnifiedGroup(group.Cgroup2Group):
     def update(self, resources: spec.Resources) -> list[str]:
         """Change the limits that ``resources`` sets."""
         settings = limits_v2.settings(resources, Present(self._memory_limit(), self._file("cpu.max", "max").split()[0]))
-        warnings = limits.apply(settings, self.places(), self.name)
-        self.set_devices(resources.devices)
+        with limits.all_or_none(settings, self.places(), self.name):
+            warnings = limits.apply(settings, self.places(), self.name)
+            self.set_devices(resources.devices)
         return warnings
 
     def oom_kills(self) -> int:
