@@ -1,0 +1,1 @@
+"""Execs: further programs in running containers."""
