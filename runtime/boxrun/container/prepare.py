@@ -7,7 +7,20 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from boxrun.container import capabilities, cgroupfs, console, devices, masks, mounts, namespaces, rehearsal, rlimits, rootfs
+from boxrun.container import (
+    capabilities,
+    cgroupfs,
+    console,
+    devices,
+    masks,
+    mounts,
+    namespaces,
+    neighbours,
+    rehearsal,
+    rlimits,
+    rootfs,
+    trees,
+)
 from boxrun.container.spec import Spec
 from boxrun.errors import SetupError
 from boxrun.linux import mounts as kernel_mounts
@@ -37,6 +50,7 @@ class Prepared:
 
     Attributes:
         warnings: what couldn't be had as asked for, in words for the user.
+        oom_score_adj: what this machine lets be set; None to leave the present one.
     """
 
     def __init__(self, spec: Spec, joins: Mapping[str, int], group: Joinable, seccomp_program: bytes) -> None:
@@ -45,10 +59,12 @@ class Prepared:
         self.seccomp_program = seccomp_program
         self.warnings: list[str] = []
         self.root_fd = self.null_fd = self.empty_fd = self.master_fd = self.devpts_fd = self.dev_fd = -1
+        self.borrowed: dict[str, int] = {}
         self.mounts: list[mounts.Planned] = []
         self.nodes: list[devices.Node] = []
         self.rlimits: list[tuple[int, tuple[int, int]]] = []
         self.namespaces = namespaces.plan(spec, joins)
+        self._joins = joins
         self.owner = _owner(spec) if spec.uid_mappings else None
         self._check_privileges()
 
@@ -59,6 +75,8 @@ class Prepared:
                 self._open_terminal()
         except OSError as error:
             raise _failed("console", "open a terminal", error) from error
+        self.borrowed = neighbours.borrow(self.spec.mounts, self._joins)
+        self.borrowed.update(trees.early(self.spec.mounts))
         if "user" in self.namespaces.new:
             self.stage()
 
@@ -79,7 +97,7 @@ class Prepared:
             self.root_fd = rootfs.detached_overlay(spec.root)
         except OSError as error:
             raise _failed("rootfs", "mount the root file system", error) from error
-        self.mounts = mounts.plan(spec.mounts, self.owner, self.devpts_fd)
+        self.mounts = mounts.plan(spec.mounts, self.owner, self.devpts_fd, self.borrowed)
         self.devpts_fd = -1
         try:
             self._fill_dev()
@@ -91,10 +109,18 @@ class Prepared:
     def close(self) -> None:
         """Close every descriptor but the terminal's master once :meth:`take_master` has given it away."""
         mounts.close(self.mounts)
+        while self.borrowed:
+            os.close(self.borrowed.popitem()[1])
         for fd in (self.root_fd, self.null_fd, self.empty_fd, self.master_fd, self.devpts_fd):
             if fd >= 0:
                 os.close(fd)
         self.root_fd = self.null_fd = self.empty_fd = self.master_fd = self.devpts_fd = -1
+
+    def for_child(self) -> Self:
+        """Return a copy for a child in this same memory, which will stage it and note descriptors of its own there."""
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self), borrowed=dict(self.borrowed))
+        return copy
 
     def take_master(self) -> int | None:
         """Return the terminal's master, which then is the caller's, or None without a terminal."""
@@ -110,12 +136,14 @@ class Prepared:
     def _check_privileges(self) -> None:
         """Find out what this machine can't give, while there is still somebody to tell."""
         settings = self.spec.process
+        self.oom_score_adj = settings.oom_score_adj
         if not settings.rlimits and settings.oom_score_adj is None:
             return
         may_raise = bool(process.capget()[1] & _SYS_RESOURCE)
         self.rlimits, warnings = rlimits.plan(settings.rlimits, may_raise=may_raise)
         self.warnings.extend(warnings)
         if settings.oom_score_adj is not None and not may_raise and settings.oom_score_adj < _own_oom_score_adj():
+            self.oom_score_adj = None
             self.warnings.append(f"oom_score_adj {settings.oom_score_adj} needs CAP_SYS_RESOURCE, the present one stays")
 
     def _fill_dev(self) -> None:

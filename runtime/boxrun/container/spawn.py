@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Final, Self
 
 from boxrun.container import namespaces, report
-from boxrun.container.child import Child, set_oom_score_adj
+from boxrun.container.child import Child
 from boxrun.container.prepare import Prepared
+from boxrun.container.program import set_oom_score_adj
 from boxrun.errors import SetupError
 from boxrun.linux import namespaces as kernel_namespaces
-from boxrun.linux import process
+from boxrun.linux import process, vfork
 
 _KILL: Final = 9
 
@@ -98,9 +99,13 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
         if "user" in prepared.namespaces.new:
             go_end, go_fd = os.pipe2(os.O_CLOEXEC)
         with namespaces.around_clone(prepared.namespaces):
-            pid, pidfd = _clone(prepared)
-            if pid == 0:
-                Child(prepared, stdio, report_end, go_end).run()
+            borrowing = _borrow(prepared, stdio, report_end)
+            if borrowing is not None:
+                pid, pidfd = borrowing
+            else:
+                pid, pidfd = clone(prepared.namespaces.clone_flags, prepared.group.fd, report_end)
+                if pid == 0:
+                    Child(prepared, stdio, report_end, go_end).run()
     except OSError as error:
         os.close(report_fd)
         raise SetupError("clone", error.errno or 0, f"{error.filename}: {(error.strerror or '').lower()}") from error
@@ -116,36 +121,81 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
     return spawned
 
 
-def _clone(prepared: Prepared) -> tuple[int, int]:
-    flags = prepared.namespaces.clone_flags
+def _borrow(prepared: Prepared, stdio: tuple[int, int, int] | None, report_end: int) -> tuple[int, int] | None:
+    """Spawn the child in this process's memory; None where it takes one of its own: it stays (``init``), or the caller does
+    things between the clone and its program (id mappings), or around the clone for its sake, or the user's seccomp policy might
+    kill it before its program runs, or the kernel refuses.
+    """
+    planned, spec = prepared.namespaces, prepared.spec
+    if not vfork.SUPPORTED or spec.init or prepared.staged or planned.caller_joins or not planned.new >= {"mnt", "pid"}:
+        return None
+    if planned.new & {"user", "time"} or spec.seccomp.mode == "custom":
+        return None
+    child = Child(prepared.for_child(), stdio, report_end, -1)
     try:
-        return process.clone3(flags | process.CLONE_CLEAR_SIGHAND, prepared.group.fd)
+        return vfork.spawn(planned.clone_flags | process.CLONE_CLEAR_SIGHAND, prepared.group.fd, child.run)
+    except OSError as error:
+        if error.errno not in (ENOSYS, EINVAL):
+            raise
+        return None
+
+
+def clone(flags: int, cgroup_fd: int | None, report_fd: int) -> tuple[int, int]:
+    """Fork with ``CLONE_NEW*`` flags into a cgroup, in steps where clone3 can't be had.
+
+    Args:
+        flags: namespaces that are new for the child.
+        cgroup_fd: the cgroup2 directory it begins in.
+        report_fd: where a child that can't catch up with what clone3 would have done says so.
+
+    Returns:
+        The child's pid and pid descriptor in the parent, ``(0, -1)`` in the child.
+    """
+    try:
+        return process.clone3(flags | process.CLONE_CLEAR_SIGHAND, cgroup_fd)
     except OSError as error:
         # An outer container's filter hides clone3, older kernels know fewer flags.
         if error.errno not in (ENOSYS, EINVAL) or flags & kernel_namespaces.CLONE_NEWUSER:
             raise
-    return _fork_and_unshare(flags, prepared.group.fd)
+    return _fork_and_unshare(flags, cgroup_fd, report_fd)
 
 
-def _fork_and_unshare(flags: int, cgroup_fd: int | None) -> tuple[int, int]:
-    """Do clone3's work in steps: enter a pid namespace for children, fork, unshare the rest in the child."""
-    own_fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+def _fork_and_unshare(flags: int, cgroup_fd: int | None, report_fd: int) -> tuple[int, int]:
+    """Do clone3's work in steps: enter a pid namespace for children, fork, unshare the rest in the child.
+
+    The child never returns from here but as a child that has everything: what it can't have it reports, and ends.
+    """
+    own_fd = -1
     try:
         if flags & kernel_namespaces.CLONE_NEWPID:
+            own_fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             kernel_namespaces.unshare(kernel_namespaces.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
-            if cgroup_fd is not None:
-                fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_fd)
-                os.write(fd, b"0")
-                os.close(fd)
-            kernel_namespaces.unshare(flags & ~kernel_namespaces.CLONE_NEWPID)
+            try:
+                _catch_up(flags, cgroup_fd)
+            except BaseException as error:  # noqa: BLE001 - two processes must never go on with the caller's work
+                number = error.errno or 0 if isinstance(error, OSError) else 0
+                report.send(report_fd, SetupError("clone", number, f"unshare the container's namespaces: {error}"))
+                os._exit(1)
             return 0, -1
         if flags & kernel_namespaces.CLONE_NEWPID:
             kernel_namespaces.setns(own_fd, kernel_namespaces.CLONE_NEWPID)
     finally:
-        os.close(own_fd)
+        if own_fd >= 0:
+            os.close(own_fd)
     return pid, process.pidfd_open(pid)
+
+
+def _catch_up(flags: int, cgroup_fd: int | None) -> None:
+    """What clone3 would have done for the child before it began."""
+    if cgroup_fd is not None:
+        fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_fd)
+        try:
+            os.write(fd, b"0")
+        finally:
+            os.close(fd)
+    kernel_namespaces.unshare(flags & ~kernel_namespaces.CLONE_NEWPID)
 
 
 def _let_go(prepared: Prepared, spawned: Spawned, go_fd: int) -> None:
