@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test test-vm check bench clean
 
 # Editable, so that a change is there at the next run and a second run installs nothing.
 $(VENV)/installed: pyproject.toml
@@ -22,6 +22,11 @@ test: $(VENV)/installed-test
 	.ci/packages test
 	$(BIN)/pytest -n 4 --dist loadgroup -m "not alone" $(TESTS)
 	$(BIN)/pytest -m alone $(TESTS)
+
+# What is about control groups, on real cgroup v2: in a virtual machine with Debian's cloud kernel.
+test-vm: $(VENV)/installed-test
+	.ci/packages vm
+	$(BIN)/python tests/vm $(TESTS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [start cli memory logs thousand bus] [--peers NAME,…] [--rounds N]`."""
+"""`make bench`, or `python -m benchmarks [start cli exec health memory logs thousand bus] [--peers NAME,…] [--rounds N]`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from benchmarks import cli, image, logs, memory, start, thousand
+from benchmarks import cli, health, image, logs, memory, start, thousand
+from benchmarks import exec as execs
 from benchmarks.engine import PEERS, installed
 
-SUITES = {"start": start.run, "cli": cli.run, "memory": memory.run, "logs": logs.run, "thousand": thousand.run}
+SUITES = {
+    "start": start.run,
+    "cli": cli.run,
+    "exec": execs.run,
+    "health": health.run,
+    "memory": memory.run,
+    "logs": logs.run,
+    "thousand": thousand.run,
+}
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from benchmarks.report import percentile, table
 COUNT = 100
 
 
-def _pss(pids: set[int]) -> float:
+def pss(pids: set[int]) -> float:
     """Proportional set size in MB of some processes; what has gone meanwhile counts nothing."""
     total = 0
     for pid in pids:
@@ -30,7 +30,7 @@ def _pss(pids: set[int]) -> float:
     return total / 1024
 
 
-def _family(engine: Engine) -> set[int]:
+def family(engine: Engine) -> set[int]:
     """The engine's processes and its containers', by ancestry from what it started and by the containers' cgroups."""
     parents: dict[int, int] = {}
     for entry in os.listdir("/proc"):
@@ -50,7 +50,7 @@ def _family(engine: Engine) -> set[int]:
 
 async def _idle(engine: Engine) -> dict[str, float]:
     connection = engine.connection()
-    before = _pss(_family(engine))
+    before = pss(family(engine))
     ids = []
     for _ in range(COUNT):
         body = engine.body("sleep", "100000", image=image.NAME)
@@ -60,7 +60,7 @@ async def _idle(engine: Engine) -> dict[str, float]:
         await connection.json("POST", f"/v1.41/containers/{created['Id']}/start")
     # Idle means that what a start has stirred up has come to rest, in every engine.
     await asyncio.sleep(5)
-    after = _pss(_family(engine))
+    after = pss(family(engine))
     listing = []
     for _ in range(30):
         begin = time.perf_counter()

@@ -124,17 +124,19 @@ class API:
         if _numbers(offered) < _numbers(self.version):
             self.version = offered
 
-    def upgrade(self, path: str, query: Query, headers: Headers, method: str = "GET") -> tuple[Stream, bytes, dict[str, str]]:
+    def upgrade(
+        self, path: str, query: Query, headers: Headers, method: str = "GET", body: bytes | None = None
+    ) -> tuple[Stream, bytes, dict[str, str]]:
         """Turn a connection into another protocol's; the stream, the first bytes received, and the answer's headers.
 
         Raises:
             APIError: the daemon refused.
         """
-        response = self._attempt(method, path, query, None, headers)
+        response = self._attempt(method, path, query, body, headers)
         if response.status >= 400:
             error = _error_of(response)
             if self._adopt_version(error):
-                return self.upgrade(path, query, headers, method)
+                return self.upgrade(path, query, headers, method, body)
             raise error
         if response.status != 101:
             raise ProtocolError(f"the daemon answered {response.status} where the protocol should change")

@@ -19,6 +19,7 @@ from boxship.http.dial import TLSFiles
 from boxship.resources.containers import Containers
 from boxship.resources.filters import encode_filters
 from boxship.resources.images import Images
+from boxship.resources.volumes import Volumes
 from boxship.types.events import EventMessage
 from boxship.types.system import Info, Version
 
@@ -34,6 +35,7 @@ class Client:
         api: the API below the types, for what they don't cover.
         containers: the daemon's containers.
         images: its images.
+        volumes: its volumes.
 
     Raises:
         InvalidAddress: the address can't be understood.
@@ -43,6 +45,7 @@ class Client:
         self.api = API(host, tls)
         self.containers = Containers(self.api)
         self.images = Images(self.api)
+        self.volumes = Volumes(self.api)
 
     def __enter__(self) -> Client:
         return self

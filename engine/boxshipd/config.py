@@ -17,15 +17,26 @@ from boxship.types.host import LogConfig, Ulimit
 from msgspec import Struct
 
 from boxshipd import __version__
+from boxshipd.containers.log_config import validate_options
+from boxshipd.errors import DaemonError
 
 DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"
+OWN_RUNTIME = "boxrun"
+CDI_SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
 RELEASE = ".".join(__version__.split(".")[:2])
 
-Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits"]
+Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes"]
 
 
 class ConfigError(Exception):
     """The configuration can't be used; the text says what is wrong with which option."""
+
+
+class Runtime(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Another OCI runtime: its program, which is looked up in PATH where it has no slash, and arguments for it."""
+
+    path: str
+    runtime_args: tuple[str, ...] = ()
 
 
 class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -52,6 +63,10 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     no_new_privileges: bool = False
     seccomp_profile: str = ""
     init: bool = False
+    userns_remap: str = ""
+    runtimes: dict[str, Runtime] = {}
+    default_runtime: str = OWN_RUNTIME
+    cdi_spec_dirs: tuple[str, ...] = CDI_SPEC_DIRS
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -106,6 +121,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-new-privileges", "no-new-privileges", "bool", "Set no-new-privileges by default for new containers"),
     Option("seccomp-profile", "seccomp-profile", "text", 'Path to a seccomp profile, "builtin" or "unconfined"'),
     Option("init", "init", "bool", "Run an init in containers to forward signals and reap processes"),
+    Option("userns-remap", "userns-remap", "text", 'User and group whose subordinate ids containers get, or "default"'),
+    Option("runtimes", "add-runtime", "runtimes", "Register another OCI runtime (name=path)", reloadable=True),
+    Option("default-runtime", "default-runtime", "text", "Runtime of containers that ask for none", reloadable=True),
+    Option("cdi-spec-dirs", "cdi-spec-dir", "list", "Directories with the specifications of CDI devices"),
     Option("dns", "dns", "list", "DNS servers of containers"),
     Option("dns-opts", "dns-opt", "list", "DNS options of containers"),
     Option("dns-search", "dns-search", "list", "DNS search domains of containers"),
@@ -120,7 +139,6 @@ OPTIONS: tuple[Option, ...] = (
 BY_KEY = {option.key: option for option in OPTIONS}
 
 ABSENT: dict[str, tuple[Any, ...]] = {
-    "add-runtime": ({},),
     "allow-direct-routing": (False,),
     "api-cors-header": ("",),
     "authorization-plugins": ([],),
@@ -129,7 +147,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "bridge": ("none",),
     "bridge-accept-fwmark": (),
     "builder": ({},),
-    "cdi-spec-dirs": ([],),
     "containerd": (),
     "containerd-namespace": (),
     "containerd-plugins-namespace": (),
@@ -140,7 +157,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "default-gateway": (),
     "default-gateway-v6": (),
     "default-network-opts": ({},),
-    "default-runtime": ("boxrun",),
     "exec-opts": ([], ["native.cgroupdriver=cgroupfs"]),
     "experimental": (False,),
     "features": ({},),
@@ -173,20 +189,17 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "no-proxy": ("",),
     "raw-logs": (False,),
     "registry-mirrors": ([],),
-    "runtimes": ({},),
     "selinux-enabled": (False,),
     "storage-driver": ("overlay2", "overlayfs"),
     "storage-opts": ([],),
     "swarm-default-advertise-addr": ("",),
     "userland-proxy": (False,),
     "userland-proxy-path": ("",),
-    "userns-remap": ("",),
 }
 """dockerd's options whose features aren't here, each with the values that don't ask for the feature."""
 
 _FLAG_OF_ABSENT = {
     "authorization-plugins": "authorization-plugin",
-    "cdi-spec-dirs": "cdi-spec-dir",
     "default-address-pools": "default-address-pool",
     "default-network-opts": "default-network-opt",
     "exec-opts": "exec-opt",
@@ -201,7 +214,6 @@ ABSENT_FLAGS = {_FLAG_OF_ABSENT.get(key, key): key for key in ABSENT}
 """From the flag to the key."""
 
 _LEVELS = ("debug", "info", "warn", "error", "fatal", "panic", "trace")
-_LOG_DRIVERS = ("json-file", "local", "none")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 
 
@@ -316,6 +328,8 @@ def _prepare(option: Option, value: Any) -> Any:
         return parse_size(value, option.key)
     if option.kind == "ulimits" and isinstance(value, list):
         return dict(parse_ulimit(text) for text in value)
+    if option.kind == "runtimes" and isinstance(value, list):
+        return {name: Runtime(path=path) for name, path in (_pair(text, option.flag) for text in value)}
     if option.kind == "map" and isinstance(value, list):
         return dict(_pair(text, option.flag) for text in value)
     return value
@@ -359,14 +373,21 @@ def _validate(config: Config) -> None:
         raise ConfigError(f"invalid logging level: {config.log_level}")
     if config.log_format not in ("text", "json"):
         raise ConfigError(f"invalid log format: {config.log_format}")
-    if config.log_driver not in _LOG_DRIVERS:
-        raise ConfigError(
-            f'log-driver "{config.log_driver}" is not available in Boxship {RELEASE}; there are {", ".join(_LOG_DRIVERS)}'
-        )
+    try:
+        validate_options(config.log_config)
+    except DaemonError as error:
+        raise ConfigError(f"failed to set log opts: {error}") from error
     if config.default_ipc_mode not in ("private", "shareable"):
         raise ConfigError(f'IPC mode "{config.default_ipc_mode}" is not valid: it must be private or shareable')
     if config.default_cgroupns_mode not in ("private", "host"):
         raise ConfigError(f'default cgroup namespace mode "{config.default_cgroupns_mode}" is invalid, use "host" or "private"')
+    if OWN_RUNTIME in config.runtimes:
+        raise ConfigError(f"runtime name '{OWN_RUNTIME}' is reserved")
+    for name, runtime in config.runtimes.items():
+        if not name or not runtime.path:
+            raise ConfigError(f"runtime '{name}' is configured without a path")
+    if config.default_runtime != OWN_RUNTIME and config.default_runtime not in config.runtimes:
+        raise ConfigError(f"specified default runtime '{config.default_runtime}' does not exist")
     seen: dict[str, str] = {}
     for label in config.labels:
         name, equals, value = label.partition("=")

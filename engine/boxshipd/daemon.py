@@ -22,6 +22,7 @@ from msgspec import Struct
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
 from boxshipd.config import Config, ConfigError, load, reload
+from boxshipd.containers.remapping import read_remapping
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
 from boxshipd.errors import DaemonError
@@ -34,6 +35,7 @@ from boxshipd.runtime.connector import SupervisorConnector
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
+from boxshipd.volumes.service import Volumes
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class Daemon:
             application = Application(
                 containers=self._containers,
                 images=self._images,
+                volumes=self._volumes,
                 events=self._events,
                 info=self._describe,
                 shutdown=self._shut_everything_down,
@@ -120,6 +123,9 @@ class Daemon:
         config = self._config
         self._images = await Images.open(config.data_root, self._store, publish=self._publish, uses=self._uses_of_image)
         stack.callback(self._images.close)
+        self._volumes = Volumes(self._store, config.data_root, self._publish)
+        stack.callback(self._volumes.close)
+        await self._volumes.open()
         self._runtime = RuntimeLink(SupervisorConnector(config.exec_root, config.level))
         stack.push_async_callback(self._runtime.close)
         scheduler = Scheduler()
@@ -128,6 +134,7 @@ class Daemon:
             store=self._store,
             events=self._events,
             images=self._images,
+            volumes=self._volumes,
             runtime=self._runtime,
             scheduler=scheduler,
             settings=_settings(config),
@@ -188,7 +195,7 @@ def _settings(config: Config) -> Settings:
     """The part of the configuration that concerns containers.
 
     Raises:
-        ConfigError: the seccomp profile can't be read.
+        ConfigError: the seccomp profile can't be read, or the ids of containers' user namespaces can't be found.
     """
     profile = config.seccomp_profile
     if profile not in ("", "builtin", "unconfined"):
@@ -197,6 +204,7 @@ def _settings(config: Config) -> Settings:
                 profile = file.read()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"opening seccomp profile ({profile}) failed: {error}") from error
+    remapping = read_remapping(config.userns_remap)
     return Settings(
         data_root=config.data_root,
         exec_root=config.exec_root,
@@ -209,6 +217,11 @@ def _settings(config: Config) -> Settings:
         no_new_privileges=config.no_new_privileges,
         seccomp_profile="" if profile == "builtin" else profile,
         init=config.init,
+        uid_mappings=remapping.uids,
+        gid_mappings=remapping.gids,
+        runtimes=config.runtimes,
+        default_runtime=config.default_runtime,
+        cdi_spec_dirs=config.cdi_spec_dirs,
         live_restore=config.live_restore,
         shutdown_timeout=config.shutdown_timeout,
         dns=config.dns,

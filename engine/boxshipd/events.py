@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from boxship.types.events import EventActor, EventMessage
 from msgspec import UNSET
@@ -31,7 +31,7 @@ class Subscription(AsyncIterator[EventMessage]):
 
     def __init__(self, followers: set[Subscription], filters: Filters, until: float | None) -> None:
         self._followers = followers
-        self._filters = filters
+        self.filters = filters
         self._until = until
         self._queue: deque[EventMessage] = deque()
         self._wake = asyncio.Event()
@@ -40,7 +40,7 @@ class Subscription(AsyncIterator[EventMessage]):
 
     def offer(self, message: EventMessage) -> None:
         """Queue a message that matches; a follower hopelessly behind is cut off rather than eat the memory."""
-        if not matches(self._filters, message):
+        if not matches(self.filters, message):
             return
         if len(self._queue) >= _BACKLOG:
             self._overrun = True
@@ -81,6 +81,8 @@ class Events:
         self._history: deque[EventMessage] = deque(maxlen=HISTORY)
         self._followers: set[Subscription] = set()
         self._last = 0
+        self.followers_changed: Callable[[], None] = lambda: None
+        """Called when somebody has begun to listen; set once, by who makes events only where they are ``wanted``."""
 
     @property
     def followers(self) -> int:
@@ -112,6 +114,13 @@ class Events:
             follower.offer(message)
         return message
 
+    def wanted(self, kind: str, actions: Sequence[str]) -> bool:
+        """Whether anybody listens to one of these actions of a kind of object, whichever object it is."""
+        return any(
+            follower.filters.exact("type", kind) and any(_action(follower.filters, action) for action in actions)
+            for follower in self._followers
+        )
+
     def subscribe(self, filters: Filters | None = None, since: float | None = None, until: float | None = None) -> Subscription:
         """Events that match ``filters``: past ones from ``since``, then those to come, until ``until``.
 
@@ -124,6 +133,7 @@ class Events:
         filters = filters or Filters()
         filters.validate(FILTERS)
         subscription = Subscription(self._followers, filters, until)
+        self.followers_changed()
         if since is not None:
             start = int(since * 1e9)
             end = None if until is None else int(until * 1e9)

@@ -73,7 +73,7 @@ class Filters:
             return True
         if all(value in _FALSE for value in values):
             return False
-        raise InvalidParameter(f"invalid filter '{name}={list(values)}'")
+        raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
 
     def exact(self, name: str, source: str) -> bool:
         """Whether ``source`` is one of the values."""

@@ -16,8 +16,8 @@ from boxship.types.system import Commit, Info, Plugins, RegistryConfig, RuntimeI
 
 from boxshipd import __version__, host
 from boxshipd.config import Config
+from boxshipd.containers.log_config import DRIVERS
 
-LOG_DRIVERS = ["json-file", "local", "none"]
 NETWORK_DRIVERS = ["host", "null"]
 
 
@@ -67,7 +67,7 @@ def engine_info(
         driver="overlay2",
         driver_status=[["Backing Filesystem", _file_system(config.data_root)], ["Supports d_type", "true"]],
         docker_root_dir=config.data_root,
-        plugins=Plugins(volume=[], network=NETWORK_DRIVERS, authorization=None, log=LOG_DRIVERS),
+        plugins=Plugins(volume=["local"], network=NETWORK_DRIVERS, authorization=None, log=list(DRIVERS)),
         memory_limit="memory" in controllers,
         swap_limit="memory" in controllers and _swap_accounting(unified),
         cpu_cfs_period=cpu,
@@ -101,8 +101,10 @@ def engine_info(
         labels=list(config.labels),
         experimental_build=False,
         server_version=__version__,
-        runtimes={"boxrun": RuntimeInfo(path="boxrun")},
-        default_runtime="boxrun",
+        runtimes={"boxrun": RuntimeInfo(path="boxrun")}
+        | {name: RuntimeInfo(path=runtime.path) for name, runtime in config.runtimes.items()},
+        default_runtime=config.default_runtime,
+        cdi_spec_dirs=list(config.cdi_spec_dirs),
         swarm=SwarmInfo(),
         live_restore_enabled=config.live_restore,
         isolation="",
@@ -123,6 +125,8 @@ def _security_options(config: Config, features: Features | None) -> list[str]:
         options.append("name=apparmor")
     if features and features.cgroup_version == "2":
         options.append("name=cgroupns")
+    if config.userns_remap:
+        options.append("name=userns")
     if config.no_new_privileges:
         options.append("name=no-new-privileges")
     return options

@@ -127,7 +127,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _typed(option: Option) -> tuple[Any, Any]:
     names = [f"--{option.flag}", *([f"-{option.short}"] if option.short else [])]
-    if option.kind in ("list", "map", "ulimits"):
+    if option.kind in ("list", "map", "ulimits", "runtimes"):
         return list[str] | None, typer.Option(None, *names, help=option.help)
     if option.kind == "int":
         return int | None, typer.Option(None, *names, help=option.help)

@@ -54,3 +54,7 @@ class ZygoteError(BoxrunError):
 
 class RunDirectoryError(BoxrunError):
     """The run directory is another supervisor's, or can't be used."""
+
+
+class LogDriverError(BoxrunError):
+    """A log driver can't reach the place it sends to; the text is the one Docker's driver has."""

@@ -8,34 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, wait_until
+from support.victims import kill
 
 VICTIMS = ("boxshipd", "supervisor", "zygote")
-
-
-def kill(daemon: Daemon, victim: str) -> None:
-    """kill -9 one of the daemon's processes; a dead boxshipd is started again."""
-    if victim == "boxshipd":
-        daemon.kill()
-        daemon.start()
-        return
-    before = daemon.supervisor_pid() if victim == "supervisor" else daemon.zygote_pid()
-    os.kill(before, signal.SIGKILL)
-    current = daemon.supervisor_pid if victim == "supervisor" else daemon.zygote_pid
-    wait_until(lambda: _replaced(current, before), f"a new {victim} is there")
-
-
-def _replaced(current: Callable[[], int], before: int) -> bool:
-    try:
-        pid = current()
-    except (IndexError, ValueError, OSError):
-        # Between its making and its first line.
-        return False
-    return pid != before and Path(f"/proc/{pid}").exists()
 
 
 def create(daemon: Daemon, *command: str, **host) -> str:

@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE = float(os.environ.get("BOXSHIP_TEST_PATIENCE", "1"))
+"""How many times longer everything may take; for emulated machines."""
 DOCKER = shutil.which("docker")
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout: float = 20) -> T:
     """Poll ``condition`` until it is true; the poll is short, and the wait ends with the state, not with the clock."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what}")
-        time.sleep(0.005)
+        time.sleep(0.005 * PATIENCE**2)
 
 
 class Daemon:
@@ -113,7 +115,7 @@ class Daemon:
     def raw(self, request: bytes) -> bytes:
         """Send bytes, read to the end."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(30)
+            sock.settimeout(30 * PATIENCE)
             sock.connect(str(self.socket))
             sock.sendall(request)
             return b"".join(iter(lambda: sock.recv(1 << 16), b""))
@@ -155,7 +157,7 @@ class Daemon:
             **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
             capture_output=True,
             env=self.env(),
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             check=False,
         )
         if code is not None and result.returncode != code:

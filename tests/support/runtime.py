@@ -28,6 +28,8 @@ from boxrun.supervisor.contract import (
     WatchRequest,
 )
 
+from support.daemon import PATIENCE
+
 KINDS: tuple[NamespaceKind, ...] = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
 APPLETS = (
     "sh",
@@ -87,7 +89,7 @@ class SupervisorProcess:
 
     async def connect(self) -> Channel:
         """Another channel to the supervisor."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * PATIENCE):
             while True:
                 assert self.process is not None
                 assert self.process.poll() is None, self.log.read_text()
@@ -177,7 +179,7 @@ class SupervisorProcess:
 
     async def exited(self, identity: str, timeout: float = 20) -> ContainerStatus:
         """Wait for a container's end."""
-        async with asyncio.timeout(timeout), self.events() as events:
+        async with asyncio.timeout(timeout * PATIENCE), self.events() as events:
             async for event in events:
                 if event.status is not None and event.status.id == identity and event.status.phase == "exited":
                     return event.status
@@ -235,7 +237,7 @@ def kill(pid: int) -> None:
 async def eventually(condition: Callable[[], bool], what: str, timeout: float = 15) -> None:
     """Wait until ``condition`` holds."""
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout * PATIENCE):
             while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
                 await asyncio.sleep(0.01)
     except TimeoutError:

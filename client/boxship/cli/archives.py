@@ -86,12 +86,16 @@ def _save(context: Context, options: SaveOptions, arguments: list[str]) -> int:
             for chunk in response.chunks():
                 write_all(1, chunk)
             return 0
-        _write_file(options.output, response.chunks())
+        write_file(options.output, response.chunks(), "failed to save image")
     return 0
 
 
-def _write_file(path: str, chunks: Iterator[bytes]) -> None:
-    """Write a file that appears under its name only when it is whole."""
+def write_file(path: str, chunks: Iterator[bytes], failure: str) -> None:
+    """Write a file that appears under its name only when it is whole; ``failure`` begins the message where it can't be.
+
+    Raises:
+        CommandError: it can't be written.
+    """
     partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
     try:
         if os.path.exists(path) and not os.path.isfile(path):
@@ -109,7 +113,7 @@ def _write_file(path: str, chunks: Iterator[bytes]) -> None:
                 os.unlink(partial)
             raise
     except OSError as error:
-        raise CommandError(f"failed to save image: {path}: {(error.strerror or str(error)).lower()}") from error
+        raise CommandError(f"{failure}: {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 class ImportOptions(Options):

@@ -80,17 +80,18 @@ class SignalProxy:
 
 
 class WindowFollower:
-    """Keeps a container's terminal at the size of ours; a context manager.
+    """Keeps a container's or exec's terminal at the size of ours; a context manager.
 
     Args:
         api: the daemon.
-        container: id or name.
+        subject: id or name.
         fd: our terminal.
+        collection: what it is one of: ``containers`` or ``exec``.
     """
 
-    def __init__(self, api: API, container: str, fd: int) -> None:
+    def __init__(self, api: API, subject: str, fd: int, *, collection: str = "containers") -> None:
         self._api = api
-        self._container = container
+        self._path = f"/{collection}/{quote(subject)}/resize"
         self._fd = fd
         self._former: Any = None
 
@@ -109,7 +110,7 @@ class WindowFollower:
         if not height or not width:
             return
         try:
-            self._api.call("POST", f"/containers/{quote(self._container)}/resize", {"h": height, "w": width})
+            self._api.call("POST", self._path, {"h": height, "w": width})
         except BoxshipError:
             # The container may not have started yet or be gone; its size is set again when it starts.
             return

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 from boxship.cli.container_flags import CreateOptions
+from boxship.cli.devices import gpu_request, is_cdi
+from boxship.cli.environment import lines, variables
+from boxship.cli.health_config import health_check, on_failure
 from boxship.errors import CommandError, InvalidValue
 
 _FAILURE = 125
@@ -43,14 +45,14 @@ def create_body(options: CreateOptions, image: str, command: list[str], *, detac
         "Tty": options.tty,
         "OpenStdin": options.interactive,
         "StdinOnce": options.interactive and "stdin" in attached,
-        "Env": [*_env_files(options.env_file), *options.env] or None,
+        "Env": [*variables(options.env_file), *options.env] or None,
         "Cmd": command or None,
         "Image": image,
         "Volumes": volumes,
         "WorkingDir": options.workdir,
         "Entrypoint": [options.entrypoint] if options.given("entrypoint") else None,
         "OnBuild": None,
-        "Labels": _pairs([*_files(options.label_file), *options.label]),
+        "Labels": _pairs([*lines(options.label_file), *options.label]),
         "HostConfig": _host_config(options, binds),
         "NetworkingConfig": {"EndpointsConfig": {}},
     }
@@ -58,8 +60,8 @@ def create_body(options: CreateOptions, image: str, command: list[str], *, detac
         body["StopSignal"] = options.stop_signal
     if options.given("stop-timeout"):
         body["StopTimeout"] = options.stop_timeout
-    if options.no_healthcheck:
-        body["Healthcheck"] = {"Test": ["NONE"]}
+    if (check := health_check(options)) is not None:
+        body["Healthcheck"] = check
     if ports := _exposed(options.expose):
         body["ExposedPorts"] = ports
     return body
@@ -89,6 +91,8 @@ def _host_config(options: CreateOptions, binds: list[str]) -> dict[str, Any]:
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": security or None,
         "UTSMode": _mode(options.uts, "--uts: invalid UTS mode", ("host",)),
+        "VolumeDriver": options.volume_driver,
+        "VolumesFrom": list(options.volumes_from) or None,
         "UsernsMode": _mode(options.userns, "--userns: invalid USER mode", ("host",)),
         "ShmSize": options.shm_size,
         "ConsoleSize": [0, 0],
@@ -98,15 +102,26 @@ def _host_config(options: CreateOptions, binds: list[str]) -> dict[str, Any]:
     }
     if options.given("init"):
         config["Init"] = options.init
+    if options.runtime:
+        config["Runtime"] = options.runtime
+    if options.storage_opt:
+        config["StorageOpt"] = _storage(options.storage_opt)
     if options.tmpfs:
         config["Tmpfs"] = {path: settings for path, _, settings in (item.partition(":") for item in options.tmpfs)}
     if options.sysctl:
         config["Sysctls"] = _pairs(options.sysctl)
-    if options.annotation:
-        config["Annotations"] = _pairs(options.annotation)
+    if annotations := _pairs(options.annotation) | on_failure(options):
+        config["Annotations"] = annotations
     if options.mount:
         config["Mounts"] = [_mount(text) for text in options.mount]
     return config
+
+
+def _storage(items: tuple[str, ...]) -> dict[str, str]:
+    for item in items:
+        if "=" not in item:
+            raise CommandError("invalid storage option", _FAILURE)
+    return _pairs(items)
 
 
 def _resources(options: CreateOptions) -> dict[str, Any]:
@@ -135,7 +150,8 @@ def _resources(options: CreateOptions) -> dict[str, Any]:
         "CpuRealtimeRuntime": options.cpu_rt_runtime,
         "CpusetCpus": options.cpuset_cpus,
         "CpusetMems": options.cpuset_mems,
-        "Devices": [_device(text) for text in options.device],
+        "Devices": [_device(text) for text in options.device if not is_cdi(text)],
+        "DeviceRequests": _device_requests(options) or None,
         "DeviceCgroupRules": list(options.device_cgroup_rule) or None,
         "MemoryReservation": options.memory_reservation,
         "MemorySwap": options.memory_swap,
@@ -148,36 +164,6 @@ def _resources(options: CreateOptions) -> dict[str, Any]:
 
 def _pairs(items: tuple[str, ...] | list[str]) -> dict[str, str]:
     return {name: value for name, _, value in (item.partition("=") for item in items)}
-
-
-def _files(paths: tuple[str, ...]) -> list[str]:
-    """The lines of label files: comments and blank lines dropped, leading blanks too."""
-    lines: list[str] = []
-    for path in paths:
-        try:
-            with open(path, encoding="utf-8") as file:
-                lines += [line for line in (raw.rstrip("\n\r").lstrip() for raw in file) if line and not line.startswith("#")]
-        except OSError as error:
-            raise CommandError(f"open {path}: {_reason(error)}", _FAILURE) from error
-        except UnicodeDecodeError as error:
-            raise CommandError(f"env file {path} contains invalid utf8 bytes", _FAILURE) from error
-    return lines
-
-
-def _env_files(paths: tuple[str, ...]) -> list[str]:
-    """The variables of environment files; a name alone takes its value from here, if it has one."""
-    result = []
-    for line in _files(paths):
-        name, equals, _ = line.partition("=")
-        if not name or any(blank in name for blank in " \t"):
-            raise CommandError(
-                f"variable '{name}' contains whitespaces" if name else f"no variable name on line '{line}'", _FAILURE
-            )
-        if equals:
-            result.append(line)
-        elif name in os.environ:
-            result.append(f"{name}={os.environ[name]}")
-    return result
 
 
 def _reason(error: OSError) -> str:
@@ -273,6 +259,19 @@ def _device(text: str) -> dict[str, str]:
     if set(access) - set("rwm"):
         raise CommandError(f"invalid device mode: {access}", _FAILURE)
     return {"PathOnHost": parts[0], "PathInContainer": inside, "CgroupPermissions": access}
+
+
+def _device_requests(options: CreateOptions) -> list[dict[str, Any]]:
+    """GPUs, then the CDI devices among ``--device``, in one request, as Docker's command line puts them."""
+    requests = []
+    for text in options.gpus:
+        try:
+            requests.append(gpu_request(text))
+        except InvalidValue as error:
+            raise CommandError(f'invalid argument "{text}" for "--gpus" flag: {error}', _FAILURE) from error
+    if named := [text for text in options.device if is_cdi(text)]:
+        requests.append({"Driver": "cdi", "DeviceIDs": named})
+    return requests
 
 
 def _device_values(items: tuple[str, ...], key: str) -> list[dict[str, Any]]:

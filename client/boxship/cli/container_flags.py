@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
+from boxship.cli.environment import variable
 from boxship.cli.flags import Absent, Flag, Integer, Items, Options, Size, Switch, Text
 from boxship.errors import InvalidValue
 
 _BRIDGE = "containers have no bridge networks yet"
-_HEALTH = "containers have no health checks yet"
 _WINDOWS = "it is a setting of Windows containers"
 _NANO = 10**9
 
@@ -31,11 +29,19 @@ class Decimal(Flag[int]):
         return int(whole or 0) * _NANO + int(fraction[:9].ljust(9, "0"))
 
 
-def _env(text: str) -> str:
-    name, equals, _ = text.partition("=")
-    if not name:
-        raise InvalidValue(f"invalid environment variable: {text}")
-    return text if equals or name not in os.environ else f"{name}={os.environ[name]}"
+class Duration(Flag[int]):
+    """A length of time, kept in nanoseconds."""
+
+    kind = "duration"
+
+    def __init__(self, help_text: str) -> None:
+        super().__init__(help_text, 0, shown="0s")
+
+    def take(self, text: str, current: int) -> int:
+        """A duration in Go's notation."""
+        from boxship.units import parse_duration
+
+        return parse_duration(text)
 
 
 def _label(text: str) -> str:
@@ -175,19 +181,18 @@ class CreateOptions(Options):
     dns_search = Items("Set custom DNS search domains")
     domainname = Text("Container NIS domain name")
     entrypoint = Text("Overwrite the default ENTRYPOINT of the image")
-    env = Items("Set environment variables", short="e", check=_env)
+    env = Items("Set environment variables", short="e", check=variable)
     env_file = Items("Read in a file of environment variables")
     expose = Items("Expose a port or a range of ports")
-    gpus = Absent("GPU devices to add to the container ('all' to pass all GPUs)", "it has no GPU support", kind="gpu-request")
+    gpus = Items("GPU devices to add to the container ('all' to pass all GPUs)", kind="gpu-request")
     group_add = Items("Add additional groups to join")
-    health_cmd = Absent("Command to run to check health", _HEALTH)
-    health_interval = Absent("Time between running the check (ms|s|m|h)", _HEALTH, kind="duration")
-    health_retries = Absent("Consecutive failures needed to report unhealthy", _HEALTH, kind="int")
-    health_start_interval = Absent(
-        "Time between running the check during the start period (ms|s|m|h)", _HEALTH, kind="duration"
-    )
-    health_start_period = Absent("Start period for the container to initialize (ms|s|m|h)", _HEALTH, kind="duration")
-    health_timeout = Absent("Maximum time to allow one check to run (ms|s|m|h)", _HEALTH, kind="duration")
+    health_cmd = Text("Command to run to check health")
+    health_interval = Duration("Time between running the check (ms|s|m|h)")
+    health_on_failure = Text("What becomes of the container when it is unhealthy (none|kill|restart|stop)", kind="action")
+    health_retries = Integer("Consecutive failures needed to report unhealthy")
+    health_start_interval = Duration("Time between running the check during the start period (ms|s|m|h)")
+    health_start_period = Duration("Start period for the container to initialize (ms|s|m|h)")
+    health_timeout = Duration("Maximum time to allow one check to run (ms|s|m|h)")
     hostname = Text("Container host name", short="h")
     init = Switch("Run an init inside the container that forwards signals and reaps processes")
     interactive = Switch("Keep STDIN open even if not attached", short="i")
@@ -227,12 +232,12 @@ class CreateOptions(Options):
     read_only = Switch("Mount the container's root filesystem as read only")
     restart = Text("Restart policy to apply when a container exits", default="no", shown='"no"')
     rm = Switch("Automatically remove the container and its associated anonymous volumes when it exits")
-    runtime = Absent("Runtime to use for this container", "it has one runtime, its own")
+    runtime = Text("Runtime to use for this container")
     security_opt = Items("Security Options")
     shm_size = Size("Size of /dev/shm")
     stop_signal = Text("Signal to stop the container")
     stop_timeout = Integer("Timeout (in seconds) to stop a container")
-    storage_opt = Absent("Storage driver options for the container", "its storage has no options per container", kind="list")
+    storage_opt = Items("Storage driver options for the container")
     sysctl = Items("Sysctl options", check=_sysctl, kind="map")
     tmpfs = Items("Mount a tmpfs directory")
     tty = Switch("Allocate a pseudo-TTY", short="t")
@@ -244,8 +249,8 @@ class CreateOptions(Options):
     userns = Text("User namespace to use")
     uts = Text("UTS namespace to use")
     volume = Items("Bind mount a volume", short="v")
-    volume_driver = Absent("Optional volume driver for the container", "it has no named volumes yet")
-    volumes_from = Absent("Mount volumes from the specified container(s)", "it has no named volumes yet", kind="list")
+    volume_driver = Text("Optional volume driver for the container")
+    volumes_from = Items("Mount volumes from the specified container(s)")
     workdir = Text("Working directory inside the container", short="w")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from boxship.cli.command import Command, Context
@@ -13,7 +14,7 @@ from boxship.errors import APIError, CommandError, NotFound
 from boxship.http.target import quote
 from boxship.terminal.govalues import to_json
 
-_LATER = ("config", "network", "node", "plugin", "secret", "service", "task", "volume")
+_LATER = ("config", "network", "node", "plugin", "secret", "service", "task")
 
 
 class InspectOptions(Options):
@@ -47,6 +48,12 @@ def _image(context: Context, name: str, platform: str = "") -> Any:
     if platform:
         query = {"platform": json.dumps(dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False)))}
     return context.api.call("GET", f"/images/{quote(name, '/:@')}/json", query)
+
+
+def _volume(context: Context, name: str) -> Any:
+    from boxship.cli.volume import fetch
+
+    return fetch(context, name)
 
 
 def show(context: Context, template: str, names: list[str], fetch: Callable[[str], Any]) -> int:
@@ -90,18 +97,18 @@ def _run(context: Context, options: InspectOptions, arguments: list[str]) -> int
             return _container(context, name, options.size)
         if options.type == "image":
             return _image(context, name)
-        try:
-            return _container(context, name, options.size)
-        except NotFound:
-            pass
-        try:
-            return _image(context, name)
-        except NotFound:
-            raise CommandError(f"Error: No such object: {name}") from None
+        if options.type == "volume":
+            return _volume(context, name)
+        for look in (partial(_container, size=options.size), _image, _volume):
+            try:
+                return look(context, name)
+            except NotFound:
+                continue
+        raise CommandError(f"Error: No such object: {name}")
 
     if options.type in _LATER:
         raise CommandError(f"--type {options.type} is not available in Boxship 0.1")
-    if options.type not in ("", "container", "image"):
+    if options.type not in ("", "container", "image", "volume"):
         raise CommandError(f"unknown type: {options.type}")
     return show(context, options.format, arguments, fetch)
 

@@ -58,18 +58,24 @@ def parse_mount(text: str) -> dict[str, Any]:
 
 
 def _finish(mount: dict[str, Any], **options: dict[str, Any]) -> None:
+    if not mount["Type"]:
+        raise InvalidValue("type is required")
     if not mount.get("Target"):
         raise InvalidValue("target is required")
-    if mount["Type"] == "bind" and not mount.get("Source"):
-        raise InvalidValue("source is required for bind mounts")
-    if mount["Type"] == "tmpfs" and mount.get("Source"):
-        raise InvalidValue("tmpfs mounts have no source")
     for kind, values in options.items():
         if not values:
             continue
         if mount["Type"] != kind:
             raise InvalidValue(f"cannot mix '{kind}-*' options with mount type '{mount['Type']}'")
         mount[f"{kind.capitalize()}Options"] = values
+    bind = options["bind"]
+    for setting, word in (("ReadOnlyNonRecursive", "writable"), ("ReadOnlyForceRecursive", "readonly")):
+        if bind.get(setting) and not mount.get("ReadOnly"):
+            raise InvalidValue(f"option 'bind-recursive={word}' requires 'readonly' to be specified in conjunction")
+    if bind.get("ReadOnlyForceRecursive") and bind.get("Propagation") != "rprivate":
+        raise InvalidValue(
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+        )
 
 
 def _switch(key: str, value: str) -> bool:
@@ -153,14 +159,22 @@ def split_csv(text: str) -> list[str]:
 
 
 def split_volumes(volumes: tuple[str, ...]) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """``--volume`` values as binds (a source and a target) and anonymous volumes (a target alone)."""
+    """``--volume`` values as binds (a source and a target) and anonymous volumes (a target alone).
+
+    Raises:
+        InvalidValue: a part of one is empty.
+    """
     binds: list[str] = []
     anonymous: dict[str, dict[str, str]] = {}
     for volume in volumes:
         source, colon, rest = volume.partition(":")
+        if not volume:
+            raise InvalidValue("invalid empty volume spec")
+        if "" in volume.split(":"):
+            raise InvalidValue(f"invalid spec: {volume}: empty section between colons")
         if not colon:
             anonymous[volume] = {}
-        elif source == "." or source.startswith(("./", "../")):
+        elif source.startswith("."):
             binds.append(f"{os.path.abspath(source)}:{rest}")
         else:
             binds.append(volume)

@@ -1,4 +1,4 @@
-"""``boxship container prune``, ``image prune`` and ``system prune``."""
+"""``boxship container prune``, ``image prune`` and ``system prune``; volumes have theirs with their other commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from boxship.cli.command import Command, Context
 from boxship.cli.filters import check_filter, encode_filters
-from boxship.cli.flags import Absent, Items, Options, Switch
+from boxship.cli.flags import Items, Options, Switch
+from boxship.errors import CommandError
 from boxship.units import human_size
 
 _FILTER_HELP = 'Provide filter values (e.g. "until=<timestamp>")'
@@ -35,7 +36,7 @@ class PruneSystemOptions(Options):
     all = Switch("Remove all unused images not just dangling ones", short="a")
     filter = Items('Provide filter values (e.g. "label=<key>=<value>")', check=check_filter, kind="filter")
     force = Switch(_FORCE_HELP, short="f")
-    volumes = Absent("Prune anonymous volumes", "it has no named volumes yet", kind="")
+    volumes = Switch("Prune anonymous volumes")
 
 
 def _confirmed(warning: str) -> bool:
@@ -84,10 +85,17 @@ def _run_images(context: Context, options: PruneImagesOptions, _arguments: list[
 
 def _run_system(context: Context, options: PruneSystemOptions, _arguments: list[str]) -> int:
     what = "all images without at least one container associated to them" if options.all else "all dangling images"
-    if not options.force and not _confirmed(f"WARNING! This will remove:\n  - all stopped containers\n  - {what}\n"):
+    if options.volumes and any(item.partition("=")[0] == "until" for item in options.filter):
+        raise CommandError('ERROR: The "until" filter is not supported with "--volumes"')
+    also = "  - all anonymous volumes not used by at least one container\n" if options.volumes else ""
+    if not options.force and not _confirmed(f"WARNING! This will remove:\n  - all stopped containers\n{also}  - {what}\n"):
         return 0
-    containers = _containers(context, options.filter)
-    return _report(context, [containers, _images(context, options.filter, options.all)])
+    results = [_containers(context, options.filter)]
+    if options.volumes:
+        from boxship.cli.volume import prune
+
+        results.append(prune(context, options.filter, everything=False))
+    return _report(context, [*results, _images(context, options.filter, options.all)])
 
 
 PRUNE_CONTAINERS: Command[PruneContainersOptions] = Command(

@@ -10,18 +10,28 @@ if TYPE_CHECKING:
 # Name: (module below boxship.cli, attribute, summary).
 CONTAINER: dict[str, tuple[str, str, str]] = {
     "attach": ("attach", "ATTACH", "Attach local standard input, output, and error streams to a running container"),
+    "commit": ("changed", "COMMIT", "Create a new image from a container's changes"),
+    "cp": ("cp", "CP", "Copy files/folders between a container and the local filesystem"),
     "create": ("create", "CREATE", "Create a new container"),
+    "diff": ("changed", "DIFF", "Inspect changes to files or directories on a container's filesystem"),
+    "exec": ("exec", "EXEC", "Execute a command in a running container"),
+    "export": ("changed", "EXPORT", "Export a container's filesystem as a tar archive"),
     "inspect": ("inspect", "INSPECT_CONTAINER", "Display detailed information on one or more containers"),
     "kill": ("lifecycle", "KILL", "Kill one or more running containers"),
     "logs": ("logs", "LOGS", "Fetch the logs of a container"),
     "ls": ("ps", "PS", "List containers"),
+    "pause": ("pausing", "PAUSE", "Pause all processes within one or more containers"),
     "prune": ("prune", "PRUNE_CONTAINERS", "Remove all stopped containers"),
     "rename": ("lifecycle", "RENAME", "Rename a container"),
     "restart": ("lifecycle", "RESTART", "Restart one or more containers"),
     "rm": ("lifecycle", "RM", "Remove one or more containers"),
     "run": ("run", "RUN", "Create and run a new container from an image"),
     "start": ("start", "START", "Start one or more stopped containers"),
+    "stats": ("stats", "STATS", "Display a live stream of container(s) resource usage statistics"),
     "stop": ("lifecycle", "STOP", "Stop one or more running containers"),
+    "top": ("top", "TOP", "Display the running processes of a container"),
+    "unpause": ("pausing", "UNPAUSE", "Unpause all processes within one or more containers"),
+    "update": ("update", "UPDATE", "Update configuration of one or more containers"),
     "wait": ("lifecycle", "WAIT", "Block until one or more containers stop, then print their exit codes"),
 }
 IMAGE: dict[str, tuple[str, str, str]] = {
@@ -42,6 +52,13 @@ SYSTEM: dict[str, tuple[str, str, str]] = {
     "prune": ("prune", "PRUNE_SYSTEM", "Remove unused data"),
     "shutdown": ("shutdown", "SHUTDOWN", "Stop every container, then the daemon and all its helpers"),
 }
+VOLUME: dict[str, tuple[str, str, str]] = {
+    "create": ("volume", "CREATE", "Create a volume"),
+    "inspect": ("volume", "INSPECT", "Display detailed information on one or more volumes"),
+    "ls": ("volume", "LIST", "List volumes"),
+    "prune": ("volume", "PRUNE", "Remove unused local volumes"),
+    "rm": ("volume", "REMOVE", "Remove one or more volumes"),
+}
 TOP: dict[str, tuple[str, str, str]] = {
     **{name: entry for name, entry in CONTAINER.items() if name not in ("inspect", "ls", "prune")},
     **{name: entry for name, entry in IMAGE.items() if name not in ("inspect", "ls", "prune", "rm")},
@@ -58,6 +75,7 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
     "container": ("Manage containers", CONTAINER),
     "image": ("Manage images", IMAGE),
     "system": ("Manage Boxship", SYSTEM),
+    "volume": ("Manage volumes", VOLUME),
 }
 COMMON = ("run", "ps", "images", "version", "info")
 HIDDEN = frozenset(("dial-stdio",))
@@ -65,6 +83,7 @@ ALIASES: dict[str, dict[str, str]] = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
     "system": {},
+    "volume": {"list": "ls", "remove": "rm"},
 }
 # Commands of Docker's whose feature isn't there.
 ABSENT = frozenset(
@@ -74,20 +93,14 @@ ABSENT = frozenset(
         "builder",
         "buildx",
         "checkpoint",
-        "commit",
         "compose",
         "config",
         "context",
-        "cp",
-        "diff",
-        "exec",
-        "export",
         "login",
         "logout",
         "manifest",
         "network",
         "node",
-        "pause",
         "plugin",
         "port",
         "pull",
@@ -96,19 +109,15 @@ ABSENT = frozenset(
         "secret",
         "service",
         "stack",
-        "stats",
         "swarm",
-        "top",
         "trust",
-        "unpause",
-        "update",
-        "volume",
     ]
 )
 ABSENT_IN_GROUP: dict[str, frozenset[str]] = {
-    "container": frozenset(["commit", "cp", "diff", "exec", "export", "pause", "port", "stats", "top", "unpause", "update"]),
+    "container": frozenset(["port"]),
     "image": frozenset(["build", "pull", "push"]),
     "system": frozenset(("df",)),
+    "volume": frozenset(("update",)),
 }
 
 

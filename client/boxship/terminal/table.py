@@ -9,8 +9,8 @@ _PADDING = 3
 _NARROWEST = 10
 
 
-def align(lines: Iterable[str]) -> str:
-    """Line up tab-separated cells: at least three blanks between columns, at least ten characters each, as Go's tabwriter.
+def align(lines: Iterable[str], *, narrowest: int = _NARROWEST) -> str:
+    """Line up tab-separated cells: at least three blanks between columns, ``narrowest`` characters each, as Go's tabwriter.
 
     A column ends where a line has no cell in it, so that each block of lines has widths of its own.
     """
@@ -23,7 +23,7 @@ def align(lines: Iterable[str]) -> str:
             end = index
             while end < len(rows) and len(rows[end]) - 1 > column:
                 end += 1
-            width = max(_NARROWEST, max(len(rows[line][column]) for line in range(index, end)) + _PADDING)
+            width = max(narrowest, max(len(rows[line][column]) for line in range(index, end)) + _PADDING)
             for line in range(index, end):
                 widths[line][column] = width
     result = []

@@ -101,6 +101,8 @@ class ContainerState(Struct, rename="pascal", frozen=True):
     started_at: str
     finished_at: str
     health: Health | UnsetType = UNSET
+    log_dropped: int | UnsetType = UNSET
+    """Boxship's own: messages that the log has given up since the container's last start; where it may give up any."""
 
 
 class MountPoint(Struct, rename="pascal", frozen=True):
@@ -204,3 +206,23 @@ class PruneResponse(Struct, rename="pascal", frozen=True):
 
     containers_deleted: list[str] | None
     space_reclaimed: int
+
+
+class UpdateResponse(Struct, rename="pascal", frozen=True):
+    """The answer to ``ContainerUpdate``."""
+
+    warnings: list[str] | None
+
+
+class TopResponse(Struct, rename="pascal", frozen=True):
+    """The answer to ``ContainerTop``: what ps(1) shows, one list of words for each process."""
+
+    titles: list[str]
+    processes: list[list[str]] | None
+
+
+class Change(Struct, rename="pascal", frozen=True):
+    """One path that a container has changed; ``kind`` is 0 where it was modified, 1 added, 2 deleted."""
+
+    path: str
+    kind: int

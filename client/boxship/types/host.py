@@ -110,11 +110,11 @@ class TmpfsOptions(Struct, rename="pascal", frozen=True):
 
 
 class Mount(Struct, rename="pascal", frozen=True):
-    """A mount in the ``--mount`` form."""
+    """A mount in the ``--mount`` form; ``type`` is one of ``MountType``, which the engine judges."""
 
     target: str = ""
     source: str | UnsetType = UNSET
-    type: MountType = "volume"
+    type: str = "volume"
     read_only: bool | UnsetType = UNSET
     consistency: str | UnsetType = UNSET
     bind_options: BindOptions | UnsetType | None = UNSET

@@ -18,17 +18,22 @@ from boxshipd.api.containers import ContainerOperations
 from boxshipd.api.coverage import OPERATIONS
 from boxshipd.api.errors import response_to
 from boxshipd.api.events import EventOperations
+from boxshipd.api.execs import ExecOperations
+from boxshipd.api.files import FileOperations
 from boxshipd.api.images import ImageOperations
 from boxshipd.api.logs import LogOperations
 from boxshipd.api.router import Handler, Router
 from boxshipd.api.security import BrowserGuard
+from boxshipd.api.stats import StatsOperations
 from boxshipd.api.system import SystemOperations
 from boxshipd.api.version import split_version
+from boxshipd.api.volumes import VolumeOperations
 from boxshipd.containers.service import Containers
 from boxshipd.events import Events
 
 if TYPE_CHECKING:
     from boxshipd.images.service import Images
+    from boxshipd.volumes.service import Volumes
 
 
 class Application:
@@ -39,11 +44,12 @@ class Application:
         *,
         containers: Containers,
         images: Images,
+        volumes: Volumes,
         events: Events,
         info: Callable[[], Awaitable[Info]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
-        self._router = Router(OPERATIONS, _handlers(containers, images, events, SystemOperations(info, shutdown)))
+        self._router = Router(OPERATIONS, _handlers(containers, images, volumes, events, SystemOperations(info, shutdown)))
 
     def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:
         """The protocol factory for one listener; ``guard`` where a browser could reach it."""
@@ -89,26 +95,47 @@ def _failed(connection: Connection, call: Call | None, error: Exception, operati
     return response
 
 
-def _handlers(containers: Containers, images: Images, events: Events, system: SystemOperations) -> dict[str, Handler]:
-    of_containers, of_images = ContainerOperations(containers), ImageOperations(images)
+def _handlers(
+    containers: Containers, images: Images, volumes: Volumes, events: Events, system: SystemOperations
+) -> dict[str, Handler]:
+    of_containers, of_images, of_volumes = ContainerOperations(containers), ImageOperations(images), VolumeOperations(volumes)
     attaching, logs = AttachOperations(containers), LogOperations(containers)
+    execs = ExecOperations(containers)
+    statistics = StatsOperations(containers)
+    files = FileOperations(containers)
     return {
+        "ContainerArchive": files.archive,
+        "ContainerArchiveInfo": files.describe,
         "ContainerAttach": attaching.attach,
         "ContainerAttachWebsocket": attaching.attach_websocket,
+        "ContainerChanges": files.changes,
         "ContainerCreate": of_containers.create,
         "ContainerDelete": of_containers.remove,
+        "ContainerExec": execs.create,
+        "ContainerExport": files.export,
         "ContainerInspect": of_containers.inspect,
         "ContainerKill": of_containers.kill,
         "ContainerList": of_containers.list,
         "ContainerLogs": logs.stream,
         "ContainerLogsWebsocket": logs.websocket,
+        "ContainerPause": of_containers.pause,
         "ContainerPrune": of_containers.prune,
         "ContainerRename": of_containers.rename,
         "ContainerResize": of_containers.resize,
         "ContainerRestart": of_containers.restart,
         "ContainerStart": of_containers.start,
+        "ContainerStats": statistics.stats,
+        "ContainerStatsWebsocket": statistics.websocket,
         "ContainerStop": of_containers.stop,
+        "ContainerTop": of_containers.top,
+        "ContainerUnpause": of_containers.unpause,
+        "ContainerUpdate": of_containers.update,
         "ContainerWait": of_containers.wait,
+        "ExecInspect": execs.inspect,
+        "ExecResize": execs.resize,
+        "ExecStart": execs.start,
+        "ExecStartWebsocket": execs.start_websocket,
+        "ImageCommit": files.commit,
         "ImageCreate": of_images.create,
         "ImageDelete": of_images.remove,
         "ImageGet": of_images.get,
@@ -119,12 +146,20 @@ def _handlers(containers: Containers, images: Images, events: Events, system: Sy
         "ImageLoad": of_images.load,
         "ImagePrune": of_images.prune,
         "ImageTag": of_images.tag,
+        "PutContainerArchive": files.extract,
         "SystemEvents": EventOperations(events).stream,
+        "SystemEventsWebsocket": EventOperations(events).websocket,
         "SystemInfo": system.info,
         "SystemPing": system.ping,
         "SystemPingHead": system.ping_head,
         "SystemShutdown": system.shutdown,
         "SystemVersion": system.version,
+        "VolumeCreate": of_volumes.create,
+        "VolumeDelete": of_volumes.remove,
+        "VolumeInspect": of_volumes.inspect,
+        "VolumeList": of_volumes.list,
+        "VolumePrune": of_volumes.prune,
+        "VolumeUpdate": of_volumes.update,
     }
 
 

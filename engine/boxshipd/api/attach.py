@@ -47,7 +47,7 @@ class AttachOperations:
             connection.refuse_takeover(response)
             return response
         try:
-            descriptor, received = connection.take_over(head or _head(call, slot.tty))
+            descriptor, received = connection.take_over(head or stream_head(call, slot.tty))
         except BaseException:
             slot.abandon()
             raise
@@ -70,7 +70,7 @@ def _options(call: Call, everything: bool = False) -> AttachOptions:
     )
 
 
-def _head(call: Call, tty: bool) -> bytes:
+def stream_head(call: Call, tty: bool) -> bytes:
     """The head that begins the stream; a client that didn't ask for an upgrade gets the old form."""
     if "Upgrade" not in call.request.headers:
         return f"HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n{_COMMON}\r\n".encode()

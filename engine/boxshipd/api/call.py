@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -63,6 +63,20 @@ class Call:
         body = await self._body()
         if not body.strip():
             raise InvalidParameter("invalid JSON: got EOF while reading request body")
+        return self._decoded(body, kind)
+
+    async def json_if_given(self, kind: type[T]) -> T | None:
+        """As ``json``, for a body that may be missing or null.
+
+        Raises:
+            InvalidParameter: as for ``json``.
+        """
+        self._require_json()
+        body = await self._body()
+        return None if body.strip() in (b"", b"null") else self._decoded(body, kind)
+
+    @staticmethod
+    def _decoded(body: bytes, kind: type[T]) -> T:
         try:
             return decode_leniently(body, kind)
         except msgspec.ValidationError as error:
@@ -99,9 +113,9 @@ class Call:
         """The request's body as it arrives, for archives."""
         return self.request.content.iter_any()
 
-    async def open_stream(self, content_type: str) -> StreamResponse:
+    async def open_stream(self, content_type: str, headers: Mapping[str, str] | None = None) -> StreamResponse:
         """Answer 200 at once, the body to follow piece by piece."""
-        response = StreamResponse(headers=HEADERS)
+        response = StreamResponse(headers={**HEADERS, **(headers or {})})
         response.content_type = content_type
         self.started = True
         await response.prepare(self.request)

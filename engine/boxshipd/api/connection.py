@@ -2,13 +2,14 @@
 
 Attaching hijacks the connection: what follows the request's head is the container's stdin, and it may arrive in the same
 packet. aiohttp's parser would read it as the next request. So bytes are given to the parser only up to the end of a head,
-and when that head belongs to an operation that hijacks, whatever follows is kept aside.
+and when that head belongs to an operation that hijacks, whatever follows is kept aside, but for a body of the declared length.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,35 +21,44 @@ from aiohttp.web_server import Server
 from boxshipd.api.errors import error_response
 from boxshipd.api.security import BrowserGuard
 
+_EXEC_START = re.compile(r"/exec/[^/]+/start$")
+_EXEC_START_WS = re.compile(r"/exec/[^/]+/start/ws$")
 _KEPT_LIMIT = 256 * 1024
 """How many bytes are kept before the client has to wait."""
 
 
 def hijacks(method: str, path: str) -> bool:
     """Whether a request's connection becomes a stream; ``path`` is the raw one, with its query."""
+    path = path.partition("?")[0]
     if method == "POST":
-        return path.partition("?")[0].endswith("/attach")
-    return method == "GET" and path.partition("?")[0].endswith("/attach/ws")
+        return path.endswith("/attach") or _EXEC_START.search(path) is not None
+    return method == "GET" and (path.endswith("/attach/ws") or _EXEC_START_WS.search(path) is not None)
 
 
 class Connection(RequestHandler):
     """One client's connection; ``guard`` is None on listeners that no browser can reach."""
 
-    __slots__ = ("_edge", "_kept", "_on_lost", "guard")
+    __slots__ = ("_body_left", "_edge", "_kept", "_on_lost", "guard")
 
     def __init__(self, manager: Server, *, guard: BrowserGuard | None, **options: Any) -> None:
         super().__init__(manager, **options)
         self.guard = guard
         self._kept: bytearray | None = None
         self._edge = b""
+        self._body_left = 0
         self._on_lost: Callable[[], object] | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; see the module's docstring."""
-        if not data and self._kept is None:
+        if not data:
             # aiohttp's own call: its parser is to go on with what it held back while the body's reader was behind.
             super().data_received(data)
         while data:
+            if self._body_left:
+                body, data = data[: self._body_left], data[self._body_left :]
+                self._body_left -= len(body)
+                super().data_received(body)
+                continue
             if self._kept is not None:
                 self._keep(data)
                 return
@@ -56,11 +66,19 @@ class Connection(RequestHandler):
             self._edge = (self._edge + data[:end])[-3:]
             super().data_received(data[:end])
             # The request is still queued: its handler runs at the earliest in the loop's next turn.
-            if self._messages and hijacks(
-                getattr(self._messages[-1][0], "method", ""), getattr(self._messages[-1][0], "path", "")
-            ):
-                self._kept = bytearray()
+            if self._messages:
+                self._expect_stream(self._messages[-1][0])
             data = data[end:]
+
+    def _expect_stream(self, head: object) -> None:
+        """Keep what follows this head and its body, where they turn the connection into a stream."""
+        if not hijacks(getattr(head, "method", ""), getattr(head, "path", "")):
+            return
+        headers = getattr(head, "headers", {})
+        # Of a body in chunks the end isn't known here: what follows it too early is refused as the bad request it looks like.
+        if "Transfer-Encoding" not in headers:
+            self._kept = bytearray()
+            self._body_left = int(headers.get("Content-Length", 0))
 
     def _head_end(self, data: bytes) -> int:
         """Where in ``data`` a request's head ends, even if its last four bytes began in the packet before."""

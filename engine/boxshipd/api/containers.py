@@ -10,6 +10,8 @@ from collections.abc import Awaitable
 import msgspec
 from aiohttp.web_response import StreamResponse
 from boxship.types.containers import ContainerConfig, CreateRequest, WaitResponse
+from boxship.types.update import UpdateRequest
+from msgspec.structs import replace
 
 from boxshipd.api.call import Call, empty_response, json_response
 from boxshipd.containers.service import Containers
@@ -105,6 +107,27 @@ class ContainerOperations:
         width = call.query.unsigned("w", "resize width")
         await self._containers.resize(call.name, height, width)
         return empty_response(200)
+
+    async def pause(self, call: Call) -> StreamResponse:
+        """ContainerPause."""
+        await self._containers.pause(call.name)
+        return empty_response()
+
+    async def unpause(self, call: Call) -> StreamResponse:
+        """ContainerUnpause."""
+        await self._containers.unpause(call.name)
+        return empty_response()
+
+    async def update(self, call: Call) -> StreamResponse:
+        """ContainerUpdate."""
+        changes = await call.json(UpdateRequest)
+        if call.version < (1, 40):
+            changes = replace(changes, pids_limit=None)
+        return json_response(await self._containers.update(call.name, changes))
+
+    async def top(self, call: Call) -> StreamResponse:
+        """ContainerTop."""
+        return json_response(await self._containers.top(call.name, call.query.text("ps_args")))
 
     async def prune(self, call: Call) -> StreamResponse:
         """ContainerPrune."""

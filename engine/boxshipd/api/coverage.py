@@ -12,12 +12,9 @@ from boxshipd import __version__
 
 RELEASE = ".".join(__version__.split(".")[:2])
 
-_NO_EXEC = "running further programs in a container"
-_NO_COPY = "copying files in and out of containers"
 _NO_BUILD = "building images"
 _NO_REGISTRY = "registries"
 _NO_NETWORKS = "user-defined networks"
-_NO_VOLUMES = "named volumes"
 _NO_PLUGINS = "plug-ins"
 _NO_SWARM = "Swarm"
 
@@ -49,29 +46,39 @@ class Operation(NamedTuple):
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("ContainerList", "GET", "/containers/json"),
-    Operation("ContainerCreate", "POST", "/containers/create"),
+    Operation(
+        "ContainerCreate",
+        "POST",
+        "/containers/create",
+        limits="takes the annotation or label `io.boxship.health-on-failure` (none, kill, restart, stop) beside Docker's",
+    ),
     Operation("ContainerInspect", "GET", "/containers/{id}/json"),
-    Operation("ContainerTop", "GET", "/containers/{id}/top", "listing processes"),
+    Operation("ContainerTop", "GET", "/containers/{id}/top"),
     Operation("ContainerLogs", "GET", "/containers/{id}/logs"),
-    Operation("ContainerChanges", "GET", "/containers/{id}/changes", "comparing with the image"),
-    Operation("ContainerExport", "GET", "/containers/{id}/export", "exporting a file system"),
-    Operation("ContainerStats", "GET", "/containers/{id}/stats", "resource statistics"),
+    Operation("ContainerChanges", "GET", "/containers/{id}/changes"),
+    Operation("ContainerExport", "GET", "/containers/{id}/export"),
+    Operation(
+        "ContainerStats",
+        "GET",
+        "/containers/{id}/stats",
+        limits="`percpu_usage` is there where cgroup v1 has `cpuacct` in one hierarchy with `cpu`",
+    ),
     Operation("ContainerResize", "POST", "/containers/{id}/resize"),
     Operation("ContainerStart", "POST", "/containers/{id}/start"),
     Operation("ContainerStop", "POST", "/containers/{id}/stop"),
     Operation("ContainerRestart", "POST", "/containers/{id}/restart"),
     Operation("ContainerKill", "POST", "/containers/{id}/kill"),
-    Operation("ContainerUpdate", "POST", "/containers/{id}/update", "changing limits of an existing container"),
+    Operation("ContainerUpdate", "POST", "/containers/{id}/update"),
     Operation("ContainerRename", "POST", "/containers/{id}/rename"),
-    Operation("ContainerPause", "POST", "/containers/{id}/pause", "pausing"),
-    Operation("ContainerUnpause", "POST", "/containers/{id}/unpause", "pausing"),
+    Operation("ContainerPause", "POST", "/containers/{id}/pause"),
+    Operation("ContainerUnpause", "POST", "/containers/{id}/unpause"),
     Operation("ContainerAttach", "POST", "/containers/{id}/attach"),
     Operation("ContainerAttachWebsocket", "GET", "/containers/{id}/attach/ws"),
     Operation("ContainerWait", "POST", "/containers/{id}/wait"),
     Operation("ContainerDelete", "DELETE", "/containers/{id}"),
-    Operation("ContainerArchiveInfo", "HEAD", "/containers/{id}/archive", _NO_COPY),
-    Operation("ContainerArchive", "GET", "/containers/{id}/archive", _NO_COPY),
-    Operation("PutContainerArchive", "PUT", "/containers/{id}/archive", _NO_COPY),
+    Operation("ContainerArchiveInfo", "HEAD", "/containers/{id}/archive"),
+    Operation("ContainerArchive", "GET", "/containers/{id}/archive"),
+    Operation("PutContainerArchive", "PUT", "/containers/{id}/archive"),
     Operation("ContainerPrune", "POST", "/containers/prune"),
     Operation("ImageList", "GET", "/images/json"),
     Operation("ImageBuild", "POST", "/build", _NO_BUILD),
@@ -89,22 +96,22 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("SystemVersion", "GET", "/version"),
     Operation("SystemPing", "GET", "/_ping"),
     Operation("SystemPingHead", "HEAD", "/_ping"),
-    Operation("ImageCommit", "POST", "/commit", "making images of containers"),
+    Operation("ImageCommit", "POST", "/commit"),
     Operation("SystemEvents", "GET", "/events"),
     Operation("SystemDataUsage", "GET", "/system/df", "accounting of disk usage"),
     Operation("ImageGet", "GET", "/images/{name}/get"),
     Operation("ImageGetAll", "GET", "/images/get"),
     Operation("ImageLoad", "POST", "/images/load"),
-    Operation("ContainerExec", "POST", "/containers/{id}/exec", _NO_EXEC),
-    Operation("ExecStart", "POST", "/exec/{id}/start", _NO_EXEC),
-    Operation("ExecResize", "POST", "/exec/{id}/resize", _NO_EXEC),
-    Operation("ExecInspect", "GET", "/exec/{id}/json", _NO_EXEC),
-    Operation("VolumeList", "GET", "/volumes", _NO_VOLUMES),
-    Operation("VolumeCreate", "POST", "/volumes/create", _NO_VOLUMES),
-    Operation("VolumeInspect", "GET", "/volumes/{name}", _NO_VOLUMES),
-    Operation("VolumeUpdate", "PUT", "/volumes/{name}", _NO_VOLUMES),
-    Operation("VolumeDelete", "DELETE", "/volumes/{name}", _NO_VOLUMES),
-    Operation("VolumePrune", "POST", "/volumes/prune", _NO_VOLUMES),
+    Operation("ContainerExec", "POST", "/containers/{id}/exec"),
+    Operation("ExecStart", "POST", "/exec/{id}/start"),
+    Operation("ExecResize", "POST", "/exec/{id}/resize"),
+    Operation("ExecInspect", "GET", "/exec/{id}/json"),
+    Operation("VolumeList", "GET", "/volumes"),
+    Operation("VolumeCreate", "POST", "/volumes/create"),
+    Operation("VolumeInspect", "GET", "/volumes/{name}"),
+    Operation("VolumeUpdate", "PUT", "/volumes/{name}"),
+    Operation("VolumeDelete", "DELETE", "/volumes/{name}"),
+    Operation("VolumePrune", "POST", "/volumes/prune"),
     Operation("NetworkList", "GET", "/networks", _NO_NETWORKS),
     Operation("NetworkInspect", "GET", "/networks/{id}", _NO_NETWORKS),
     Operation("NetworkDelete", "DELETE", "/networks/{id}", _NO_NETWORKS),
@@ -156,5 +163,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DistributionInspect", "GET", "/distribution/{name}/json", _NO_REGISTRY),
     Operation("Session", "POST", "/session", _NO_BUILD),
     Operation("ContainerLogsWebsocket", "GET", "/containers/{id}/logs/ws", extension=True),
+    Operation("ContainerStatsWebsocket", "GET", "/containers/{id}/stats/ws", extension=True),
+    Operation("ExecStartWebsocket", "GET", "/exec/{id}/start/ws", extension=True),
+    Operation("SystemEventsWebsocket", "GET", "/events/ws", extension=True),
     Operation("SystemShutdown", "POST", "/system/shutdown", extension=True),
 )

@@ -16,6 +16,7 @@ from boxshipd.api.coverage import RELEASE
 from boxshipd.api.jsonstream import closed_afterwards, stream_progress
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 from boxshipd.filters import Filters
+from boxshipd.images import platform as platforms
 
 if TYPE_CHECKING:
     from boxshipd.images.service import Images
@@ -39,14 +40,13 @@ class ImageOperations:
 
     async def inspect(self, call: Call) -> StreamResponse:
         """ImageInspect. Clients before 1.44 read the size under an older name too."""
-        _platform(call, "platform", since=(1, 49))
-        image = await self._images.inspect(call.name)
+        image = await self._images.inspect(call.name, _platform(call, "platform", since=(1, 49)))
         return json_response(image if call.version >= (1, 44) else _with_virtual_size(image))
 
     async def history(self, call: Call) -> StreamResponse:
         """ImageHistory."""
-        _platform(call, "platform", since=(1, 48))
-        return json_response(await self._images.history(call.name))
+        wanted = _platform(call, "platform", since=(1, 48))
+        return json_response(await self._images.history(call.name, wanted))
 
     async def tag(self, call: Call) -> StreamResponse:
         """ImageTag."""
@@ -57,9 +57,9 @@ class ImageOperations:
         """ImageDelete."""
         if not call.name.strip():
             raise InvalidParameter("image name cannot be blank")
-        _platform(call, "platforms", since=(1, 50))
+        wanted = _platform(call, "platforms", since=(1, 50))
         removed = await self._images.remove(
-            call.name, force=call.query.boolean("force"), prune=not call.query.boolean("noprune")
+            call.name, force=call.query.boolean("force"), prune=not call.query.boolean("noprune"), wanted=wanted
         )
         return json_response(removed)
 
@@ -71,6 +71,8 @@ class ImageOperations:
         """ImageCreate: import an archive of a root file system (``fromSrc=-``). Pulling takes a registry client."""
         query = call.query
         if image := query.text("fromImage"):
+            if platform := query.text("platform"):
+                platforms.parse(platform)
             tag = query.text("tag")
             reference = image if not tag else f"{image}@{tag}" if ":" in tag else f"{image}:{tag}"
             raise NotImplementedHere(
@@ -100,9 +102,9 @@ class ImageOperations:
 
     async def get(self, call: Call) -> StreamResponse:
         """ImageGet and ImageGetAll: images as one archive."""
-        _platform(call, "platform", since=(1, 48))
+        wanted = _platform(call, "platform", since=(1, 48))
         names = [call.name] if call.name else call.query.texts("names")
-        async with closed_afterwards(self._images.get(names)) as pieces:
+        async with closed_afterwards(self._images.get(names, wanted)) as pieces:
             # Errors are answered with their status as long as no byte has been sent.
             first = await anext(pieces, b"")
             response = await call.open_stream("application/x-tar")

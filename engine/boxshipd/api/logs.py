@@ -5,20 +5,21 @@ Source: Docker Engine API v1.51, ContainerLogs.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import struct
 from collections.abc import AsyncIterator
 
 from aiohttp.web_response import StreamResponse
+from msgspec.structs import replace
 
 from boxshipd.api import websocket
 from boxshipd.api.attach import MULTIPLEXED, RAW
 from boxshipd.api.call import Call
 from boxshipd.api.jsonstream import closed_afterwards
 from boxshipd.api.query import Query
+from boxshipd.api.websocket_stream import sending
 from boxshipd.containers.service import Containers
-from boxshipd.errors import DaemonError, InvalidParameter, NotImplementedHere
+from boxshipd.errors import DaemonError, InvalidParameter
 from boxshipd.logs import LogOptions, LogSource, open_logs
 
 logger = logging.getLogger(__name__)
@@ -52,39 +53,23 @@ class LogOperations:
         websocket.accept(call.request.headers)
         options = log_options(call.query)
         source = await self._source(call.name)
-        multiplexed = not source.terminal and websocket.wants_multiplexed(call.request.headers)
-        async with open_logs(source, options, multiplexed=multiplexed) as pieces:
-            return await self._send_over_websocket(call, pieces, multiplexed)
-
-    async def _send_over_websocket(self, call: Call, pieces: AsyncIterator[bytes], multiplexed: bool) -> StreamResponse:
-        from aiohttp.web_ws import WebSocketResponse
-
-        response = WebSocketResponse(protocols=(websocket.MULTIPLEXED,), compress=False)
-        call.started = True
-        await response.prepare(call.request)
-        task = asyncio.current_task()
-        assert task is not None
-
-        async def until_closed() -> None:
-            while not (await response.receive()).type.name.startswith("CLOS"):
-                pass
-            task.cancel()
-
-        listener = asyncio.create_task(until_closed())
-        try:
-            async with closed_afterwards(_readable(pieces, call.name, multiplexed)) as readable:
-                async for piece in readable:
-                    await response.send_bytes(piece)
-        finally:
-            listener.cancel()
-        await response.close()
+        multiplexed = websocket.wants_multiplexed(call.request.headers)
+        if multiplexed and call.query.boolean("positions"):
+            # A reader that wants to know where it is gets frames of any container.
+            options = replace(options, positions=True, after=call.query.text("after"))
+        else:
+            multiplexed = multiplexed and not source.terminal
+        async with (
+            open_logs(source, options, multiplexed=multiplexed) as pieces,
+            sending(call, (websocket.MULTIPLEXED,)) as response,
+            closed_afterwards(_readable(pieces, call.name, multiplexed)) as readable,
+        ):
+            async for piece in readable:
+                await response.send_bytes(piece)
         return response
 
     async def _source(self, name: str) -> LogSource:
-        source = await self._containers.log_source(name)
-        if source.log.driver == "none":
-            raise NotImplementedHere("configured logging driver does not support reading")
-        return source
+        return await self._containers.log_source(name)
 
 
 def log_options(query: Query) -> LogOptions:

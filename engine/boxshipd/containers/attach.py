@@ -10,8 +10,9 @@ import socket
 from collections.abc import AsyncIterator
 
 from boxrun.shim.keys import parse_keys
+from boxrun.shim.logs import Position
 from boxrun.shim.websocket import BINARY, frame
-from boxrun.supervisor.contract import Attachment, Framing
+from boxrun.supervisor.contract import Attachment, AttachRequest, Framing, Runtime
 from msgspec import Struct
 
 from boxshipd.containers.model import Container
@@ -90,6 +91,8 @@ class AttachSlot:
         state = container.state
         if state.restarting:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+        if state.paused:
+            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
         self._keys = keys
 
     async def hand_over(self, fd: int, received: bytes = b"") -> None:
@@ -106,15 +109,41 @@ class AttachSlot:
             # In line before the first pause: the client may start the container at once, and is to miss nothing of it.
             self._line_up(pending)
         try:
-            if options.logs:
-                await self._replay(fd)
-            pending.replayed.set()
-            if waits or (options.stream and await self._deliver(pending)):
+            if options.logs and options.stream and container.state.running:
+                attached = await self._replay_and_follow(pending)
+            else:
+                if options.logs:
+                    await self._replay(fd)
+                pending.replayed.set()
+                attached = waits or (options.stream and await self._deliver(pending))
+            if attached:
                 self._events.publish("container", "attach", self._container.id, self._container.attributes())
         finally:
             pending.replayed.set()
             if not waits and pending not in self._container.attachments:
                 pending.close()
+
+    async def _replay_and_follow(self, pending: Pending) -> bool:
+        """Attach first, behind a gate; send what was written up to then; open the gate. So nothing is missed or comes twice.
+
+        False where the container has ended meanwhile: then what it wrote is all.
+        """
+        gate, ours = os.pipe2(os.O_CLOEXEC)
+        try:
+            request = AttachRequest(id=self._container.id, attachment=pending.attachment)
+            what = f"attach to container {self._container.id}"
+            try:
+                reply = await self._runtime.call(Runtime.attach_gated, request, what, descriptors=[pending.descriptor, gate])
+            except Conflict:
+                await self._replay(pending.descriptor)
+                return False
+            if await self._replay(pending.descriptor, reply.log):
+                os.write(ours, b"g")
+            return True
+        finally:
+            # Without a byte the shim lets the client go.
+            os.close(gate)
+            os.close(ours)
 
     def abandon(self) -> None:
         """Give the place up without a socket; nothing is held before ``hand_over``."""
@@ -151,23 +180,29 @@ class AttachSlot:
             waiting.close()
         container.attachments.append(pending)
 
-    async def _replay(self, fd: int) -> None:
-        """What the container has written so far, as ``logs=1`` asks for."""
+    async def _replay(self, fd: int, end: Position | None = None) -> bool:
+        """What the container has written so far, or up to ``end``, as ``logs=1`` asks for; False where the client has gone."""
         container = self._container
         source = LogSource(log=container.config.log, terminal=self.tty, ended=container.ended)
         options = LogOptions(stdout=self._options.stdout, stderr=self._options.stderr)
         client = socket.socket(fileno=os.dup(fd))
         client.setblocking(False)
         try:
-            pieces = read_logs(source, options, multiplexed=self._framing.endswith("multiplexed"))
-            await _send_all(client, pieces, messages=self._framing.startswith("websocket"))
+            pieces = read_logs(source, options, multiplexed=self._framing.endswith("multiplexed"), end=end)
+            return await _send_all(client, pieces, messages=self._framing.startswith("websocket"))
         finally:
             client.close()
 
 
-async def _send_all(client: socket.socket, pieces: AsyncIterator[bytes], *, messages: bool) -> None:
-    """Write to a client for as long as it takes them, each piece as a websocket message where it expects those."""
+async def _send_all(client: socket.socket, pieces: AsyncIterator[bytes], *, messages: bool) -> bool:
+    """Write to a client for as long as it takes them, each piece as a websocket message where it expects those.
+
+    False where it has gone.
+    """
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError):
+    try:
         async for piece in pieces:
             await loop.sock_sendall(client, frame(BINARY, piece) if messages else piece)
+    except OSError:
+        return False
+    return True

@@ -18,16 +18,23 @@ from msgspec.structs import replace
 from boxshipd.containers.directories import Directories
 from boxshipd.containers.host_files import write_files
 from boxshipd.containers.log_config import build_log, effective
-from boxshipd.containers.model import Config, Container, State
+from boxshipd.containers.machine import check_machine, validate_storage, without_effect
+from boxshipd.containers.model import Attached, Config, Container, State
 from boxshipd.containers.mount_options import parse_mounts
 from boxshipd.containers.names import make_name, validate_name
 from boxshipd.containers.registry import Registry
+from boxshipd.containers.remapping import Remapping, check_remapped
+from boxshipd.containers.runtimes import validate_runtime
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.spec_builder import build_spec
+from boxshipd.containers.times import rfc3339
 from boxshipd.containers.validation import validate_config, validate_host_config, validate_request
+from boxshipd.containers.volumes import ContainerVolumes, Preparation
 from boxshipd.errors import Conflict, InternalError, InvalidParameter
 from boxshipd.events import Events
+from boxshipd.health import settings as health
 from boxshipd.images.service import Image, Images
+from boxshipd.runtime.link import RuntimeLink
 
 _LOOPBACK_ONLY = (
     "Container networks are not available yet: the container gets a network namespace with only the loopback interface "
@@ -39,12 +46,22 @@ class Creator:
     """Makes containers."""
 
     def __init__(
-        self, registry: Registry, directories: Directories, images: Images, events: Events, settings: Settings
+        self,
+        *,
+        registry: Registry,
+        directories: Directories,
+        images: Images,
+        volumes: ContainerVolumes,
+        events: Events,
+        runtime: RuntimeLink,
+        settings: Settings,
     ) -> None:
         self._registry = registry
         self._directories = directories
         self._images = images
+        self._volumes = volumes
         self._events = events
+        self._runtime = runtime
         self.settings = settings
         self.creating: dict[str, tuple[str, str]] = {}
         """Name and image of those that have no record yet, by id: the image has to stay."""
@@ -65,8 +82,12 @@ class Creator:
         try:
             image = await self._images.resolve(request.image, platform)
             self.creating[id_] = (name, image.id)
-            container, warnings = self._build(id_, name, request, image)
-            await self._record(container)
+            async with self._volumes.prepared(id_, request, image) as volumes:
+                container, warnings = self._build(id_, name, request, image, volumes.attached if volumes else [])
+                warnings += await check_machine(container.spec, self._runtime)
+                if volumes is not None:
+                    await self._volumes.fill(volumes)
+                await self._record(container, volumes)
         except BaseException:
             if self._registry.names.get(name) == id_ and self._registry.get(id_) is None:
                 self._registry.release(name)
@@ -76,37 +97,53 @@ class Creator:
         self._events.publish("container", "create", id_, container.attributes())
         return CreateResponse(id=id_, warnings=warnings)
 
-    def _build(self, container_id: str, name: str, request: CreateRequest, image: Image) -> tuple[Container, list[str]]:
+    def _build(
+        self, container_id: str, name: str, request: CreateRequest, image: Image, attached: list[Attached]
+    ) -> tuple[Container, list[str]]:
         """Merge and validate everything; nothing is made yet."""
         host = self._host_config(request.host_config or HostConfig())
         validate_request(request, host)
-        warnings: list[str] = []
+        warnings = without_effect(host)
         if host.network_mode == "default":
             warnings.append(_LOOPBACK_ONLY)
         config = merge(request, image.config)
         validate_config(config)
         validate_host_config(config, host)
-        if image.config.volumes:
-            warnings.append("The image's volumes are kept in the container's own layer: volumes are not available yet")
+        validate_runtime(host, self.settings)
+        remapping = check_remapped(host, Remapping(self.settings.uid_mappings, self.settings.gid_mappings))
+        validate_storage(host, self.settings.data_root)
         config = replace(config, hostname=self._hostname(config, host, container_id))
         words = [*_words(config.entrypoint), *_words(config.cmd)]
         if not words:
             raise InvalidParameter("no command specified")
         directory = self._directories.path(container_id)
-        log = effective(host.log_config, self.settings.log_config)
+        log, created = effective(host.log_config, self.settings.log_config), time.time_ns()
         record = Config(
             id=container_id,
-            created=time.time_ns(),
+            created=created,
             image_id=image.id,
             layers=image.layers,
             config=config,
             host_config=replace(host, log_config=log),
             path=words[0],
             args=words[1:],
-            log=build_log(log, container=config, container_id=container_id, name=name, image=config.image, directory=directory),
+            log=build_log(
+                log,
+                container=config,
+                container_id=container_id,
+                name=name,
+                image=config.image,
+                directory=directory,
+                image_id=image.id,
+                command=tuple(words),
+                created=rfc3339(created),
+            ),
             networking=request.networking_config,
-            mounts=parse_mounts(host).points,
+            mounts=(*parse_mounts(host).points, *(item.point for item in attached)),
+            attached=tuple(attached),
             platform=image.os or "linux",
+            uid_mappings=remapping.uids,
+            gid_mappings=remapping.gids,
         )
         container = Container(name, record, State(), directory)
         try:
@@ -135,7 +172,7 @@ class Creator:
             cgroupns_mode=host.cgroupns_mode or self.settings.default_cgroupns_mode,
             masked_paths=_paths(host.masked_paths, MASKED_PATHS, host.privileged),
             readonly_paths=_paths(host.readonly_paths, READONLY_PATHS, host.privileged),
-            runtime=host.runtime or "boxrun",
+            runtime=host.runtime or self.settings.default_runtime,
         )
 
     def _hostname(self, config: ContainerConfig, host: HostConfig, container_id: str) -> str:
@@ -147,11 +184,10 @@ class Creator:
             return self._registry.find(host.network_mode.removeprefix("container:")).config.config.hostname
         return container_id[:12]
 
-    async def _record(self, container: Container) -> None:
+    async def _record(self, container: Container, volumes: Preparation | None) -> None:
         """Make the directory, then the record; without the latter the former goes again."""
-        shareable = container.config.host_config.ipc_mode == "shareable"
         try:
-            self._directories.make(container.id, shared_memory=shareable, local_log=container.config.log.driver == "local")
+            self._directories.make(container.id, local_log="/local-logs/" in container.config.log.path)
             write_files(
                 container.directory,
                 hostname=container.config.config.hostname,
@@ -161,7 +197,7 @@ class Creator:
         except OSError as error:
             self._directories.discard(container.id)
             raise InternalError(f"create container {container.id}: {error}") from error
-        adding = asyncio.ensure_future(self._registry.add(container))
+        adding = asyncio.ensure_future(self._add(container, volumes))
         try:
             await asyncio.shield(adding)
         except asyncio.CancelledError:
@@ -172,6 +208,18 @@ class Creator:
             raise
         except BaseException:
             self._directories.discard(container.id)
+            raise
+
+    async def _add(self, container: Container, volumes: Preparation | None) -> None:
+        """Put the container and its new volumes on record together."""
+        if volumes is None:
+            await self._registry.add(container)
+            return
+        await self._registry.add(container, volumes.record)
+        try:
+            volumes.settle()
+        except InternalError:
+            await self._registry.delete(container, volumes.unrecord)
             raise
 
 
@@ -221,7 +269,8 @@ def merge(request: CreateRequest, image: ContainerConfig) -> ContainerConfig:
         "working_dir": request.working_dir or image.working_dir,
         "stop_signal": request.stop_signal or image.stop_signal,
         "shell": request.shell or image.shell,
-        "volumes": image.volumes,
+        "healthcheck": health.merge(request, image),
+        "volumes": {**(image.volumes or {}), **(request.volumes or {})} or None,
     }
     exposed = {**(image.exposed_ports or {}), **(request.exposed_ports or {})}
     if exposed:

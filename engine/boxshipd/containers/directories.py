@@ -12,9 +12,11 @@ from boxshipd.containers.host_files import TARGETS
 # Below a container's directory; ``runtime`` is the runtime's, for its exit record.
 _PARTS = ("upper", "work", "runtime")
 
-# What a container that has run leaves behind, the overlay's own directory below ``work`` included.
-_FILES = tuple(target.rpartition("/")[2] for target in TARGETS.values())
-_EMPTY = ("work/work", "work", "upper", "runtime")
+# The runtime's has at most the exit record left in it.
+_RUNTIME = "runtime"
+
+# Empty where a container has written nothing; the first is the overlay's own.
+_EMPTY = ("work/work", "work", "upper")
 
 
 def mount_points(data_root: str) -> str:
@@ -51,12 +53,11 @@ class Directories:
         """A container's directory."""
         return f"{self.root}/{container_id}"
 
-    def make(self, container_id: str, *, shared_memory: bool = False, local_log: bool = False) -> None:
+    def make(self, container_id: str, *, local_log: bool = False) -> None:
         """Make a container's directory.
 
         Args:
             container_id: the container's.
-            shared_memory: with a place for a /dev/shm that others may join.
             local_log: with a place for the ``local`` driver's files.
 
         Raises:
@@ -68,9 +69,6 @@ class Directories:
             os.mkdir(f"{path}/{part}", 0o755 if part == "upper" else 0o700)
         # The umask must not narrow what the container sees as its root.
         os.chmod(f"{path}/upper", 0o755)
-        if shared_memory:
-            os.mkdir(f"{path}/shm")
-            os.chmod(f"{path}/shm", 0o1777)
         if local_log:
             os.mkdir(f"{path}/local-logs", 0o700)
 
@@ -106,13 +104,13 @@ def _delete(path: str) -> None:
     """Delete a tree; what can't be deleted now is tried again at the daemon's next start."""
     # Most containers have written nothing; going for what every one has spares the general walk, which costs ten times as much.
     try:
-        for name in _FILES:
-            os.unlink(f"{path}/{name}")
         for name in _EMPTY:
             os.rmdir(f"{path}/{name}")
-        for entry in os.listdir(path):
-            os.unlink(f"{path}/{entry}")
-        os.rmdir(path)
+        for name in (_RUNTIME, ""):
+            for entry in os.listdir(f"{path}/{name}"):
+                if entry != _RUNTIME:
+                    os.unlink(f"{path}/{name}/{entry}")
+            os.rmdir(f"{path}/{name}")
     except OSError:
         shutil.rmtree(path, ignore_errors=True)
 

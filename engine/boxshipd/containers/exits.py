@@ -11,6 +11,7 @@ from boxrun.supervisor.contract import ContainerStatus
 
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
+from boxshipd.containers.volume_lifetime import publish_unmounted
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
 from boxshipd.runtime.link import RuntimeLink
@@ -36,6 +37,9 @@ class Exits:
         self._tasks: set[asyncio.Task[None]] = set()
         self.start_again: Action = lambda _: None
         self.remove: Action = lambda _: None
+        self.began: Callable[[Container, bool], None] = lambda _container, _new: None
+        """A run has begun, or one was found that goes on."""
+        self.ended: Action = lambda _: None
         self.draining = False
 
     def handle(self, container: Container, status: ContainerStatus) -> None:
@@ -48,6 +52,8 @@ class Exits:
             self.release(container)
             return
         state.pid = 0
+        state.paused = False
+        state.limits_pending = False
         state.exit_code = status.exit_code
         state.oom_killed = status.oom_killed
         state.finished_at = status.finished_at or time.time_ns()
@@ -57,14 +63,17 @@ class Exits:
         state.log_dropped = status.log_dropped
         lived = max(0.0, (state.finished_at - state.started_at) / 1e9) if state.started_at else 0.0
         restart = self._wants_restart(container)
+        state.restart_wanted = False
         if restart:
             state.restarting = True
             state.restart_count += 1
         else:
             state.running = False
-        container.ended.set()
+        container.log_ended()
+        self.ended(container)
         details = {"execDuration": str(int(lived)), "exitCode": str(state.exit_code)}
         self._events.publish("container", "die", container.id, container.attributes(details))
+        publish_unmounted(self._events, container)
         container.waiters.ended(state.exit_code)
         if restart:
             self._timers.set(container.id, container.backoff.next(lived), lambda: self.start_again(container))
@@ -94,6 +103,7 @@ class Exits:
         self._timers.cancel(container.id)
         state.restarting = False
         state.running = False
+        container.log_ended()
         container.waiters.ended(state.exit_code)
         return True
 
@@ -109,11 +119,14 @@ class Exits:
             not self.draining
             and not container.no_restart
             and not state.removing
-            and wants_restart(
-                container.config.host_config.restart_policy,
-                exit_code=state.exit_code,
-                restart_count=state.restart_count,
-                manually_stopped=state.manually_stopped,
+            and (
+                state.restart_wanted
+                or wants_restart(
+                    container.config.host_config.restart_policy,
+                    exit_code=state.exit_code,
+                    restart_count=state.restart_count,
+                    manually_stopped=state.manually_stopped,
+                )
             )
         )
 

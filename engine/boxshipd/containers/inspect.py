@@ -10,6 +10,7 @@ from boxshipd.containers.listing import endpoints
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.times import rfc3339
+from boxshipd.health.view import shown
 
 
 def inspect(container: Container, registry: Registry, sizes: tuple[int, int] | None) -> ContainerInspect:
@@ -31,7 +32,7 @@ def inspect(container: Container, registry: Registry, sizes: tuple[int, int] | N
         state=ContainerState(
             status=state.status,
             running=state.running,
-            paused=False,
+            paused=state.paused,
             restarting=state.restarting,
             oom_killed=state.oom_killed,
             dead=state.dead,
@@ -40,6 +41,8 @@ def inspect(container: Container, registry: Registry, sizes: tuple[int, int] | N
             error=state.error,
             started_at=rfc3339(state.started_at),
             finished_at=rfc3339(state.finished_at),
+            log_dropped=state.log_dropped if state.log_dropped or not log.blocking or log.messages_limit else UNSET,
+            health=UNSET if state.health is None else shown(state.health),
         ),
         image=record.image_id,
         resolv_conf_path=f"{files}/resolv.conf",
@@ -53,7 +56,7 @@ def inspect(container: Container, registry: Registry, sizes: tuple[int, int] | N
         mount_label="",
         process_label="",
         app_armor_profile="",
-        exec_ids=None,
+        exec_ids=list(container.execs) or None,
         host_config=record.host_config,
         graph_driver=DriverData(
             name="overlay2",

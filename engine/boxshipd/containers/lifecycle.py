@@ -16,12 +16,15 @@ from boxshipd.containers.attach import close_pending
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.model import Container
 from boxshipd.containers.mount_options import make_host_directories
+from boxshipd.containers.pausing import Pausing
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.signals import parse_signal
 from boxshipd.containers.spec_builder import build_spec
+from boxshipd.containers.volume_lifetime import check_exclusive, publish_mounted
 from boxshipd.errors import Conflict, DaemonError, InternalError, NotFound
 from boxshipd.events import Events
+from boxshipd.files.uses import Uses
 from boxshipd.runtime.errors import LinkLost, StartFailed
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Job, Scheduler
@@ -49,12 +52,16 @@ class Lifecycle:
         runtime: RuntimeLink,
         scheduler: Scheduler,
         settings: Settings,
+        pausing: Pausing,
+        uses: Uses,
     ) -> None:
         self._registry = registry
         self._exits = exits
         self._events = events
         self._runtime = runtime
         self._scheduler = scheduler
+        self._pausing = pausing
+        self._uses = uses
         self.settings = settings
         self.starting: dict[str, asyncio.Future[ContainerStatus | None]] = {}
         """Starts under way; a listing settles those whose outcome got lost with the supervisor's connection."""
@@ -66,6 +73,8 @@ class Lifecycle:
             Conflict: it is being removed, or what it joins doesn't run.
             DaemonError: as building its spec and the runtime have it.
         """
+        if container.state.paused:
+            raise Conflict("cannot start a paused container, try unpause instead")
         if container.state.running:
             return False
         return await self._scheduler.run("start", container.id, lambda _: self.start_now(container, manual=True))
@@ -94,6 +103,7 @@ class Lifecycle:
         if container.releasing is not None:
             self._registry.flush()
             await asyncio.wait([container.releasing])
+        await self._uses.vacate(container.id)
         if manual:
             state.restart_count = 0
             container.backoff.reset()
@@ -129,6 +139,7 @@ class Lifecycle:
         spec = container.spec or build_spec(container, self.settings, self._registry.find)
         container.spec = None
         make_host_directories(container.config.host_config)
+        check_exclusive(container, self._registry)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPLAY_TIMEOUT):
                 for pending in tuple(container.attachments):
@@ -172,9 +183,14 @@ class Lifecycle:
         state.finished_at = 0
         state.exit_code = 0
         state.oom_killed = False
+        state.paused = False
+        state.limits_pending = False
+        state.log_dropped = 0
         container.ended.clear()
         for warning in reply.warnings:
             log.warning("container %s: %s", container.id, warning)
+        publish_mounted(self._events, container)
+        self._exits.began(container, True)
         self._events.publish("container", "start", container.id, container.attributes())
         self._registry.save_later(container)
         early, container.early_exit = container.early_exit, None
@@ -194,6 +210,7 @@ class Lifecycle:
         container.early_exit = None
         if was_restarting:
             container.waiters.ended(state.exit_code)
+            container.log_ended()
         if container.auto_remove and not state.removing:
             self._exits.remove(container)
         else:
@@ -206,7 +223,7 @@ class Lifecycle:
             InvalidParameter: there is no such signal.
             InternalError: it didn't end even when it was killed.
         """
-        number = parse_signal(signal) if signal else self._stop_signal(container)
+        number = parse_signal(signal) if signal else self.stop_signal(container)
         if not (container.state.running or container.state.starting):
             return False
 
@@ -215,21 +232,28 @@ class Lifecycle:
 
         return await self._scheduler.run("stop", container.id, work)
 
+    async def stop_now(self, container: Container, job: Job) -> bool:
+        """Stop a container within a job of its, as a client would that says nothing of how; False if it doesn't run."""
+        return await self._stop(container, job, self.stop_signal(container), None)
+
     async def restart(self, container: Container, signal: str | None, timeout: int | None) -> None:
         """Stop a container if it runs, and start it.
 
         Raises:
             DaemonError: as stop and start have it.
         """
-        number = parse_signal(signal) if signal else self._stop_signal(container)
+        number = parse_signal(signal) if signal else self.stop_signal(container)
 
         async def work(job: Job) -> None:
             auto_remove, container.auto_remove = container.auto_remove, False
+            container.goes_on = True
             try:
                 await self._stop(container, job, number, timeout)
                 await self.start_now(container, manual=True)
             finally:
                 container.auto_remove = auto_remove
+                container.goes_on = False
+                container.log_ended()
             self._events.publish("container", "restart", container.id, container.attributes())
 
         await self._scheduler.run("stop", container.id, work)
@@ -286,7 +310,7 @@ class Lifecycle:
                 own = container.config.config.stop_timeout
                 seconds = own if isinstance(own, int) else int(timeout)
                 await self._scheduler.run(
-                    "shutdown", container.id, lambda job: self._stop(container, job, self._stop_signal(container), seconds)
+                    "shutdown", container.id, lambda job: self._stop(container, job, self.stop_signal(container), seconds)
                 )
 
         await asyncio.gather(*(one(c) for c in self._registry if c.state.running or c.state.starting))
@@ -314,8 +338,10 @@ class Lifecycle:
         """Within a job: send a signal, and record that a client did; False if there was nothing left to send it to."""
         state = container.state
         own = container.config.config.stop_signal
-        if not own or number == signals.SIGKILL or number == self._stop_signal(container):
+        unpause = False
+        if not own or number == signals.SIGKILL or number == self.stop_signal(container):
             container.no_restart = True
+            unpause = state.paused
         saved = None
         if not self._exits.draining and not state.manually_stopped:
             state.manually_stopped = True
@@ -326,10 +352,17 @@ class Lifecycle:
         else:
             sent = await self._runtime.signal(container.id, number)
             self._events.publish("container", "kill", container.id, container.attributes({"signal": str(number)}))
+            if unpause:
+                # What has been sent takes effect then.
+                try:
+                    await self._pausing.unpause_now(container)
+                except DaemonError as error:
+                    log.warning("%s", error)
         if saved is not None:
             await saved
         return sent
 
-    def _stop_signal(self, container: Container) -> int:
+    def stop_signal(self, container: Container) -> int:
+        """The number of the signal that the container is stopped with."""
         own = container.config.config.stop_signal
         return parse_signal(own) if own else int(signals.SIGTERM)

@@ -15,13 +15,15 @@ from boxshipd.containers.registry import Registry
 from boxshipd.containers.status_text import status_text
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
+from boxshipd.health.view import HEALTHS, word
 from boxshipd.images.service import Images
 
 FILTERS = frozenset(
-    {"ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network", "publish"}
-    | {"since", "status", "volume"}
+    {"ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "label!", "name", "network"}
+    | {"publish", "since", "status", "volume"}
 )
 """The filter names of ``GET /containers/json``."""
+_LAST_PORT = 65535
 _STATES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
 
 
@@ -73,12 +75,17 @@ class Listing:
         wanted_states = filters.get("status")
         for state in wanted_states:
             if state not in _STATES:
-                raise InvalidParameter(f"unrecognised filter value for status: {state}")
+                raise InvalidParameter(f"invalid filter 'status={state}'")
         codes = _exit_codes(filters)
         before = [self._registry.find(ref).config.created for ref in filters.get("before")]
         since = [self._registry.find(ref).config.created for ref in filters.get("since")]
-        if filters.boolean("is-task", False) or not filters.exact("health", "none"):
+        for value in filters.get("health"):
+            if value not in HEALTHS:
+                raise InvalidParameter(f"unrecognised filter value for health: {value}")
+        if filters.boolean("is-task", False):
             return []
+        exposed = parse_ports(filters, "expose")
+        published = parse_ports(filters, "publish")
         ancestors = await self._ancestors(filters)
         every = every or bool(wanted_states)
         return [
@@ -86,6 +93,8 @@ class Listing:
             for container in containers
             if (every or container.state.running)
             and _matches(container, filters)
+            # No port of a container is published as long as there are no networks.
+            and (not (exposed or published) or not exposed.isdisjoint(container.config.config.exposed_ports or ()))
             and (
                 not codes
                 or (container.state.finished_at and not container.state.running and container.state.exit_code in codes)
@@ -131,38 +140,51 @@ def _matches(container: Container, filters: Filters) -> bool:
         filters.pattern("name", container.name, f"/{container.name}")
         and filters.pattern("id", container.id)
         and filters.exact("status", container.state.status)
+        and filters.exact("health", word(container.state.health))
         and filters.labels("label", config.labels)
-        and _exposed(filters, config.exposed_ports or {})
-        # No port of a container is published as long as there are no networks.
-        and "publish" not in filters
+        and filters.not_labels("label!", config.labels)
         and filters.exact("network", "bridge" if host.network_mode == "default" else host.network_mode)
         and filters.exact("isolation", host.isolation)
         and _mounted(container, filters)
     )
 
 
-def _exposed(filters: Filters, ports: dict[str, object]) -> bool:
-    """``expose``: a port, a range of ports, each with a protocol or for tcp."""
-    wanted = filters.get("expose")
-    if not wanted:
-        return True
-    for text in wanted:
+def parse_ports(filters: Filters, name: str) -> frozenset[str]:
+    """The ports that the filter ``name`` means, each as ``number/protocol``: ``80``, ``80/udp``, ``8000-8080/tcp``.
+
+    Raises:
+        InvalidParameter: a value is neither a port nor a range of ports.
+    """
+    found: set[str] = set()
+    for text in filters.get(name):
+        if ":" in text:
+            raise InvalidParameter(f"filter for '{name}' should not contain ':': {text}")
         numbers, _, protocol = text.partition("/")
-        first, _, last = numbers.partition("-")
-        try:
-            span = range(int(first), int(last or first) + 1)
-        except ValueError:
-            raise InvalidParameter(f"invalid filter 'expose={text}'") from None
-        if any(f"{number}/{protocol or 'tcp'}" in ports for number in span):
-            return True
-    return False
+        first, dash, last = numbers.partition("-")
+        span = range(_port(first, name, text), _port(last if dash else first, name, text) + 1)
+        if not span:
+            raise InvalidParameter(f"error while looking up for {name} {text}: invalid range specified for port: {numbers}")
+        if protocol not in {"", "tcp", "udp", "sctp"}:
+            raise InvalidParameter(f"error while looking up for {name} {text}: invalid proto: {protocol}")
+        found.update(f"{number}/{protocol or 'tcp'}" for number in span)
+    return frozenset(found)
+
+
+def _port(text: str, name: str, value: str) -> int:
+    if not text:
+        raise InvalidParameter(f"error while looking up for {name} {value}: empty string specified for ports")
+    if not text.isascii() or not text.isdigit():
+        raise InvalidParameter(f'error while looking up for {name} {value}: parsing "{text}": invalid syntax')
+    if int(text) > _LAST_PORT:
+        raise InvalidParameter(f'error while looking up for {name} {value}: parsing "{text}": value out of range')
+    return int(text)
 
 
 def _mounted(container: Container, filters: Filters) -> bool:
     if "volume" not in filters:
         return True
-    mounts = container.config.mounts
-    return any(filters.exact("volume", m.destination) or filters.exact("volume", m.source) for m in mounts)
+    wanted = set(filters.get("volume"))
+    return any(m.destination in wanted or (m.name or m.source) in wanted for m in container.config.mounts)
 
 
 def _row(container: Container, now: int, sizes: tuple[int, int] | None) -> ContainerSummary:

@@ -6,13 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
-from boxrun.container.spec import Log, Spec
+from boxrun.container.spec import IDMapping, Log, Mount, Spec
+from boxrun.prober.protocol import Health
 from boxrun.supervisor.contract import ContainerStatus
 from boxship.types.containers import ContainerConfig, MountPoint
 from boxship.types.host import HostConfig
 from boxship.types.networks import NetworkingConfig
 from msgspec import Struct
 
+from boxshipd.containers.remapping import Remapping
 from boxshipd.containers.wait import Waiters
 from boxshipd.scheduler.restart import Backoff
 
@@ -20,8 +22,31 @@ if TYPE_CHECKING:
     from boxshipd.containers.attach import Pending
 
 
+class Attached(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A mount that isn't in the host configuration as it is: a volume, an image, or one of another container's.
+
+    Args:
+        spec: what the runtime is told.
+        point: what ``inspect`` shows; its name is the volume's.
+        anonymous: the volume goes with the container where its removal takes volumes along.
+        image: the id of the image that is mounted.
+        exclusive: a volume whose content lives and dies with its mount, so that only one container at a time can have it.
+    """
+
+    spec: Mount
+    point: MountPoint
+    anonymous: bool = False
+    image: str = ""
+    exclusive: bool = False
+
+    @property
+    def volume(self) -> str:
+        """The volume's name; empty where it is none."""
+        return self.point.name if self.point.type == "volume" and isinstance(self.point.name, str) else ""
+
+
 class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What never changes about a container, as it was validated and merged at its creation.
+    """What a container is to be, as it was validated and merged at its creation; ``update`` alone changes it.
 
     Args:
         id: 64 hex digits.
@@ -32,9 +57,11 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
         host_config: the request's, with Docker's defaults filled in.
         networking: what the request says of networks.
         path, args: the program and its arguments.
-        mounts: binds and tmpfs for ``inspect``.
+        mounts: all mounts for ``inspect``.
+        attached: volumes, images and other containers' mounts.
         log: where output goes.
         platform: the image's operating system.
+        uid_mappings, gid_mappings: its user namespace; empty where it is the host's.
     """
 
     id: str
@@ -48,7 +75,15 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     log: Log
     networking: NetworkingConfig | None = None
     mounts: tuple[MountPoint, ...] = ()
+    attached: tuple[Attached, ...] = ()
     platform: str = "linux"
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+
+    @property
+    def remapping(self) -> Remapping:
+        """Its ids inside and outside."""
+        return Remapping(self.uid_mappings, self.gid_mappings)
 
 
 class State(Struct, kw_only=True, omit_defaults=True):
@@ -56,6 +91,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
 
     ``starting`` is recorded before the runtime is asked: after a crash the runtime knows whether it came to anything.
     A container that waits to be restarted is ``running`` and ``restarting``, as in Docker.
+    ``committing``: it was paused for a commit, and is to be woken whatever becomes of that.
     """
 
     starting: bool = False
@@ -72,12 +108,20 @@ class State(Struct, kw_only=True, omit_defaults=True):
     restart_count: int = 0
     manually_stopped: bool = False
     log_dropped: int = 0
+    committing: bool = False
+    paused: bool = False
+    health: Health | None = None
+    """What its probes have found; None where it has none."""
+    restart_wanted: bool = False
+    """It is being ended only to be started again, whatever its restart policy is."""
+    limits_pending: bool = False
+    """Limits that are on record and perhaps not yet in force: the running container is to get them again."""
 
     @property
     def status(self) -> str:
-        """Docker's word for it: created, running, restarting, removing, exited or dead."""
+        """Docker's word for it: created, running, paused, restarting, removing, exited or dead."""
         if self.running:
-            return "restarting" if self.restarting else "running"
+            return "paused" if self.paused else "restarting" if self.restarting else "running"
         if self.removing:
             return "removing"
         if self.dead:
@@ -96,6 +140,8 @@ class Container:
         "directory",
         "early_exit",
         "ended",
+        "execs",
+        "goes_on",
         "name",
         "no_restart",
         "releasing",
@@ -116,13 +162,17 @@ class Container:
         self.removed = False
         self.spec: Spec | None = None
         self.attachments: list[Pending] = []
+        self.execs: dict[str, None] = {}
+        """Ids of its execs that haven't ended, in order."""
         self.waiters = Waiters()
         self.early_exit: ContainerStatus | None = None
         """An exit that was told before the start's answer had been taken in."""
         self.releasing: asyncio.Task[None] | None = None
         """The runtime is being told to forget the last run; the next start waits for that."""
         self.ended = asyncio.Event()
-        """Set while it doesn't run, once it has: what follows its log stops then."""
+        """Set while it doesn't run and isn't about to run again, once it has: what follows its log stops then."""
+        self.goes_on = False
+        """It is being restarted."""
         if state.started_at and not state.running:
             self.ended.set()
 
@@ -130,6 +180,11 @@ class Container:
     def id(self) -> str:
         """Its 64 hex digits."""
         return self.config.id
+
+    def log_ended(self) -> None:
+        """It has ended, or won't be restarted after all: unless it is going to run again, nothing is added to its log."""
+        if not (self.goes_on or self.state.running or self.state.starting):
+            self.ended.set()
 
     @property
     def runtime_dir(self) -> str:

@@ -17,10 +17,20 @@ from boxship.types.containers import MountPoint
 from boxship.types.host import HostConfig
 from msgspec import UNSET, Struct
 
-from boxshipd.errors import InternalError, InvalidParameter, NotImplementedHere
+from boxshipd.containers.volume_options import (
+    PROPAGATIONS,
+    ImageRequest,
+    VolumeRequest,
+    clean_target,
+    mount_target,
+    parse_image_mount,
+    parse_volume,
+    parse_volume_mount,
+    split_bind,
+)
+from boxshipd.errors import InternalError, InvalidParameter
 
 RecursiveReadonly = Literal["no", "if-possible", "required"]
-PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
 _SIZE = re.compile(r"(\d+)([kmgt%]?)b?\Z", re.IGNORECASE)
 _TMPFS_FLAGS = frozenset(
     {"ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "remount", "mand", "nomand"}
@@ -38,6 +48,8 @@ class Mounts(Struct, frozen=True):
     specs: tuple[Mount, ...]
     points: tuple[MountPoint, ...]
     host_directories: tuple[str, ...]
+    requests: tuple[VolumeRequest | ImageRequest, ...] = ()
+    """Volumes and images, which only the rest of the engine can turn into mounts."""
 
 
 def parse_mounts(config: HostConfig) -> Mounts:
@@ -45,17 +57,24 @@ def parse_mounts(config: HostConfig) -> Mounts:
 
     Raises:
         InvalidParameter: something is malformed, missing or there twice.
-        NotImplementedHere: a volume, an image mount or another kind this engine hasn't.
     """
     specs: list[Mount] = []
     points: list[MountPoint] = []
     made: list[str] = []
+    requests: list[VolumeRequest | ImageRequest] = []
     for text in config.binds or ():
+        volume = parse_volume(text, config.volume_driver)
+        if volume is not None:
+            requests.append(volume)
+            continue
         spec, point = _bind(text)
         made.append(spec.source)
         specs.append(spec)
         points.append(point)
     for mount in config.mounts or ():
+        if mount.type in {"volume", "image"}:
+            requests.append(parse_volume_mount(mount) if mount.type == "volume" else parse_image_mount(mount))
+            continue
         spec, point = _mount(mount)
         if mount.type == "bind" and mount.bind_options and mount.bind_options.create_mountpoint is True:
             made.append(spec.source)
@@ -63,10 +82,13 @@ def parse_mounts(config: HostConfig) -> Mounts:
         points.append(point)
     for target, options in (config.tmpfs or {}).items():
         specs.append(parse_tmpfs(target, options))
-    _no_duplicates(spec.target for spec in specs)
-    # A mount below another one's target has to come after it.
-    specs.sort(key=lambda spec: spec.target.count("/") if spec.target != "/" else 0)
-    return Mounts(tuple(specs), tuple(points), tuple(made))
+    _no_duplicates([*(spec.target for spec in specs), *(request.target for request in requests)])
+    return Mounts(in_order(specs), tuple(points), tuple(made), tuple(requests))
+
+
+def in_order(specs: Iterable[Mount]) -> tuple[Mount, ...]:
+    """Mounts in the order in which they can be made: one below another's target has to come after it."""
+    return tuple(sorted(specs, key=lambda spec: spec.target.count("/") if spec.target != "/" else 0))
 
 
 def make_host_directories(config: HostConfig) -> None:
@@ -95,77 +117,26 @@ def _no_duplicates(targets: Iterable[str]) -> None:
 
 
 def _bind(text: str) -> tuple[Mount, MountPoint]:
-    """``source:target[:options]``."""
-    parts = text.split(":")
-    if len(parts) == 1 or (len(parts) == 2 and not parts[0].startswith("/") and _is_mode(parts[1])):
-        raise NotImplementedHere(f"--volume {text}: anonymous volumes are not available yet, only bind mounts")
-    if len(parts) > 3 or not parts[0] or not parts[1]:
-        raise InvalidParameter(f"invalid volume specification: '{text}'")
-    source, target = parts[0], parts[1]
-    mode = parts[2] if len(parts) == 3 else ""
-    if not source.startswith("/"):
-        raise NotImplementedHere(f"--volume {text}: named volumes are not available yet, only bind mounts of absolute paths")
-    target = _target(target, text)
-    words = [word for word in mode.split(",") if word]
-    propagation = _mode(words, mode)
+    """``source:target[:options]`` with an absolute source."""
+    source, target, mode = split_bind(text)
+    prefix = f"invalid volume specification: '{text}': invalid mount config for type \"bind\""
+    target = clean_target(target, prefix)
+    words = mode.split(",") if mode else []
     if "nocopy" in words:
-        raise InvalidParameter(f"invalid volume specification: '{text}': invalid mode: nocopy is for volumes")
-    source = posixpath.normpath(source)
+        raise InvalidParameter(f"{prefix}: field VolumeOptions must not be specified")
+    propagation = next((word for word in words if word in PROPAGATIONS), "rprivate")
+    source = "/" + posixpath.normpath(source).lstrip("/")
     readonly = "ro" in words
     spec = Mount(kind="bind", source=source, target=target, readonly=readonly, propagation=propagation)
     point = MountPoint(type="bind", source=source, destination=target, mode=mode, rw=not readonly, propagation=propagation)
     return spec, point
 
 
-def _is_mode(text: str) -> bool:
-    return bool(text) and all(w in {"ro", "rw", "z", "Z", "nocopy"} or w in PROPAGATIONS for w in text.split(","))
-
-
-def _mode(words: list[str], mode: str) -> str:
-    """Check a bind's options; its propagation."""
-    counts = [0, 0, 0]
-    propagation = "rprivate"
-    for word in words:
-        if word in {"ro", "rw"}:
-            counts[0] += 1
-        elif word in {"z", "Z"}:
-            counts[1] += 1
-        elif word in PROPAGATIONS:
-            counts[2] += 1
-            propagation = word
-        elif word not in {"nocopy", "consistent", "cached", "delegated"}:
-            raise InvalidParameter(f"invalid mode: {mode}")
-    if max(counts) > 1:
-        raise InvalidParameter(f"invalid mode: {mode}")
-    return propagation
-
-
-def _target(target: str, text: str) -> str:
-    """A mount's place in the container, cleaned."""
-    if not target.startswith("/"):
-        raise InvalidParameter(
-            f"invalid volume specification: '{text}': invalid mount path: '{target}' mount path must be absolute"
-        )
-    clean = posixpath.normpath(target)
-    # POSIX lets two leading slashes be, and so does normpath.
-    clean = "/" + clean.lstrip("/")
-    if clean == "/":
-        raise InvalidParameter(f"invalid volume specification: '{text}': invalid specification: destination can't be '/'")
-    return clean
-
-
 def _mount(mount: host.Mount) -> tuple[Mount, MountPoint]:
     """One ``--mount``."""
-    prefix = f'invalid mount config for type "{mount.type}"'
-    if mount.type in {"volume", "image", "cluster", "npipe"}:
-        raise NotImplementedHere(f"--mount type={mount.type}: only bind and tmpfs mounts are available yet")
-    if not mount.target:
-        raise InvalidParameter(f"{prefix}: field Target must not be empty")
-    if not mount.target.startswith("/"):
-        raise InvalidParameter(f"{prefix}: invalid mount path: '{mount.target}' mount path must be absolute")
-    target = "/" + posixpath.normpath(mount.target).lstrip("/")
-    if target == "/":
-        raise InvalidParameter(f"{prefix}: invalid specification: destination can't be '/'")
+    prefix, target = mount_target(mount)
+    if mount.type not in {"bind", "tmpfs"}:
+        raise InvalidParameter(f"{prefix}: mount type unknown")
     readonly = mount.read_only is True
     if mount.type == "tmpfs":
         return _mount_tmpfs(mount, target, prefix, readonly)
@@ -175,8 +146,9 @@ def _mount(mount: host.Mount) -> tuple[Mount, MountPoint]:
 def _mount_tmpfs(mount: host.Mount, target: str, prefix: str, readonly: bool) -> tuple[Mount, MountPoint]:
     if mount.source:
         raise InvalidParameter(f"{prefix}: field Source must not be specified")
-    if mount.bind_options or mount.volume_options:
-        raise InvalidParameter(f"{prefix}: field BindOptions must not be specified")
+    for field, extra in (("BindOptions", mount.bind_options), ("VolumeOptions", mount.volume_options)):
+        if extra:
+            raise InvalidParameter(f"{prefix}: field {field} must not be specified")
     options = ["nosuid", "nodev", "noexec"]
     given = mount.tmpfs_options or None
     if given is not None:
@@ -187,11 +159,12 @@ def _mount_tmpfs(mount: host.Mount, target: str, prefix: str, readonly: bool) ->
         if given.mode is not UNSET and given.mode:
             options.append(f"mode={given.mode:o}")
         for pair in given.options or ():
+            if not 1 <= len(pair) <= 2:
+                raise InvalidParameter(f"{prefix}: invalid option array length")
             word = "=".join(pair)
-            if pair[0] not in _TMPFS_FLAGS | _TMPFS_VALUES:
+            if pair[0] not in (_TMPFS_FLAGS if len(pair) == 1 else _TMPFS_VALUES):
                 raise InvalidParameter(f"{prefix}: invalid option: {word}")
-            if pair[0] in _OPPOSITES:
-                options.remove(_OPPOSITES[pair[0]])
+            options = [option for option in options if option != _OPPOSITES.get(word)]
             options.append(word)
     spec = Mount(kind="tmpfs", target=target, options=tuple(options), readonly=readonly)
     return spec, MountPoint(type="tmpfs", source="", destination=target, mode="", rw=not readonly, propagation="")
@@ -239,7 +212,7 @@ def parse_tmpfs(target: str, options: str) -> Mount:
     Raises:
         InvalidParameter: an option that a tmpfs hasn't.
     """
-    place = _target(target, target)
+    place = clean_target(target, "")
     words = list(_TMPFS_DEFAULTS)
     readonly = False
     for word in filter(None, options.split(",")):

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 
 from boxrun.supervisor.contract import ContainerStatus, RuntimeEvent
 
@@ -44,6 +45,8 @@ class Reconciliation:
         self._events = events
         self._runtime = runtime
         self._timers = timers
+        self.limit_again: Callable[[Container], None] = lambda _: None
+        """Queues what brings a running container's limits to what the record says; set once, when all parts are there."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._first = True
         self._unsettled: set[str] = set()
@@ -135,6 +138,9 @@ class Reconciliation:
         """A run that began without our having taken in the answer, or goes on since before we came."""
         state = container.state
         known = state.running and not state.restarting and state.started_at == status.started_at
+        new_run = not known
+        known = known and state.paused == status.paused
+        state.paused = status.paused
         state.starting = False
         state.running = True
         state.restarting = False
@@ -145,8 +151,11 @@ class Reconciliation:
         state.error = ""
         self._timers.cancel(container.id)
         container.ended.clear()
+        self._exits.began(container, new_run)
         if not known:
             self._registry.save_later(container)
+        if state.limits_pending:
+            self.limit_again(container)
 
     def _stranger(self, status: ContainerStatus) -> None:
         """A container without a record: it ought not to be."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from boxshipd.containers.model import Container, decode_config, decode_state, encode
+from boxshipd.containers.model import Config, Container, decode_config, decode_state, encode
 from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.state.store import Store
 
 log = logging.getLogger(__name__)
 
+Also = Callable[[sqlite3.Connection], object]
+"""Writes something else in the same transaction."""
 _LATER = 0.05
 """Seconds until a state that nobody waits for is recorded."""
 
@@ -94,10 +96,10 @@ class Registry:
         """Give a reserved name back."""
         self._names.pop(name, None)
 
-    async def add(self, container: Container) -> None:
-        """Record a new container, whose name is reserved; it can be found once this is durable."""
+    async def add(self, container: Container, also: Also | None = None) -> None:
+        """Record a new container, whose name is reserved, and what ``also`` writes; it can be found once this is durable."""
         row = (container.id, container.name, encode(container.config), encode(container.state))
-        await self._store.write(lambda db: _insert(db, row))
+        await self._store.write(lambda db: _insert(db, row, also))
         self._by_id[container.id] = container
 
     def save(self, container: Container) -> asyncio.Future[None]:
@@ -141,6 +143,13 @@ class Registry:
         saved.add_done_callback(_retrieve)
         saved.add_done_callback(lambda done: _pass_on(done, flushed))
 
+    async def reconfigure(self, container: Container, config: Config) -> None:
+        """Give the container another configuration, recorded together with its state as it is now."""
+        self._dirty.pop(container.id, None)
+        row = (encode(config), encode(container.state), container.id)
+        await self._store.write(lambda db: _reconfigure(db, row))
+        container.config = config
+
     async def rename(self, container: Container, name: str) -> None:
         """Give the container a name that has been reserved, and its old one back."""
         old = container.name
@@ -148,18 +157,20 @@ class Registry:
         container.name = name
         self.release(old)
 
-    async def delete(self, container: Container) -> None:
-        """Forget the container: gone from the record first, then from memory."""
+    async def delete(self, container: Container, also: Also | None = None) -> None:
+        """Forget the container: gone from the record first, with what ``also`` deletes, then from memory."""
         id_ = container.id
         self._dirty.pop(id_, None)
-        await self._store.write(lambda db: _delete(db, id_))
+        await self._store.write(lambda db: _delete(db, id_, also))
         self._by_id.pop(id_, None)
         if self._names.get(container.name) == id_:
             del self._names[container.name]
 
 
-def _insert(db: sqlite3.Connection, row: tuple[str, str, bytes, bytes]) -> None:
+def _insert(db: sqlite3.Connection, row: tuple[str, str, bytes, bytes], also: Also | None) -> None:
     db.execute("INSERT INTO containers (id, name, config, state) VALUES (?, ?, ?, ?)", row)
+    if also is not None:
+        also(db)
 
 
 def _update(db: sqlite3.Connection, row: tuple[bytes, str]) -> None:
@@ -174,8 +185,14 @@ def _rename(db: sqlite3.Connection, row: tuple[str, str]) -> None:
     db.execute("UPDATE containers SET name = ? WHERE id = ?", row)
 
 
-def _delete(db: sqlite3.Connection, container_id: str) -> None:
+def _reconfigure(db: sqlite3.Connection, row: tuple[bytes, bytes, str]) -> None:
+    db.execute("UPDATE containers SET config = ?, state = ? WHERE id = ?", row)
+
+
+def _delete(db: sqlite3.Connection, container_id: str, also: Also | None) -> None:
     db.execute("DELETE FROM containers WHERE id = ?", (container_id,))
+    if also is not None:
+        also(db)
 
 
 def _retrieve(saved: asyncio.Future[None]) -> None:

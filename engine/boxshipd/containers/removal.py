@@ -17,9 +17,11 @@ from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import Conflict, DaemonError, InternalError, InvalidParameter, NotFound
 from boxshipd.events import Events
+from boxshipd.files.uses import Uses
 from boxshipd.filters import Filters
 from boxshipd.scheduler.jobs import Job, Scheduler
 from boxshipd.scheduler.timers import Timers
+from boxshipd.volumes.service import Volumes, delete
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +42,28 @@ class Removal:
         events: Events,
         scheduler: Scheduler,
         timers: Timers,
+        uses: Uses,
+        volumes: Volumes,
     ) -> None:
         self._registry = registry
+        self._volumes = volumes
+        self._pruning = False
         self._directories = directories
         self._lifecycle = lifecycle
         self._exits = exits
         self._events = events
         self._scheduler = scheduler
         self._timers = timers
+        self._uses = uses
 
-    async def remove(self, container: Container, ref: str, *, force: bool) -> None:
+    async def remove(self, container: Container, ref: str, *, force: bool, volumes: bool = False) -> None:
         """Remove a container, answering when that is durable; its files go later.
+
+        Args:
+            container: which one.
+            ref: what the client called it.
+            force: whether to kill it if it runs.
+            volumes: whether its anonymous volumes go too, where no other container uses them.
 
         Raises:
             Conflict: it runs and not ``force``, or is being removed already.
@@ -66,15 +79,13 @@ class Removal:
             if state.removing:
                 raise Conflict(f"removal of container {ref} is already in progress")
             if state.running and not force:
-                raise Conflict(
-                    f'cannot remove container "/{container.name}": container is {state.status}: '
-                    "stop the container before removing or force remove"
-                )
+                how = " and must be unpaused first" if state.paused else ": stop the container before removing or force remove"
+                raise Conflict(f'cannot remove container "/{container.name}": container is {state.status}{how}')
             state.removing = True
             try:
                 if state.running:
                     await self._lifecycle.kill_and_wait(container, job)
-                await self._forget(container)
+                await self._forget(container, volumes=volumes)
             except InternalError as error:
                 raise InternalError(f'cannot remove container "/{container.name}": could not kill: {error}') from error
             finally:
@@ -90,7 +101,7 @@ class Removal:
             if container.removed:
                 return
             try:
-                await self._forget(container)
+                await self._forget(container, volumes=True)
             except DaemonError as error:
                 container.state.removing = False
                 log.error("remove container %s: %s", container.id, error)
@@ -102,9 +113,19 @@ class Removal:
 
         Raises:
             InvalidParameter: a filter is unknown or malformed.
+            Conflict: another prune is under way.
         """
         filters.validate(PRUNE_FILTERS)
         until = _until(filters)
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
+        try:
+            return await self._prune(filters, until)
+        finally:
+            self._pruning = False
+
+    async def _prune(self, filters: Filters, until: int | None) -> PruneResponse:
         removed: list[str] = []
         reclaimed = 0
         for container in self._registry:
@@ -125,10 +146,15 @@ class Removal:
         self._events.publish("container", "prune", "", {"reclaimed": str(reclaimed)})
         return PruneResponse(containers_deleted=removed or None, space_reclaimed=reclaimed)
 
-    async def _forget(self, container: Container) -> None:
+    async def _forget(self, container: Container, *, volumes: bool) -> None:
         """The record goes first: what a crash leaves after that has no owner, and the next start sweeps it."""
+        await self._uses.vacate(container.id, 0)
         self._timers.cancel(container.id)
-        await self._registry.delete(container)
+        anonymous = [attached.volume for attached in container.config.attached if attached.anonymous] if volumes else []
+        if anonymous:
+            await self._delete_with(container, anonymous)
+        else:
+            await self._registry.delete(container)
         container.removed = True
         close_pending(container)
         self._events.publish("container", "destroy", container.id, container.attributes())
@@ -137,6 +163,16 @@ class Removal:
         if container.state.started_at:
             self._exits.release(container)
         self._directories.discard(container.id)
+
+    async def _delete_with(self, container: Container, names: list[str]) -> None:
+        """The container's record and those of its volumes go together, so that neither is left without the other."""
+        doomed = self._volumes.set_aside(names, container.id)
+        try:
+            await self._registry.delete(container, lambda db: delete(db, doomed))
+        except DaemonError:
+            self._volumes.bring_back(doomed)
+            raise
+        self._volumes.forget(doomed)
 
 
 def _until(filters: Filters) -> int | None:
@@ -172,7 +208,7 @@ def parse_moment(text: str) -> int:
         digits = len(rest) - len(rest.lstrip("0123456789."))
         unit = next((u for u in ("ms", "us", "ns", "h", "m", "s") if rest[digits:].startswith(u)), "")
         if not digits or not unit:
-            raise InvalidParameter(f"invalid until filter: {text!r} is neither a time nor a duration")
+            raise InvalidParameter(f'failed to parse value as time or duration: "{text}"')
         seconds += float(rest[:digits]) * _UNITS[unit]
         rest = rest[digits + len(unit) :]
     return time.time_ns() - int(seconds * 1e9)

@@ -106,7 +106,8 @@ def _expand(mapping: DeviceMapping) -> list[tuple[str, str]]:
         mode = os.stat(source).st_mode
     except OSError as error:
         raise InternalError(
-            f'error gathering device information while adding custom device "{mapping.path_on_host}": {error.strerror}'
+            f'error gathering device information while adding custom device "{mapping.path_on_host}": '
+            f"{(error.strerror or '').lower()}"
         ) from error
     if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
         return [(source, target)]
@@ -129,10 +130,19 @@ def _rule(path: str, access: str) -> DeviceRule:
     )
 
 
-def host_devices() -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
-    """All of the host's devices, for a privileged container."""
+def host_devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
+    """All of the host's devices, for a privileged container, and those it wants under other names.
+
+    Raises:
+        InternalError, InvalidParameter: as ``named_devices``.
+    """
     paths = [path for path in _walk("/dev") if path not in _DEFAULT_TARGETS and path not in {"/dev/console", "/dev/ptmx"}]
-    return tuple(Device(source=path, target=path) for path in paths), default_device_rules(privileged=True)
+    devices = [Device(source=path, target=path) for path in paths]
+    for mapping in host.devices or ():
+        # Under its own name it is there already.
+        if mapping.path_in_container not in ("", mapping.path_on_host):
+            devices += [Device(source=source, target=target) for source, target in _expand(mapping)]
+    return tuple(devices), default_device_rules(privileged=True)
 
 
 def _walk(directory: str) -> list[str]:

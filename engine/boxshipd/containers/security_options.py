@@ -11,6 +11,7 @@ from boxrun.container.spec import Seccomp
 from boxship.types.host import HostConfig
 from msgspec import Struct
 
+from boxshipd.containers.machine import has_apparmor, has_selinux
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -27,6 +28,7 @@ class SecurityOptions(Struct, frozen=True):
 
     no_new_privileges: bool
     seccomp: Seccomp
+    writable_cgroups: bool
 
 
 def parse_security_options(config: HostConfig, *, profile: str, no_new_privileges: bool) -> SecurityOptions:
@@ -39,12 +41,16 @@ def parse_security_options(config: HostConfig, *, profile: str, no_new_privilege
 
     Raises:
         InvalidParameter: an option Docker doesn't know either.
-        NotImplementedHere: AppArmor or SELinux settings.
+        NotImplementedHere: AppArmor or SELinux settings, on a kernel that has these.
     """
     seccomp = "unconfined" if config.privileged else profile
+    writable_cgroups = config.privileged
     for option in config.security_opt or ():
         if option == "no-new-privileges":
             no_new_privileges = True
+            continue
+        if option == "writable-cgroups":
+            writable_cgroups = True
             continue
         if option == "disable":
             continue
@@ -54,19 +60,27 @@ def parse_security_options(config: HostConfig, *, profile: str, no_new_privilege
             raise InvalidParameter(f'invalid --security-opt 1: "{option}"')
         if key == "seccomp":
             seccomp = "" if value == "builtin" else value
-        elif key == "no-new-privileges":
+        elif key in {"no-new-privileges", "writable-cgroups"}:
             if value not in _TRUE | _FALSE:
                 raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
-            no_new_privileges = value in _TRUE
+            if key == "no-new-privileges":
+                no_new_privileges = value in _TRUE
+            else:
+                writable_cgroups = value in _TRUE
         elif key == "apparmor":
-            if value not in {"unconfined", ""}:
+            if value not in {"unconfined", ""} and has_apparmor():
                 raise NotImplementedHere(f"--security-opt {option}: AppArmor profiles are not available")
         elif key == "label":
-            if value != "disable":
+            if value != "disable" and has_selinux():
                 raise NotImplementedHere(f"--security-opt {option}: SELinux labels are not available")
         else:
             raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
-    return SecurityOptions(no_new_privileges, _seccomp(seccomp))
+    return SecurityOptions(no_new_privileges, _seccomp(seccomp), writable_cgroups)
+
+
+def wants_writable_cgroups(config: HostConfig) -> bool:
+    """Whether the container may write its own cgroups."""
+    return parse_security_options(config, profile="", no_new_privileges=False).writable_cgroups
 
 
 def _seccomp(profile: str) -> Seccomp:

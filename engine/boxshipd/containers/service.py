@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 from collections.abc import Awaitable
+from functools import partial
 
 from boxrun.supervisor.contract import Framing
 from boxship.types.containers import (
@@ -13,9 +14,14 @@ from boxship.types.containers import (
     CreateRequest,
     CreateResponse,
     PruneResponse,
+    TopResponse,
+    UpdateResponse,
     WaitResponse,
 )
+from boxship.types.stats import StatsResponse
+from boxship.types.update import UpdateRequest
 
+from boxshipd.containers import log_drops
 from boxshipd.containers.attach import AttachOptions, AttachSlot
 from boxshipd.containers.create import Creator
 from boxshipd.containers.directories import Directories
@@ -24,19 +30,29 @@ from boxshipd.containers.inspect import inspect
 from boxshipd.containers.lifecycle import Lifecycle
 from boxshipd.containers.listing import Listing
 from boxshipd.containers.names import validate_name
+from boxshipd.containers.pausing import Pausing
 from boxshipd.containers.reconcile import Reconciliation
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.removal import Removal
 from boxshipd.containers.settings import Settings
+from boxshipd.containers.stats import Collector, Follower
+from boxshipd.containers.top import Top
+from boxshipd.containers.updating import Updating
+from boxshipd.containers.volumes import ContainerVolumes, volume_uses
 from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotImplementedHere
 from boxshipd.events import Events
+from boxshipd.execs.service import Execs
+from boxshipd.files.service import Files
 from boxshipd.filters import Filters
+from boxshipd.health.checks import HealthChecks
+from boxshipd.health.on_failure import FailureActions
 from boxshipd.images.service import Images, ImageUse
 from boxshipd.logs.options import LogSource
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Job, Scheduler
 from boxshipd.scheduler.timers import Timers
 from boxshipd.state.store import Store
+from boxshipd.volumes.service import Volumes
 
 __all__ = ["AttachOptions", "AttachSlot", "Containers", "LogSource"]
 
@@ -53,7 +69,15 @@ class Containers:
     """
 
     def __init__(
-        self, *, store: Store, events: Events, images: Images, runtime: RuntimeLink, scheduler: Scheduler, settings: Settings
+        self,
+        *,
+        store: Store,
+        events: Events,
+        images: Images,
+        volumes: Volumes,
+        runtime: RuntimeLink,
+        scheduler: Scheduler,
+        settings: Settings,
     ) -> None:
         self._settings = settings
         self._runtime = runtime
@@ -61,8 +85,23 @@ class Containers:
         self._scheduler = scheduler
         self._directories = Directories(settings.data_root)
         self._registry = Registry(store, self._directories.root)
+        self.execs = Execs(self._registry, events, runtime, settings)
+        """Further programs in containers."""
         self._timers = Timers()
         self._exits = Exits(self._registry, events, runtime, self._timers)
+        self._pausing = Pausing(self._registry, events, runtime, scheduler)
+        self._updating = Updating(self._registry, events, runtime, scheduler)
+        self._collector = Collector(runtime)
+        self._top = Top(events, runtime)
+        self.files = Files(
+            registry=self._registry,
+            images=images,
+            events=events,
+            runtime=runtime,
+            scheduler=scheduler,
+            pausing=self._pausing,
+            settings=lambda: self._settings,
+        )
         self._lifecycle = Lifecycle(
             registry=self._registry,
             exits=self._exits,
@@ -70,6 +109,8 @@ class Containers:
             runtime=runtime,
             scheduler=scheduler,
             settings=settings,
+            pausing=self._pausing,
+            uses=self.files.uses,
         )
         self._removal = Removal(
             registry=self._registry,
@@ -79,6 +120,8 @@ class Containers:
             events=events,
             scheduler=scheduler,
             timers=self._timers,
+            volumes=volumes,
+            uses=self.files.uses,
         )
         self._reconciliation = Reconciliation(
             registry=self._registry,
@@ -88,10 +131,24 @@ class Containers:
             runtime=runtime,
             timers=self._timers,
         )
-        self._creator = Creator(self._registry, self._directories, images, events, settings)
+        found = ContainerVolumes(self._registry, images, volumes, runtime, settings.data_root)
+        volumes.uses = partial(volume_uses, self._registry)
+        self._creator = Creator(
+            registry=self._registry,
+            directories=self._directories,
+            images=images,
+            volumes=found,
+            events=events,
+            runtime=runtime,
+            settings=settings,
+        )
         self._listing = Listing(self._registry, images)
+        self._health = HealthChecks(self._registry, events, runtime, settings)
+        self._health.unhealthy = FailureActions(self._registry, events, runtime, self._lifecycle, scheduler).unhealthy
+        self._exits.began, self._exits.ended = self._health.began, self._health.ended
         self._exits.start_again = self._lifecycle.start_again
         self._exits.remove = self._removal.remove_ended
+        self._reconciliation.limit_again = self._updating.limit_again
 
     async def open(self) -> None:
         """Load the records, sweep what has none, connect to the runtime and bring both to say the same.
@@ -103,22 +160,31 @@ class Containers:
         for stranger in self._directories.sweep({container.id for container in self._registry}):
             log.info("removed what was left of container %s, whose creation or removal was interrupted", stranger)
         self._runtime.handlers(self._reconciliation.listing, self._reconciliation.event)
+        self.execs.open()
         await self._runtime.open()
+        await self.files.recover()
+        self._health.open()
 
     def reconfigure(self, settings: Settings) -> None:
         """Take over settings that changed while the daemon runs; paths count from its next start."""
         self._settings = settings
         self._lifecycle.settings = settings
+        self.execs.settings = settings
+        self._health.settings = settings
         self._creator.settings = settings
 
     async def close(self) -> None:
         """Drain: finish jobs, call timers off. Containers go on, or are stopped where live-restore is off."""
         self._exits.draining = True
         self._timers.close()
+        self._collector.close()
         if not self._settings.live_restore:
             await self._lifecycle.stop_all(self._settings.shutdown_timeout)
         await self._scheduler.close(_DRAIN)
+        await self.files.close()
         await self._exits.settle()
+        await self.execs.close()
+        await self._health.close()
         await self._runtime.close()
         self._directories.close()
 
@@ -131,9 +197,11 @@ class Containers:
         self._exits.draining = True
         self._timers.close()
         await self._lifecycle.stop_all(self._settings.shutdown_timeout)
+        await self.files.uses.close()
         await self._exits.settle()
         parents = {self._settings.cgroup_parent, *(c.config.host_config.cgroup_parent for c in self._registry)} - {""}
         await self._runtime.shutdown(kill=True, cgroup_parents=[f"/{parent.strip('/')}" for parent in parents])
+        self.execs.remove()
 
     async def create(self, name: str, request: CreateRequest, platform: str = "") -> CreateResponse:
         """Create a container; an empty ``name`` gets one made up.
@@ -201,10 +269,12 @@ class Containers:
             NotFound: there is no such container.
         """
         container = self._registry.find(ref)
+        await self._health.current(container)
+        await log_drops.refresh(container, self._runtime)
         return inspect(container, self._registry, await self._listing.sizes(container) if size else None)
 
     async def remove(self, ref: str, volumes: bool = False, force: bool = False, link: bool = False) -> None:
-        """Remove it, killing it first where ``force``. ``volumes`` would take anonymous volumes with it: there are none.
+        """Remove it, killing it first where ``force``. ``volumes`` takes its anonymous volumes with it.
 
         Raises:
             NotFound: there is no such container.
@@ -214,7 +284,7 @@ class Containers:
         container = self._registry.find(ref)
         if link:
             raise NotImplementedHere("rm --link: links are not available yet")
-        await self._removal.remove(container, ref, force=force)
+        await self._removal.remove(container, ref, force=force, volumes=volumes)
 
     async def rename(self, ref: str, name: str) -> None:
         """Give it another name.
@@ -256,6 +326,56 @@ class Containers:
         """
         return await self._removal.prune(filters)
 
+    async def pause(self, ref: str) -> None:
+        """Stop all its processes.
+
+        Raises:
+            NotFound, InternalError
+            Conflict: it doesn't run, or is paused already.
+        """
+        await self._pausing.pause(self._registry.find(ref))
+
+    async def unpause(self, ref: str) -> None:
+        """Let its processes run again.
+
+        Raises:
+            NotFound, InternalError
+            Conflict: it isn't paused.
+        """
+        await self._pausing.unpause(self._registry.find(ref))
+
+    async def update(self, ref: str, changes: UpdateRequest) -> UpdateResponse:
+        """Give it other limits or another restart policy, running or not; all of them or none.
+
+        Raises:
+            NotFound, InvalidParameter, Conflict, InternalError
+        """
+        return await self._updating.update(self._registry.find(ref), changes)
+
+    def stats(self, ref: str) -> Follower:
+        """Samples of its resource usage, one a second, until it is removed. ``close`` the result in the end.
+
+        Raises:
+            NotFound: there is no such container.
+        """
+        return self._collector.follow(self._registry.find(ref))
+
+    async def stats_once(self, ref: str, *, primed: bool) -> StatsResponse:
+        """One sample; ``primed`` waits for a second one, so that it has the processor time of the one before.
+
+        Raises:
+            NotFound, Unavailable, InternalError
+        """
+        return await self._collector.single(self._registry.find(ref), primed=primed)
+
+    async def top(self, ref: str, arguments: str) -> TopResponse:
+        """Its processes as ps(1) shows them with these arguments.
+
+        Raises:
+            NotFound, Conflict, InvalidParameter, InternalError
+        """
+        return await self._top.list(self._registry.find(ref), arguments)
+
     async def resize(self, ref: str, height: int, width: int) -> None:
         """Set its terminal's size in characters.
 
@@ -292,21 +412,22 @@ class Containers:
             NotImplementedHere: its driver can't be read back.
         """
         container = self._registry.find(ref)
-        if container.config.log.driver == "none":
+        if not container.config.log.path:
             raise NotImplementedHere("configured logging driver does not support reading")
         return LogSource(log=container.config.log, terminal=container.config.config.tty, ended=container.ended)
 
     def counts(self) -> tuple[int, int, int]:
         """How many containers are running, paused and stopped."""
         running = sum(container.state.running for container in self._registry)
-        return running, 0, len(self._registry) - running
+        paused = sum(container.state.paused for container in self._registry)
+        return running - paused, paused, len(self._registry) - running
 
     def image_uses(self, image_id: str) -> builtins.list[ImageUse]:
         """The containers made of an image, those being created included: what stands in the way of its removal."""
         found = [
             ImageUse(container_id=c.id, name=c.name, running=c.state.running)
             for c in self._registry
-            if c.config.image_id == image_id
+            if c.config.image_id == image_id or any(attached.image == image_id for attached in c.config.attached)
         ]
         return found + [
             ImageUse(container_id=id_, name=name, running=False)

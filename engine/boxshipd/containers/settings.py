@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from boxrun.container.spec import IDMapping
 from boxship.types.host import LogConfig, Ulimit
 from msgspec import Struct
+
+from boxshipd.config import CDI_SPEC_DIRS, OWN_RUNTIME, Runtime
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -21,6 +24,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         no_new_privileges: ``--no-new-privileges``.
         seccomp_profile: empty for the built-in one, ``unconfined``, or a profile's JSON (``--seccomp-profile``).
         init: ``--init``.
+        uid_mappings, gid_mappings: the user namespace of containers, empty for none (``--userns-remap``).
+        runtimes: other OCI runtimes by name (``--add-runtime``).
+        default_runtime: the runtime of containers that ask for none (``--default-runtime``).
+        cdi_spec_dirs: where specifications of CDI devices are (``--cdi-spec-dir``).
         live_restore: whether containers outlive the daemon (``--live-restore``).
         shutdown_timeout: seconds containers get to stop where the daemon stops them (``--shutdown-timeout``).
         dns, dns_options, dns_search: resolver defaults (``--dns``, ``--dns-opt``, ``--dns-search``).
@@ -38,6 +45,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     no_new_privileges: bool = False
     seccomp_profile: str = ""
     init: bool = False
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+    runtimes: dict[str, Runtime] = {}
+    default_runtime: str = OWN_RUNTIME
+    cdi_spec_dirs: tuple[str, ...] = CDI_SPEC_DIRS
     live_restore: bool = True
     shutdown_timeout: int = 15
     dns: tuple[str, ...] = ()

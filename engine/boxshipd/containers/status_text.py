@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from boxshipd.containers.model import State
+from boxshipd.health.view import suffix
 
 
 def human_duration(seconds: float) -> str:
@@ -38,7 +39,7 @@ def status_text(state: State, now: int) -> str:
     if state.running:
         if state.restarting:
             return f"Restarting ({state.exit_code}) {human_duration((now - state.finished_at) / 1e9)} ago"
-        return f"Up {human_duration((now - state.started_at) / 1e9)}"
+        return f"Up {human_duration((now - state.started_at) / 1e9)}{' (Paused)' if state.paused else suffix(state.health)}"
     if state.removing:
         return "Removal In Progress"
     if state.dead:

@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from boxshipd.containers.signals import parse_signal
 from boxshipd.errors import InvalidParameter, NotImplementedHere
+from boxshipd.health import settings as health
 from boxshipd.scheduler.restart import validate_policy
 
 MINIMUM_MEMORY = 6 << 20
@@ -49,7 +50,7 @@ def validate_config(config: ContainerConfig) -> None:
 
     Raises:
         InvalidParameter: something can't be.
-        NotImplementedHere: a health check, or a MAC address.
+        NotImplementedHere: a MAC address.
     """
     if config.working_dir and not config.working_dir.startswith("/"):
         raise InvalidParameter(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
@@ -62,6 +63,7 @@ def validate_config(config: ContainerConfig) -> None:
         parse_signal(config.stop_signal)
     if config.stop_timeout is not UNSET and config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidParameter(f"invalid stop timeout: {config.stop_timeout}")
+    health.validate(config.healthcheck)
     if config.mac_address:
         raise NotImplementedHere(f"--mac-address {config.mac_address}: container networks are not available yet")
 
@@ -72,20 +74,11 @@ def validate_request(request: CreateRequest, host: HostConfig) -> None:
     Raises:
         InvalidParameter, NotImplementedHere
     """
-    health = request.healthcheck
-    if health and health.test and health.test != ["NONE"]:
-        raise NotImplementedHere("--health-cmd: health checks are not available yet")
-    for target in request.volumes or {}:
-        raise NotImplementedHere(f"--volume {target}: anonymous volumes are not available yet, only bind mounts")
     _networks(request, host)
     absent = {
         "--publish": bool(host.port_bindings),
         "--publish-all": host.publish_all_ports,
         "--link": bool(host.links),
-        "--volumes-from": bool(host.volumes_from),
-        "--gpus": bool(host.device_requests),
-        "--storage-opt": bool(host.storage_opt),
-        "--volume-driver": bool(host.volume_driver and host.volume_driver != "local"),
         "--cpu-count": bool(host.cpu_count),
         "--cpu-percent": bool(host.cpu_percent),
         "--io-maxiops": bool(host.io_maximum_iops),
@@ -96,8 +89,6 @@ def validate_request(request: CreateRequest, host: HostConfig) -> None:
             raise NotImplementedHere(f"{flag} is not available yet")
     if host.isolation not in {"", "default"}:
         raise InvalidParameter(f'invalid isolation "{host.isolation}" on linux')
-    if host.runtime and host.runtime != "boxrun":
-        raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     if host.cgroup:
         raise InvalidParameter(f"invalid cgroup mode: {host.cgroup}")
 
@@ -132,15 +123,14 @@ def validate_host_config(config: ContainerConfig, host: HostConfig) -> None:
         InvalidParameter: something can't be.
     """
     _modes(config, host)
-    _memory(host)
-    _cpu(host)
-    _blkio(host)
+    validate_resources(host)
     if host.pids_limit is not None and host.pids_limit < -1:
         raise InvalidParameter(f"invalid pids limit: {host.pids_limit}")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.shm_size < 0:
         raise InvalidParameter("SHM size can not be less than 0")
+    health.on_failure(config, host)
     policy = host.restart_policy
     if policy is not None:
         if host.auto_remove and policy.name not in {"", "no"}:
@@ -160,6 +150,17 @@ def validate_host_config(config: ContainerConfig, host: HostConfig) -> None:
     for mapping in host.devices or ():
         if not set(mapping.cgroup_permissions) <= set("rwm"):
             raise InvalidParameter(f"invalid device mode: {mapping.cgroup_permissions}")
+
+
+def validate_resources(host: HostConfig) -> None:
+    """Check limits on memory, processors and block I/O, be they a new container's or changes to an old one's.
+
+    Raises:
+        InvalidParameter: one can't be.
+    """
+    _memory(host)
+    _cpu(host)
+    _blkio(host)
 
 
 def validate_ulimit(ulimit: Ulimit) -> None:

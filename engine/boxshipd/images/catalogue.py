@@ -107,6 +107,10 @@ class Catalogue:
         record = self._records.get(image_id)
         return None if record is None or record.removed else record
 
+    def known(self, image_id: str) -> Record | None:
+        """The image of an id, even if it has been removed and is only kept for containers."""
+        return self._records.get(image_id)
+
     def named(self, name: Reference) -> Record | None:
         """The image of a name."""
         image_id = self._names.get(str(name))

@@ -23,6 +23,26 @@ _MACHINES = {
     "loongarch64": ("loong64", ""),
 }
 _ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm", "i386": "386"}
+_SYSTEMS = frozenset(
+    (
+        "aix",
+        "android",
+        "darwin",
+        "dragonfly",
+        "freebsd",
+        "hurd",
+        "illumos",
+        "ios",
+        "js",
+        "linux",
+        "netbsd",
+        "openbsd",
+        "plan9",
+        "solaris",
+        "windows",
+        "zos",
+    )
+)
 _DEFAULT_VARIANTS = {("arm64", "v8"): "", ("amd64", "v1"): "", ("arm", ""): "v7"}
 
 
@@ -43,13 +63,12 @@ def parse(text: str) -> Platform:
     if not 1 <= len(parts) <= 3 or not all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in parts):
         raise InvalidParameter(f'"{text}": unknown operating system or architecture: invalid argument')
     if len(parts) == 1:
-        known = {architecture for architecture, _ in _MACHINES.values()} | set(_ALIASES)
+        if parts[0] in {architecture for architecture, _ in _MACHINES.values()} | set(_ALIASES):
+            return Platform(_ALIASES.get(parts[0], parts[0]), "linux")
+        if parts[0] not in _SYSTEMS:
+            raise InvalidParameter(f'"{text}": unknown operating system or architecture: invalid argument')
         here = host()
-        return (
-            Platform(_ALIASES.get(parts[0], parts[0]), "linux")
-            if parts[0] in known
-            else Platform(here.architecture, parts[0], here.variant)
-        )
+        return Platform(here.architecture, parts[0], here.variant)
     return Platform(_ALIASES.get(parts[1], parts[1]), parts[0], parts[2] if len(parts) == 3 else "")
 
 

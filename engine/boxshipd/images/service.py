@@ -118,13 +118,27 @@ class Images:
             if not self._held[image_id]:
                 del self._held[image_id]
 
-    async def inspect(self, text: str) -> ImageInspect:
-        """Everything there is to know of an image."""
-        return queries.inspect(self._stores, lookup.find(self._catalogue, text))
+    async def inspect(self, text: str, wanted: str = "") -> ImageInspect:
+        """Everything there is to know of an image; ``wanted`` is the platform it must have, if any.
 
-    async def history(self, text: str) -> list[ImageHistoryItem]:
-        """How an image came to be, newest step first."""
-        return queries.history(self._catalogue, lookup.find(self._catalogue, text))
+        Raises:
+            NotFound: there is no such image, or none for that platform.
+        """
+        return queries.inspect(self._stores, self._find(text, wanted))
+
+    async def history(self, text: str, wanted: str = "") -> list[ImageHistoryItem]:
+        """How an image came to be, newest step first; ``wanted`` is the platform it must have, if any.
+
+        Raises:
+            NotFound: there is no such image, or none for that platform.
+        """
+        return queries.history(self._catalogue, self._find(text, wanted))
+
+    def _find(self, text: str, wanted: str) -> Record:
+        record = lookup.find(self._catalogue, text)
+        if wanted:
+            lookup.check_platform(record, text, platform.parse(wanted))
+        return record
 
     async def list(
         self, everything: bool = False, filters: Filters | None = None, digests: bool = False, shared_size: bool = False
@@ -154,19 +168,23 @@ class Images:
             await self._catalogue.add(record, [name])
         self._event("tag", record, name.familiar)
 
-    async def remove(self, text: str, force: bool = False, prune: bool = True) -> builtins.list[ImageDeleteItem]:
+    async def remove(
+        self, text: str, force: bool = False, prune: bool = True, wanted: str = ""
+    ) -> builtins.list[ImageDeleteItem]:
         """Remove a name, and with the last one the image.
 
         Args:
             text: a name or an id.
             force: even if stopped containers use it, or several names go with it.
             prune: untagged parents as well; images here have none.
+            wanted: the platform it must have, if any.
 
         Raises:
-            NotFound: there is no such image.
+            NotFound: there is no such image, or none for that platform.
             Conflict: containers or other names are in the way.
         """
         async with self._names_lock:
+            self._find(text, wanted)
             items = await Removal(self._catalogue, self._uses, self._event).remove(text, force=force)
         await self.collect()
         return items
@@ -194,7 +212,7 @@ class Images:
                 continue
         freed = await self.collect()
         self._publish("image", "prune", "", {"reclaimed": str(freed)})
-        return ImagePruneResponse(items, freed)
+        return ImagePruneResponse(items or None, freed)
 
     async def load(
         self, chunks: AsyncIterator[bytes], quiet: bool = False, wanted: str = ""
@@ -262,13 +280,58 @@ class Images:
         self._event("import", record, record.id)
         yield ProgressMessage(status=record.id)
 
-    async def get(self, names: Sequence[str]) -> AsyncGenerator[bytes, None]:
-        """Images as one archive, an OCI layout and a docker-archive at once.
+    def check_name(self, repo: str, tag: str = "") -> None:
+        """Refuse a repository and a tag that can't be a name together, before anything is done for them.
 
         Raises:
-            NotFound: one of them doesn't exist.
+            InvalidParameter: they can't.
+        """
+        _target(repo, tag)
+
+    def record_of(self, image_id: str) -> Record:
+        """The record of an image that a container uses, removed for clients or not.
+
+        Raises:
+            NotFound: there is none.
+        """
+        record = self._catalogue.known(image_id)
+        if record is None:
+            raise NotFound(f"No such image: {image_id}")
+        return record
+
+    async def commit(
+        self, make: Callable[[Stores, Assembly, Cancellation], Record], repo: str = "", tag: str = ""
+    ) -> tuple[str, str]:
+        """Have an image made on a thread, and record it; its id and its name, if it gets one.
+
+        Args:
+            make: makes it out of content that it brings in itself.
+            repo: the image's name, if it gets one.
+            tag: its tag.
+        """
+        name = _target(repo, tag)
+        cancellation = Cancellation()
+        assembly = Assembly(self._stores, lambda *_: cancellation.check())
+        try:
+            record = await self._workers.run(lambda: make(self._stores, assembly, cancellation), cancellation)
+            record = await self._catalogue.add(record, [name] if name else [])
+        finally:
+            await self._release(assembly)
+        if name:
+            self._event("tag", record, name.familiar)
+        return record.id, name.familiar if name else ""
+
+    async def get(self, names: Sequence[str], wanted: str = "") -> AsyncGenerator[bytes, None]:
+        """Images as one archive, an OCI layout and a docker-archive at once; ``wanted`` is the platform they must have, if any.
+
+        Raises:
+            NotFound: one of them doesn't exist, or not for that platform.
         """
         selections = [Selection(record, tuple(shown)) for record, shown in lookup.select(self._catalogue, names)]
+        if wanted:
+            for selection in selections:
+                name = next((shown.familiar for shown in selection.names), selection.record.id)
+                lookup.check_platform(selection.record, name, platform.parse(wanted))
         async with contextlib.aclosing(self._workers.iterate(write_archive(self._stores.content, selections))) as chunks:
             async for chunk in chunks:
                 yield chunk

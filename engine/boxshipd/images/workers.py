@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,10 +46,10 @@ class Cancellation:
 
 
 class Workers:
-    """A few threads of our own, so that images never take those that others wait for."""
+    """A few threads of our own, so that heavy work never takes those that others wait for."""
 
-    def __init__(self, count: int = 3) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="images")
+    def __init__(self, count: int = 3, name: str = "images") -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, function: Callable[[], T], cancellation: Cancellation | None = None) -> T:
         """Run ``function`` on a thread. If the caller is cancelled, the thread is told, and waited for."""
@@ -58,16 +59,19 @@ class Workers:
         except asyncio.CancelledError:
             if cancellation is not None:
                 cancellation.cancel()
-            await asyncio.wait([future])
+            # However often: the thread may still be using what its owner is about to close.
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
             if not future.cancelled():
                 # Retrieved, so that it isn't reported as lost.
                 future.exception()
             raise
 
-    async def iterate(self, chunks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def iterate(self, chunks: Iterator[bytes], cancellation: Cancellation | None = None) -> AsyncGenerator[bytes, None]:
         """An iterator that works on a thread, as an asynchronous one; it is closed when this is."""
         try:
-            while chunk := await self.run(lambda: next(chunks, b"")):
+            while chunk := await self.run(lambda: next(chunks, b""), cancellation):
                 yield chunk
         finally:
             close = getattr(chunks, "close", None)

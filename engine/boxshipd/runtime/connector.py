@@ -8,6 +8,8 @@ import os
 import sys
 from typing import Protocol
 
+import boxrun
+import msgspec
 from boxrun.bus import BusError, Channel, Code, connect_unix
 
 from boxshipd.errors import Unavailable
@@ -71,11 +73,13 @@ class SupervisorConnector:
         os.makedirs(self._run_dir, mode=0o711, exist_ok=True)
         output = os.open(f"{self._run_dir}/boxrun.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            command = [sys.executable, "-m", "boxrun.main", "supervisor", "--run-dir", self._run_dir]
+            settings = msgspec.json.encode({"run_dir": self._run_dir, "log_level": self._log_level}).decode()
+            # Not by way of the runtime's command line, whose parser takes longer to import than all of the supervisor.
+            paths = [os.path.dirname(os.path.dirname(boxrun.__file__)), os.environ.get("PYTHONPATH", "")]
             pid = os.posix_spawn(
                 sys.executable,
-                [*command, "--log-level", self._log_level],
-                os.environ,
+                [sys.executable, "-P", "-m", "boxrun.supervisor", settings],
+                os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),

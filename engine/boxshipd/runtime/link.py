@@ -68,6 +68,7 @@ class RuntimeLink:
         self._on_listing: OnListing | None = None
         self._on_event: OnEvent | None = None
         self._untold: list[list[ContainerStatus] | RuntimeEvent] = []
+        self._observers: list[OnEvent] = []
 
     def handlers(self, listing: OnListing, event: OnEvent) -> None:
         """Say who hears of listings, one after each connection, and of the events after them; what has come is told now."""
@@ -76,6 +77,10 @@ class RuntimeLink:
         untold, self._untold = self._untold, []
         for told in untold:
             self._tell(told)
+
+    def observe(self, observer: OnEvent) -> None:
+        """Tell ``observer`` everything that is heard, each connection's listing and its end (``listed``) included."""
+        self._observers.append(observer)
 
     async def open(self) -> None:
         """Connect, starting a supervisor if need be, and take in the first listing. Nothing happens where it is open.
@@ -286,6 +291,7 @@ class RuntimeLink:
         listing: list[ContainerStatus] | None = []
         async with channel.server_stream(Runtime.watch, WatchRequest()) as events:
             async for event in events:
+                self._show(event)
                 if listing is None:
                     self._tell(event)
                 elif event.kind == "listed":
@@ -295,6 +301,13 @@ class RuntimeLink:
                     self._listed.set()
                 elif event.status is not None:
                     listing.append(event.status)
+
+    def _show(self, event: RuntimeEvent) -> None:
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:
+                log.exception("handling what the supervisor told failed")
 
     def _tell(self, told: list[ContainerStatus] | RuntimeEvent) -> None:
         """Pass on what the supervisor told. One container's trouble must not end the watch over all."""

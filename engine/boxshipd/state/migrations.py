@@ -41,7 +41,14 @@ CREATE TABLE image_names (
 CREATE INDEX image_names_image ON image_names (image);
 """
 
-MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES)
+VOLUMES = """
+CREATE TABLE volumes (
+    name TEXT PRIMARY KEY,
+    record BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES)
 """In order; a script's place in the tuple is its version, so that none may be moved or changed once released."""
 
 

@@ -61,11 +61,11 @@ _dropped: dict[int, tuple[int, ...]] = {}
 
 def drop_bounding(keep: int) -> None:
     """Drop every capability that isn't in ``keep`` from the bounding set; irrevocable."""
-    process.drop_from_bounding_set(_to_drop(keep))
+    process.drop_from_bounding_set(to_drop(keep))
 
 
-def _to_drop(keep: int) -> tuple[int, ...]:
-    """Return the numbers of what has to go for ``keep`` to stay; sets that come again are remembered."""
+def to_drop(keep: int) -> tuple[int, ...]:
+    """Return the numbers of the capabilities that have to go for ``keep`` to stay; sets that come again are remembered."""
     bits = _dropped.get(keep)
     if bits is None:
         drop = inherited_bounding_set() & ~keep
@@ -75,7 +75,7 @@ def _to_drop(keep: int) -> tuple[int, ...]:
 
 def prewarm(names: Iterable[str]) -> None:
     """Work out beforehand what giving a container ``names`` takes."""
-    _to_drop(mask_of(names) & inherited_bounding_set())
+    to_drop(mask_of(names) & inherited_bounding_set())
 
 
 def keep_across_setuid() -> None:

@@ -26,8 +26,13 @@ _PTS_MAJORS: Final = range(136, 144)
 def open_master(devpts_fd: int) -> int:
     """Open a new terminal of the devpts instance ``devpts_fd`` and return its master side."""
     master_fd = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=devpts_fd)
-    fcntl.ioctl(master_fd, _TIOCSPTLCK, _UNLOCK)
+    unlock(master_fd)
     return master_fd
+
+
+def unlock(master_fd: int) -> None:
+    """Let a new terminal's other side be opened."""
+    fcntl.ioctl(master_fd, _TIOCSPTLCK, _UNLOCK)
 
 
 def set_size(fd: int, height: int, width: int) -> None:
@@ -64,6 +69,16 @@ def mount_console(slave_fd: int, dev_fd: int) -> None:
 
 def take(slave_fd: int) -> None:
     """Make the terminal standard input, output and error and the session's controlling terminal."""
+    control(slave_fd)
+    spread(slave_fd)
+
+
+def control(slave_fd: int) -> None:
+    """Make the terminal the session's controlling one."""
     fcntl.ioctl(slave_fd, termios.TIOCSCTTY, 0)
+
+
+def spread(slave_fd: int) -> None:
+    """Make the terminal standard input, output and error."""
     for fd in (0, 1, 2):
         os.dup2(slave_fd, fd)

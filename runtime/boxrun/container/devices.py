@@ -58,6 +58,9 @@ def inspect(devices: Sequence[Device]) -> list[Node]:
     for device in devices:
         if device.target[:5] == "/dev/" and device.target[5:] in _STANDARD_NAMES and device.source == device.target:
             continue
+        if device.kind:
+            nodes.append(_specified(device))
+            continue
         try:
             found = os.stat(device.source)
         except OSError as error:
@@ -72,6 +75,19 @@ def inspect(devices: Sequence[Device]) -> list[Node]:
             )
         nodes.append(Node(device.target, found.st_mode, found.st_rdev, found.st_uid, found.st_gid))
     return nodes
+
+
+def _specified(device: Device) -> Node:
+    """What to make where the device's numbers are given; what isn't given is as on the host, or root's with mode 666."""
+    try:
+        found = os.stat(device.source)
+        mode, uid, gid = stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
+    except OSError:
+        mode, uid, gid = 0o666, 0, 0
+    mode = mode if device.mode < 0 else stat.S_IMODE(device.mode)
+    kind = stat.S_IFBLK if device.kind == "b" else stat.S_IFCHR
+    owner = (uid if device.uid < 0 else device.uid, gid if device.gid < 0 else device.gid)
+    return Node(device.target, kind | mode, os.makedev(device.major, device.minor), *owner)
 
 
 def populate(dev_fd: int, *, console: bool, owner: tuple[int, int] | None = None) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from errno import EINVAL, ENOENT, ENOTDIR, EPERM
+from errno import ENOENT, ENOTDIR
 from typing import Final
 
 from msgspec import Struct
 
-from boxrun.container import cgroupfs, options, paths
+from boxrun.container import cgroupfs, options, paths, trees
 from boxrun.container.options import PROPAGATION, Options
 from boxrun.container.spec import Mount
 from boxrun.errors import SetupError, StartError
@@ -24,6 +24,8 @@ from boxrun.linux.files import PROC_SUPER_MAGIC, filesystem_magic, openat2
 
 #: Kinds that must be mounted on a real directory of the root, never through a link.
 _ORDINARY: Final = frozenset({"proc", "sysfs", "cgroup", "mqueue", "devpts"})
+#: Kinds whose contents come from somewhere; what they show may be a file.
+_SOURCED: Final = frozenset({"bind", "overlay", "filesystem"})
 
 # What may be mounted inside /proc: files that programs like lxcfs provide (runc, rootfs_linux.go, checkProcMount).
 _PROC_FILES: Final = frozenset(
@@ -47,13 +49,20 @@ class Planned(Struct):
     keep_mode: bool = False
 
 
-def plan(specified: Sequence[Mount], owner: tuple[int, int] | None = None, devpts_fd: int = -1) -> list[Planned]:
+def plan(
+    specified: Sequence[Mount],
+    owner: tuple[int, int] | None = None,
+    devpts_fd: int = -1,
+    borrowed: dict[str, int] | None = None,
+) -> list[Planned]:
     """Prepare every mount as far as the host's side can, in order; the caller closes the trees.
 
     Args:
         specified: the mounts.
         owner: uid and gid on the host of the container's root, where it has a user namespace.
         devpts_fd: a devpts instance that was made already, for the first mount of that kind.
+        borrowed: trees that were made already, or come from other containers, by their mounts' targets; what is used is
+            taken out.
 
     Raises:
         SetupError: a bind source is missing, an option is unknown to the kernel, a target is forbidden.
@@ -65,6 +74,12 @@ def plan(specified: Sequence[Mount], owner: tuple[int, int] | None = None, devpt
                 parsed = options.parse(mount.options, readonly=mount.readonly)
                 planned.append(Planned(mount, paths.normalise(mount.target), devpts_fd, parsed))
                 devpts_fd = -1
+            elif mount.container or mount.kind == "filesystem":
+                parsed = options.parse(mount.options, readonly=mount.readonly)
+                tree_fd = (borrowed or {}).pop(mount.target, -1)
+                if tree_fd < 0:
+                    raise SetupError("mounts", 0, f"{mount.source} of container {mount.container} was not taken")
+                planned.append(Planned(mount, paths.normalise(mount.target), tree_fd, parsed))
             else:
                 planned.append(_plan(mount, owner))
     except BaseException:
@@ -122,6 +137,8 @@ def attach(root_fd: int, planned: Sequence[Planned], hierarchies: cgroupfs.Membe
                 os.chmod(".", stat.S_IMODE(os.fstat(target_fd).st_mode), dir_fd=item.tree_fd)
             mounts.move_mount(item.tree_fd, target_fd)
         except OSError as error:
+            if item.file and stat.S_ISDIR(os.fstat(target_fd).st_mode):
+                error.errno = ENOTDIR
             raise _failure(item, "mount", error) from error
         finally:
             os.close(target_fd)
@@ -136,11 +153,11 @@ def _plan(mount: Mount, owner: tuple[int, int] | None) -> Planned:
         raise SetupError("mounts", 0, f'invalid mount target "{mount.target}": it can\'t be the root directory')
     parsed = options.parse(mount.options, readonly=mount.readonly)
     planned = Planned(mount, target, -1, parsed)
-    if mount.kind in ("bind", "tmpfs"):
+    if mount.kind in _SOURCED or mount.kind == "tmpfs":
         _check_inside_proc(mount, target)
     try:
-        if mount.kind == "bind":
-            planned.tree_fd = _bind(mount, parsed)
+        if mount.kind in _SOURCED:
+            planned.tree_fd = trees.detached(mount)
             planned.file = not stat.S_ISDIR(os.fstat(planned.tree_fd).st_mode)
             _check_proc_source(planned)
         elif mount.kind == "devpts":
@@ -174,27 +191,6 @@ def _owned(parsed: Options, owner: tuple[int, int] | None) -> Sequence[tuple[str
     return tuple(given.items())
 
 
-def _bind(mount: Mount, parsed: Options) -> int:
-    """Return a detached clone of the source with the mount's own attributes and propagation."""
-    tree_fd = mounts.open_tree(mount.source, recursive=mount.recursive)
-    try:
-        kind, recursive = PROPAGATION[mount.propagation]
-        mounts.mount_setattr(tree_fd, propagation=kind, recursive=recursive)
-        readonly = parsed.set_flags & mounts.MOUNT_ATTR_RDONLY
-        if parsed.set_flags or parsed.clear_flags:
-            mounts.mount_setattr(tree_fd, set_flags=parsed.set_flags, clear_flags=parsed.clear_flags)
-        if readonly and mount.recursive and mount.recursive_readonly != "no":
-            try:
-                mounts.mount_setattr(tree_fd, set_flags=mounts.MOUNT_ATTR_RDONLY, recursive=True)
-            except OSError as error:
-                if mount.recursive_readonly == "required" or error.errno not in (EINVAL, EPERM):
-                    raise
-    except BaseException:
-        os.close(tree_fd)
-        raise
-    return tree_fd
-
-
 def _check_inside_proc(mount: Mount, target: str) -> None:
     if target == "/proc" and mount.kind == "tmpfs":
         raise SetupError(
@@ -225,7 +221,7 @@ def _target(root_fd: int, item: Planned) -> int:
         fd = paths.make_directory(root_fd, item.target)
     else:
         fd = paths.open_path(root_fd, item.target)
-    if mount.kind in ("bind", "tmpfs") and filesystem_magic(fd) == PROC_SUPER_MAGIC:
+    if (mount.kind in _SOURCED or mount.kind == "tmpfs") and filesystem_magic(fd) == PROC_SUPER_MAGIC:
         allowed = item.target in _PROC_FILES or (item.target == "/proc" and os.fstat(fd).st_ino == _PROC_ROOT_INODE)
         if not allowed:
             os.close(fd)

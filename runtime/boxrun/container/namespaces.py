@@ -106,8 +106,29 @@ def around_clone(planned: Namespaces) -> Iterator[None]:
         yield
     finally:
         for kind, fd in own:
-            namespaces.setns(fd, FLAGS[kind])
+            try:
+                namespaces.setns(fd, FLAGS[kind])
+            except BaseException:  # noqa: BLE001 - what comes next is meant for the host, and would be done in a container
+                os._exit(1)
             os.close(fd)
+
+
+def return_home(home: int, kinds: int, root_fd: int) -> None:
+    """Be in one's own namespaces again after another's mount namespace, with the root that there was; or end this process.
+
+    Nothing of the host's may ever run where a container's files are.
+
+    Args:
+        home: a process that is there, or with one kind alone its namespace's file.
+        kinds: the ``CLONE_NEW*`` flags of the namespaces that were entered.
+        root_fd: the root directory.
+    """
+    try:
+        namespaces.setns(home, kinds)
+        os.fchdir(root_fd)
+        os.chroot(".")
+    except BaseException:  # noqa: BLE001 - whatever it was, one isn't home
+        os._exit(1)
 
 
 def enter(planned: Namespaces) -> None:

@@ -24,6 +24,10 @@ def receive(fd: int) -> StartFault | None:
     content = os.read(fd, _LIMIT)
     if not content:
         return None
-    kind, step, errno, exit_code, message = content.decode(errors="replace").split("\0", 4)
-    fault = SetupError if kind == "h" else StartError
-    return fault(step, int(errno), message, int(exit_code))
+    try:
+        kind, step, errno, exit_code, message = content.decode(errors="replace").split("\0", 4)
+        fault = SetupError if kind == "h" else StartError
+        return fault(step, int(errno), message, int(exit_code))
+    except ValueError:
+        # Where the container may trace processes, it can write here as well.
+        return SetupError("report", 0, "the process said something unintelligible before its program")

@@ -9,6 +9,7 @@ import os
 from errno import EINVAL, ENOSYS
 from typing import Final
 
+from boxrun.container import mapped_root
 from boxrun.container.options import PROPAGATION
 from boxrun.container.spec import Root
 from boxrun.linux import mounts
@@ -18,15 +19,21 @@ _STRING_LIMIT: Final = 255
 
 
 def detached_overlay(root: Root) -> int:
-    """Return a detached mount of the overlay ``root``.
+    """Return a detached mount of the overlay ``root``; without ``upper`` nothing can be written, and it takes two layers.
 
     Raises:
         OSError: a directory is missing or the kernel refuses the combination.
     """
+    return mapped_root.overlay(root, _overlay) if root.uid_mappings else _overlay(root)
+
+
+def _overlay(root: Root) -> int:
     opened: list[int] = []
     try:
         layers = [_short(path, opened) for path in root.lower]
-        own = [("upperdir", _short(root.upper, opened)), ("workdir", _short(root.work, opened)), ("index", "off")]
+        own = [("index", "off")]
+        if root.upper:
+            own = [("upperdir", _short(root.upper, opened)), ("workdir", _short(root.work, opened)), *own]
         try:
             return mounts.new_mount("overlay", [*(("lowerdir+", layer) for layer in layers), *own])
         except OSError as error:
@@ -62,13 +69,17 @@ def enter(root_fd: int) -> None:
 
 
 def finish(root_fd: int, root: Root) -> None:
-    """Give the root mount its propagation type and make it read-only where asked; what is mounted on it stays as it is."""
+    """Make the root mount read-only where asked; what is mounted on it stays as it is."""
+    if root.readonly:
+        mounts.mount_setattr(root_fd, set_flags=mounts.MOUNT_ATTR_RDONLY)
+
+
+def propagate(root_fd: int, root: Root) -> None:
+    """Give the root mount its propagation type. Only once it is entered: pivot_root(2) takes no shared mount."""
     kind, _ = PROPAGATION[root.propagation]
     # A new mount is private already.
-    propagation = 0 if kind == mounts.MS_PRIVATE else kind
-    if root.readonly or propagation:
-        flags = mounts.MOUNT_ATTR_RDONLY if root.readonly else 0
-        mounts.mount_setattr(root_fd, set_flags=flags, propagation=propagation)
+    if kind != mounts.MS_PRIVATE:
+        mounts.mount_setattr(root_fd, propagation=kind)
 
 
 def _short(path: str, opened: list[int]) -> str:

@@ -41,7 +41,8 @@ class IDMapping(Struct, frozen=True, kw_only=True):
 class Root(Struct, frozen=True, kw_only=True):
     """The root file system: overlay of ``lower`` (topmost first) with ``upper`` and ``work``.
 
-    Mounted only inside the container's mount namespace, so that the host never sees it.
+    Mounted only inside the container's mount namespace, so that the host never sees it. With mappings, what is on the disk has
+    the ids that the container sees; ``upper`` and ``work`` are then in one directory.
     """
 
     lower: tuple[str, ...]
@@ -49,6 +50,8 @@ class Root(Struct, frozen=True, kw_only=True):
     work: str
     readonly: bool = False
     propagation: str = "rprivate"
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
 
 
 class Mount(Struct, frozen=True, kw_only=True):
@@ -58,9 +61,15 @@ class Mount(Struct, frozen=True, kw_only=True):
     ``cgroup``, ``mqueue``, ``devpts``. ``options`` are further mount options as mount(8) names them
     (``ro nosuid nodev noexec size=… mode=…``). ``propagation`` is one of Docker's six words.
     ``create_target`` makes a missing target: a file when ``source`` is a file, else a directory.
+    A bind with ``container`` (the id of a running one whose ipc namespace is joined) takes the tmpfs that is mounted at
+    ``source`` in there, without anything of it being mounted in the host.
+    ``overlay`` shows the directories ``lower`` (topmost first) as one read-only tree. ``filesystem`` is a file system of the
+    type ``filesystem`` on ``source``, which may be a device or what the type takes instead; it is made in the host's network
+    namespace. With mappings a bind's source has the ids that the container sees (id-mapped mounts).
+    ``subpath`` takes only that path inside a bind's source or an overlay, resolved so that it can't leave it.
     """
 
-    kind: Literal["bind", "tmpfs", "proc", "sysfs", "cgroup", "mqueue", "devpts"]
+    kind: Literal["bind", "tmpfs", "proc", "sysfs", "cgroup", "mqueue", "devpts", "overlay", "filesystem"]
     target: str
     source: str = ""
     options: tuple[str, ...] = ()
@@ -69,13 +78,28 @@ class Mount(Struct, frozen=True, kw_only=True):
     recursive_readonly: Literal["no", "if-possible", "required"] = "if-possible"
     propagation: str = "rprivate"
     create_target: bool = True
+    container: str = ""
+    lower: tuple[str, ...] = ()
+    filesystem: str = ""
+    subpath: str = ""
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
 
 
 class Device(Struct, frozen=True, kw_only=True):
-    """A device node in the container's /dev, taken from the host's node at ``source``."""
+    """A device node in the container's /dev, taken from the host's node at ``source``.
+
+    With ``kind`` it is the device of these numbers instead; ``mode``, ``uid`` and ``gid`` that aren't -1 override the node's.
+    """
 
     source: str
     target: str
+    kind: Literal["", "b", "c"] = ""
+    major: int = 0
+    minor: int = 0
+    mode: int = -1
+    uid: int = -1
+    gid: int = -1
 
 
 class DeviceRule(Struct, frozen=True, kw_only=True):
@@ -166,15 +190,29 @@ class Stdio(Struct, frozen=True, kw_only=True):
     detach_keys: str = ""
 
 
+class LogSubject(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the drivers that send say of a container; ``tag`` is Docker's log option with its template filled in."""
+
+    id: str = ""
+    name: str = ""
+    image_id: str = ""
+    image_name: str = ""
+    command: str = ""
+    created: str = ""
+    tag: str = ""
+
+
 class Log(Struct, frozen=True, kw_only=True):
-    """Where output goes: ``json-file``, ``local`` or ``none``, and the file in the host.
+    """Where output goes: the driver, and the file in the host.
 
     ``max_size`` in bytes rotates (-1 never), keeping ``max_files`` files in all; ``compress`` gzips rotated ones.
     ``attrs`` are written with every line (Docker's labels and env options). ``blocking`` false drops, and counts, what
-    a buffer of ``buffer_size`` bytes can't hold.
+    a buffer of ``buffer_size`` bytes can't hold. The drivers that send have ``options`` of their own, by Docker's names; the
+    file is their cache, in the ``local`` format, without a path where there is none. With ``messages_limit`` they never hold
+    the container up, and drop what is more than so many messages.
     """
 
-    driver: Literal["json-file", "local", "none"] = "json-file"
+    driver: Literal["json-file", "local", "none", "journald", "syslog", "fluentd", "gelf"] = "json-file"
     path: str = ""
     max_size: int = -1
     max_files: int = 1
@@ -182,6 +220,9 @@ class Log(Struct, frozen=True, kw_only=True):
     attrs: dict[str, str] = {}
     blocking: bool = True
     buffer_size: int = 1 << 20
+    options: dict[str, str] = {}
+    subject: LogSubject = LogSubject()
+    messages_limit: int = 0
 
 
 class Cgroup(Struct, frozen=True, kw_only=True):
@@ -189,6 +230,13 @@ class Cgroup(Struct, frozen=True, kw_only=True):
 
     parent: str
     name: str
+
+
+class ForeignRuntime(Struct, frozen=True, kw_only=True):
+    """Another OCI runtime's program that makes the container: its absolute path and arguments before the command."""
+
+    path: str
+    args: tuple[str, ...] = ()
 
 
 class Spec(Struct, frozen=True, kw_only=True):
@@ -215,3 +263,5 @@ class Spec(Struct, frozen=True, kw_only=True):
     log: Log = Log()
     init: bool = False
     time_offsets: dict[str, int] = {}
+    runtime: ForeignRuntime | None = None
+    annotations: dict[str, str] = {}

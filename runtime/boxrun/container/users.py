@@ -97,7 +97,7 @@ def _read(root_fd: int, path: str) -> bytes:
         size = os.fstat(fd).st_size
         if size > FILE_LIMIT:
             raise StartError("user", 0, f"{path} is {size} bytes long, more than the {FILE_LIMIT} allowed")
-        return os.pread(fd, FILE_LIMIT, 0)
+        return os.pread(fd, size, 0)
     finally:
         os.close(fd)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from boxrun.linux import syscalls
@@ -70,6 +71,16 @@ def filesystem_magic(fd: int) -> int:
 def close_from(first: int) -> None:
     """Close every descriptor from ``first`` on."""
     call("close_range", syscalls.CLOSE_RANGE, first, _ALL, 0)
+
+
+def close_others(kept: Iterable[int]) -> None:
+    """Close every descriptor but the standard streams and those of ``kept``."""
+    first = 3
+    for fd in sorted(set(kept)):
+        if fd > first:
+            call("close_range", syscalls.CLOSE_RANGE, first, fd - 1, 0)
+        first = max(first, fd + 1)
+    close_from(first)
 
 
 def cloexec_from(first: int) -> None:

@@ -22,6 +22,7 @@ _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
         "seccomp": 317,
         "execveat": 322,
         "rt_sigaction": 13,
+        "clone": 56,
     },
     "aarch64": {
         "pivot_root": 41,
@@ -31,6 +32,7 @@ _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
         "seccomp": 277,
         "execveat": 281,
         "rt_sigaction": 134,
+        "clone": 220,
     },
     "riscv64": {
         "pivot_root": 41,
@@ -40,6 +42,7 @@ _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
         "seccomp": 277,
         "execveat": 281,
         "rt_sigaction": 134,
+        "clone": 220,
     },
 }
 _MACHINE: Final = os.uname().machine
@@ -54,6 +57,7 @@ CAPSET: Final = _NUMBERS["capset"]
 SECCOMP: Final = _NUMBERS["seccomp"]
 EXECVEAT: Final = _NUMBERS["execveat"]
 RT_SIGACTION: Final = _NUMBERS["rt_sigaction"]
+CLONE: Final = _NUMBERS["clone"]
 PIDFD_SEND_SIGNAL: Final = 424
 OPEN_TREE: Final = 428
 MOVE_MOUNT: Final = 429

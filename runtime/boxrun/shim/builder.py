@@ -15,7 +15,8 @@ from boxrun.container.spawn import spawn
 from boxrun.errors import StartFault
 from boxrun.shim.protocol import Payload
 
-_REMOVE_SECONDS = 10.0
+REMOVE_SECONDS = 10.0
+"""How long the cgroup of a container that couldn't be made may take to empty."""
 
 
 class Built(NamedTuple):
@@ -59,10 +60,10 @@ def build(cgroups: Cgroups, payload: Payload, joins: Sequence[int], stdio: tuple
         watch = group.oom_watch()
     except BaseException as error:
         with suppress(CgroupError):
-            group.remove(_REMOVE_SECONDS)
+            group.remove(REMOVE_SECONDS)
         if isinstance(error, StartFault) or not isinstance(error, Exception):
             raise
-        raise StartFault("start", getattr(error, "errno", 0) or 0, _describe(error)) from error
+        raise StartFault("start", getattr(error, "errno", 0) or 0, describe(error)) from error
     group.close()
     oom_fd, oom_events = watch if watch is not None else (-1, 0)
     console = -1 if spawned.console_fd is None else spawned.console_fd
@@ -70,7 +71,8 @@ def build(cgroups: Cgroups, payload: Payload, joins: Sequence[int], stdio: tuple
     return Built(spawned.pid, spawned.pidfd, console, oom_fd, oom_events, started_at, warnings)
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """An unforeseen error in words."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return f"{type(error).__name__}: {error}"

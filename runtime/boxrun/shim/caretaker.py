@@ -22,14 +22,14 @@ from msgspec import Struct, structs
 
 from boxrun.container.cgroups import Cgroups
 from boxrun.container.cgroups.errors import CgroupError
-from boxrun.errors import StartFault
+from boxrun.errors import LogDriverError, StartFault
 from boxrun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from boxrun.shim import exits
-from boxrun.shim.builder import build
+from boxrun.shim.builder import Built, build
 from boxrun.shim.clients import Client, Stream
 from boxrun.shim.complaints import complain
 from boxrun.shim.links import Links
-from boxrun.shim.logs import LogWriter, NoLog, open_log
+from boxrun.shim.logs import LogWriter, NoLog, Position, open_log
 from boxrun.shim.parking import hand_over, reap
 from boxrun.shim.poller import Poller
 from boxrun.shim.protocol import (
@@ -40,9 +40,9 @@ from boxrun.shim.protocol import (
     ExitRecord,
     Failed,
     Hello,
+    LogDropped,
     OutOfMemory,
     Parked,
-    Payload,
     Request,
     Resize,
     Role,
@@ -114,7 +114,7 @@ class Caretaker:
         self._links.add(control)
         try:
             self._prepare(start.clients, clients)
-            self._make(decode_payload(read_memfd(payload)), joins)
+            self._make(read_memfd(payload), joins)
         except StartFault as fault:
             self._fail(Failed(step=fault.step, errno=fault.errno, message=fault.message, exit_code=fault.exit_code))
         close_all([payload, *joins])
@@ -130,27 +130,31 @@ class Caretaker:
             except (OSError, ValueError) as error:
                 raise StartFault("attach", getattr(error, "errno", 0) or 0, f"attach a client: {error}") from error
 
-    def _open_log(self) -> None:
+    def _open_log(self, channel: int = -1) -> None:
         """Open the log; where that fails, what went wrong is noted and the output is for clients only."""
         log = self._start.log
         try:
-            self._log = open_log(log)
+            self._log = open_log(log, channel)
         except OSError as error:
             self._log, self._log_error = NoLog(), f"open log {log.path}: {error.strerror}"
+        except LogDriverError as error:
+            self._log, self._log_error = NoLog(), f"failed to initialize logging driver: {error}"
         self._relay = Relay(
             self._poller,
             self._log,
             terminal=self._start.terminal,
             stdin_once=self._start.stdio.stdin_once,
             detached=lambda: self._links.report(Detached()),
+            log_dropped=lambda messages: self._links.report(LogDropped(messages=messages)),
+            name=self._start.id,
         )
 
-    def _make(self, payload: Payload, joins: Sequence[int]) -> None:
+    def _make(self, payload: bytes, joins: Sequence[int]) -> None:
         if not self._start.own_pid_namespace:
             self._adopt_orphans()
         theirs = [] if self._start.terminal else self._pipes()
         try:
-            built = build(self._cgroups, payload, joins, (theirs[0], theirs[1], theirs[2]) if theirs else None)
+            built = self._build(payload, joins, (theirs[0], theirs[1], theirs[2]) if theirs else None)
         finally:
             close_all(theirs)
         self._pid, self._pidfd, self._console, self._oom_fd, self._oom_events, self._started_at, self._warnings = built
@@ -161,6 +165,9 @@ class Caretaker:
             self._outputs[self._console] = "stdout"
         self._links.report(Started(pid=self._pid, started_at=self._started_at, warnings=self._warnings), (self._pidfd,))
         self._look_after()
+
+    def _build(self, payload: bytes, joins: Sequence[int], stdio: tuple[int, int, int] | None) -> Built:
+        return build(self._cgroups, decode_payload(payload), joins, stdio)
 
     def _pipes(self) -> list[int]:
         """Make the pipes; returns the container's ends."""
@@ -233,6 +240,7 @@ class Caretaker:
             oom_events=self._oom_events,
             oom_kills=self._oom_kills,
             begun=self._relay.suspend_log(),
+            log_dropped=self._log.dropped,
             roles=(),
         )
         self._outputs, self._stdin = self._relay.outputs, self._relay.stdin
@@ -250,6 +258,8 @@ class Caretaker:
             roles.append(("stdin", self._stdin))
         if self._oom_fd >= 0:
             roles.append(("oom", self._oom_fd))
+        if self._log.channel >= 0:
+            roles.append(("log", self._log.channel))
         return roles
 
     def resume(self, parked: Parked, fds: Sequence[int]) -> None:
@@ -257,7 +267,8 @@ class Caretaker:
         self._start, self._pid, self._started_at = parked.start, parked.pid, parked.started_at
         self._warnings, self._oom_events, self._oom_kills = parked.warnings, parked.oom_events, parked.oom_kills
         # A log that can't be opened again doesn't hold the container up: the record of its exit will say so.
-        self._open_log()
+        self._open_log(next((fd for role, fd in zip(parked.roles, fds, strict=True) if role == "log"), -1))
+        self._relay.log_dropped = parked.log_dropped
         for stream, begun in parked.begun.items():
             self._log.write(stream, begun)
         links = []
@@ -289,20 +300,29 @@ class Caretaker:
     def _hello(self) -> list[tuple[Struct, Sequence[int]]]:
         start = self._start
         hello = Hello(
-            id=start.id, run=start.run, shim=os.getppid(), pid=self._pid, started_at=self._started_at, warnings=self._warnings
+            id=start.id,
+            run=start.run,
+            shim=os.getppid(),
+            pid=self._pid,
+            started_at=self._started_at,
+            warnings=self._warnings,
+            log_dropped=self._log.dropped,
         )
         greeting: list[tuple[Struct, Sequence[int]]] = [(hello, (self._pidfd,) if self._pidfd >= 0 else ())]
         if self._record is not None:
             greeting.append((Exited(record=self._record), ()))
         return greeting
 
-    def _handle(self, request: Request, fds: list[int]) -> str:
+    def _handle(self, request: Request, fds: list[int]) -> str | Position:
         try:
-            if isinstance(request, Attach) and len(fds) == 1:
-                if self._state == "running":
-                    self._attach(request.client, fds.pop())
-                    return ""
-                return "the container has ended"
+            if isinstance(request, Attach) and len(fds) == 1 + request.gated:
+                if self._state != "running":
+                    return "the container has ended"
+                client = Client(request.client, fds.pop(0), self._start.terminal)
+                if request.gated:
+                    return self._relay.attach_gated(client, fds.pop())
+                self._relay.attach(client)
+                return ""
             if isinstance(request, Resize):
                 return self._resize(request)
             return "the shim doesn't understand the request"
@@ -352,11 +372,14 @@ class Caretaker:
         self._state, self._due = "draining", monotonic() + DRAIN_SECONDS
         if not self._start.own_pid_namespace:
             # In a namespace of its own the kernel has killed the rest already.
-            with suppress(CgroupError, OSError), self._cgroups.open(self._start.cgroup) as group:
-                group.kill()
+            self._kill_rest()
         if self._slave >= 0:
             os.close(self._slave)
         self._relay.drain()
+
+    def _kill_rest(self) -> None:
+        with suppress(CgroupError, OSError), self._cgroups.open(self._start.cgroup) as group:
+            group.kill()
 
     def _conclude(self) -> None:
         """Everything is read: record the end durably, then tell."""
@@ -392,11 +415,14 @@ class Caretaker:
         if self._record is None:
             return
         try:
-            exits.write(self._start.state_dir, self._record)
+            self._save(self._record)
         except OSError as error:
             complain(f"boxrun-shim {self._start.id}", f"exit record in {self._start.state_dir}: {error}")
         else:
             self._settled = True
+
+    def _save(self, record: ExitRecord) -> None:
+        exits.write(self._start.state_dir, record)
 
     def _remove_cgroup(self) -> bool:
         """Remove the cgroup; False where that is left to the supervisor."""
@@ -425,6 +451,10 @@ class Caretaker:
                     self._expire()
             if self._state == "draining" and not self._relay.open:
                 self._conclude()
+        self._part()
+
+    def _part(self) -> None:
+        """Let go of the supervisors: everything is done and told."""
         self._links.close()
 
     def _finished(self) -> bool:

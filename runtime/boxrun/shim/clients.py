@@ -1,7 +1,8 @@
 """A client attached to a container: its socket, its framing, and what waits to be written to it.
 
 A client that reads slowly, or for a while not at all, holds the container back once ``BUFFER_LIMIT`` bytes wait for it, as with
-Docker. It never costs a byte of the log, which is written first.
+Docker; but one that takes less than ``STALL_BYTES`` in ``STALL_SECONDS`` while the container waits is cut off, and the latter
+goes on. It never costs a byte of the log, which is written first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from boxrun.shim.protocol import Client as ClientSpec
 
 BUFFER_LIMIT = 1 << 20
 """Bytes that may wait for a client before the container is held back."""
+
+STALL_SECONDS = 30.0
+"""How long the container waits for a client that takes next to nothing."""
+
+STALL_BYTES = 65536
+"""What a client must take in that time to be waited for."""
 
 LINGER_SECONDS = 5.0
 """How long a finished client may go on sending before its socket is closed: closing earlier could cost it our last bytes."""
@@ -46,12 +53,15 @@ class Client:
         "_detector",
         "_first",
         "_framed",
+        "_full_since",
         "_progress",
         "_queue",
         "_sock",
+        "_taken",
         "_waiting",
         "ending",
         "fd",
+        "gated",
         "input_open",
         "interest",
         "stderr",
@@ -76,6 +86,10 @@ class Client:
         self._queue: list[bytes] = []
         self._waiting = 0
         self._progress = 0.0
+        self._full_since: float | None = None
+        self._taken = 0
+        self.gated = False
+        """Nothing is sent before somebody else has sent what came earlier; what comes meanwhile waits."""
         self.stdin = spec.stdin
         self.stdout = spec.stdout
         self.stderr = spec.stderr
@@ -98,13 +112,27 @@ class Client:
 
     @property
     def pending(self) -> bool:
-        """True while something waits to be written."""
-        return bool(self._waiting)
+        """True while something waits that can be written."""
+        return bool(self._waiting) and not self.gated
+
+    @property
+    def stalled(self) -> bool:
+        """True where the container has waited long enough, and in vain."""
+        return self.full and not self.ending and self._taken < STALL_BYTES
 
     def deadline(self) -> float | None:
         """When the client is given up unless it takes something (monotonic seconds); None while nothing is due from it."""
-        # What waits for a client that is there waits, as with Docker; a peer that is dead shows as an error on its socket.
-        return self._progress + LINGER_SECONDS if self.ending and not self._waiting else None
+        if self.ending:
+            # The container has ended or doesn't wait for it any more: what is left may take its time.
+            return None if self._waiting else self._progress + LINGER_SECONDS
+        return None if self._full_since is None else self._full_since + STALL_SECONDS
+
+    def excuse(self, now: float) -> bool:
+        """At its deadline: whether a client that lets the container wait has taken enough to be waited for again."""
+        if self._full_since is None or self.stalled:
+            return False
+        self._full_since, self._taken = now, 0
+        return True
 
     def output(self, stream: Stream, data: bytes) -> bool:
         """Send the container's output in the client's framing; False when the client is gone."""
@@ -118,7 +146,7 @@ class Client:
         return self._send(b"".join(parts) if len(parts) > 1 else data)
 
     def _send(self, data: bytes) -> bool:
-        if not self._waiting:
+        if not self._waiting and not self.gated:
             try:
                 sent = self._sock.send(data, MSG_DONTWAIT | MSG_NOSIGNAL)
             except BlockingIOError:
@@ -131,10 +159,14 @@ class Client:
             self._progress = monotonic()
         self._queue.append(data)
         self._waiting += len(data)
+        if self._full_since is None and self.full and not self.ending:
+            self._full_since, self._taken = monotonic(), 0
         return True
 
     def flush(self) -> bool:
         """Write what waits, as far as the client takes it; False when it is gone."""
+        if self.gated:
+            return True
         while self._queue:
             data = self._queue[0]
             try:
@@ -145,6 +177,9 @@ class Client:
                 return False
             self._progress = monotonic()
             self._waiting -= sent
+            self._taken += sent
+            if not self.full:
+                self._full_since = None
             if sent < len(data):
                 self._queue[0] = data[sent:]
                 return True

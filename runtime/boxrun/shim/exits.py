@@ -39,10 +39,35 @@ def write(state_dir: str, record: ExitRecord) -> None:
         os.close(directory)
 
 
+def note(path: str, record: ExitRecord) -> None:
+    """Write the record of an exec: it outlives every process of ours, and like the exec itself no crash of the machine.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        data = _encode(record)
+        if os.write(fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(fd)
+    os.rename(f"{path}.new", path)
+
+
+def noted(path: str, run: int) -> ExitRecord | None:
+    """The record that ``note`` has written of this run; None where there is none."""
+    return _load(path, run)
+
+
 def read(state_dir: str, run: int) -> ExitRecord | None:
     """The record of this run of the container; None where there is none (one of an earlier run doesn't count)."""
+    return _load(f"{state_dir}/{FILE_NAME}", run)
+
+
+def _load(path: str, run: int) -> ExitRecord | None:
     try:
-        with open(f"{state_dir}/{FILE_NAME}", "rb") as file:
+        with open(path, "rb") as file:
             record = _decode(file.read())
     except (OSError, msgspec.MsgspecError):
         return None

@@ -20,7 +20,8 @@ from time import sleep
 
 from boxrun.container.cgroups import Cgroups
 from boxrun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
-from boxrun.shim.parking import PARKED, REAP
+from boxrun.prober.prober import probe
+from boxrun.shim.parking import PARKED, PROBE, REAP
 from boxrun.shim.protocol import MAX_FDS
 from boxrun.shim.title import Title
 from boxrun.shim.worker import work
@@ -64,6 +65,8 @@ def keep(control: int, cgroups: Cgroups, title: Title) -> None:
             sock.send(b"%d" % os.waitpid(int(message[1:]), 0)[1])
         sock.close()
         os.waitpid(worker, 0)
+        if message == PROBE:
+            probe(control, ancillary[0][2])
         parked = message == PARKED
         if not parked:
             return

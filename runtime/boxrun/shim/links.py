@@ -10,6 +10,7 @@ from select import EPOLLIN, EPOLLOUT
 
 from msgspec import MsgspecError, Struct
 
+from boxrun.shim.logs.writer import Position
 from boxrun.shim.poller import Poller
 from boxrun.shim.protocol import Attach, Done, Request, Resize, close_all, decode_request, encode, receive, send
 
@@ -37,13 +38,13 @@ class Links:
         poller: Poller,
         listener: socket,
         hello: Callable[[], list[tuple[Struct, Sequence[int]]]],
-        handle: Callable[[Request, list[int]], str],
+        handle: Callable[[Request, list[int]], str | Position],
     ) -> None:
         """Accept at ``listener``.
 
         Args:
             hello: what a new connection is told first, each message with the descriptors to send along.
-            handle: does what a request asks, owns its descriptors, and returns what went wrong.
+            handle: does what a request asks, owns its descriptors, and returns what went wrong, or how far the log was.
         """
         self._poller = poller
         self._listener = listener
@@ -125,9 +126,10 @@ class Links:
             close_all(fds)
             self._drop(link)
             return
-        error = self._handle(request, fds)
+        outcome = self._handle(request, fds)
         if isinstance(request, Attach | Resize):
-            self._queue(link, encode(Done(sequence=request.sequence, error=error)), ())
+            position, error = (outcome, "") if isinstance(outcome, Position) else (None, outcome)
+            self._queue(link, encode(Done(sequence=request.sequence, error=error, position=position)), ())
 
     def _queue(self, link: Link, message: bytes, fds: Sequence[int]) -> None:
         link.queue.append((message, tuple(os.dup(fd) for fd in fds)))
@@ -164,6 +166,15 @@ class Links:
         with suppress(OSError):
             link.sock.shutdown(SHUT_RDWR)
         link.sock.close()
+
+    def take(self, sock: socket) -> bool:
+        """Take a connection out, for its owner to go on with; whether it was still there, with nothing waiting on it."""
+        link = self._links.get(sock.fileno())
+        if link is None or link.queue:
+            return False
+        self._poller.forget(sock.fileno())
+        del self._links[sock.fileno()]
+        return True
 
     def close(self) -> None:
         """Close the listening socket and every connection."""

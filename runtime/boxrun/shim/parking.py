@@ -21,6 +21,9 @@ from boxrun.shim.protocol import (
 PARKED = b"p"
 """To the keeper: this worker ends for now. Descriptors: an epoll to wait on, a memfd with ``Parked``, then its roles'."""
 
+PROBE = b"h"
+"""To the keeper: be a prober, with the descriptors that come along. The worker ends."""
+
 REAP = b"r"
 """To the keeper: process 1 has ended, its number in decimal behind this; answered with its wait status."""
 
@@ -35,12 +38,17 @@ def hand_over(keeper: socket, parked: Parked, roles: Sequence[tuple[Role, int]])
     """
     bell = epoll(-1, EPOLL_CLOEXEC)
     for role, fd in roles:
-        if role not in ("stdin", "slave"):
+        if role not in ("stdin", "slave", "log"):
             bell.register(fd, parked.oom_events if role == "oom" else EPOLLIN)
     state = memfd("boxrun-parked", encode(structs.replace(parked, roles=tuple(role for role, _ in roles))))
     fds = (bell.fileno(), state, *(fd for _, fd in roles))
     keeper.sendmsg([PARKED], [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))])
     os._exit(0)
+
+
+def pass_on(keeper: socket, fds: Sequence[int]) -> None:
+    """Have the keeper be a prober; this worker has nothing left to do."""
+    keeper.sendmsg([PROBE], [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))])
 
 
 def reap(keeper: socket, pid: int) -> int:

@@ -10,24 +10,35 @@ memfd that is the first of the descriptors beside it (``MEMFD``). Messages are m
 from __future__ import annotations
 
 import os
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, socket
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET, socket
 from collections.abc import Sequence
+from fcntl import fcntl
+from stat import S_ISREG
 from struct import pack, unpack
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 
-from boxrun.container.spec import Cgroup, DeviceRule, Log, Spec, Stdio
+from boxrun.container.spec import Cgroup, DeviceRule, ForeignRuntime, IDMapping, Log, Mount, Process, Root, Spec, Stdio
+from boxrun.shim.logs.writer import Position
 
 INLINE_LIMIT = 16384
 """Bytes of a message that travel in the datagram itself."""
+
+MESSAGE_LIMIT = 64 << 20
+"""Bytes of an order to a shim: whatever a supervisor would send, and far less than what would take the machine's memory."""
+
+REPORT_LIMIT = 1 << 20
+"""Bytes of what a shim says."""
 
 MAX_FDS = 253
 """Descriptors the kernel passes in one message. Source: unix(7), SCM_MAX_FD."""
 
 _INLINE = b"\0"
 _MEMFD = b"\1"
+# Only anonymous files and those of a tmpfs have seals to tell of. Source: linux/fcntl.h.
+_F_GET_SEALS = 1034
 _ANCILLARY = CMSG_SPACE(4 * MAX_FDS)
 
 
@@ -78,8 +89,20 @@ class Payload(Struct, frozen=True, kw_only=True):
     joins: tuple[str, ...] = ()
 
 
+class ExecPayload(Struct, frozen=True, kw_only=True):
+    """What it takes to run a further program in a container, in a memfd of its own."""
+
+    process: Process
+    seccomp: bytes = b""
+    user_namespace: bool = False
+
+
 class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", omit_defaults=True):
-    """Run a container. Descriptors: the payload's memfd, the listening socket, ``joins`` namespaces, one for each client."""
+    """Run a container. Descriptors: the payload's memfd, the listening socket, ``joins`` namespaces, one for each client.
+
+    Where ``exec_of`` names a container, a further program is run in that one: the payload is an ``ExecPayload``, the one
+    joined descriptor the container's process 1, and the exit record is ``<id>.exit`` in ``state_dir``.
+    """
 
     id: str
     run: int
@@ -91,13 +114,21 @@ class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", om
     own_pid_namespace: bool = True
     joins: int = 0
     clients: tuple[Client, ...] = ()
+    exec_of: str = ""
+    runtime: ForeignRuntime | None = None
 
 
 class Attach(Struct, frozen=True, kw_only=True, tag="attach", tag_field="type", omit_defaults=True):
-    """Attach the client whose descriptor comes along; answered by ``Done``."""
+    """Attach the client whose descriptor comes along; answered by ``Done``.
+
+    ``gated``: a second descriptor comes along, a pipe's reading end. Nothing is sent to the client before a byte comes through
+    it, and the client is dropped where it ends without one; ``Done`` says how far the log is written, so that somebody else
+    can send that first.
+    """
 
     sequence: int
     client: Client
+    gated: bool = False
 
 
 class Resize(Struct, frozen=True, kw_only=True, tag="resize", tag_field="type"):
@@ -106,6 +137,32 @@ class Resize(Struct, frozen=True, kw_only=True, tag="resize", tag_field="type"):
     sequence: int
     height: int
     width: int
+
+
+class Hold(Struct, frozen=True, kw_only=True, tag="hold", tag_field="type", omit_defaults=True):
+    """Hold a container's root instead of making a container.
+
+    Descriptors: the lease's end; with ``below`` a pidfd, else the lock of the upper directory, where there is one.
+
+    ``below``: send a clone of the running container's root mount without what is mounted on it, and end.
+    """
+
+    id: str
+    root: Root = Root(lower=(), upper="", work="")
+    mounts: tuple[Mount, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+    below: bool = False
+
+
+class Probe(Struct, frozen=True, kw_only=True, tag="probe", tag_field="type"):
+    """Be a prober (``boxrun.prober``). Descriptors: a memfd with the check, the listening socket, the container's process 1."""
+
+    id: str
+
+
+class Held(Struct, frozen=True, tag="held", tag_field="type"):
+    """The root is there; its descriptor comes along."""
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag="hello", tag_field="type", omit_defaults=True):
@@ -120,6 +177,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello", tag_field="type", om
     pid: int = 0
     started_at: int = 0
     warnings: tuple[str, ...] = ()
+    log_dropped: int = 0
 
 
 class Started(Struct, frozen=True, kw_only=True, tag="started", tag_field="type", omit_defaults=True):
@@ -128,6 +186,12 @@ class Started(Struct, frozen=True, kw_only=True, tag="started", tag_field="type"
     pid: int
     started_at: int
     warnings: tuple[str, ...] = ()
+
+
+class Joined(Struct, frozen=True, kw_only=True, tag="joined", tag_field="type"):
+    """An exec's process is in the container and waits for the shim's word; its descriptor comes along."""
+
+    pid: int
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed", tag_field="type"):
@@ -157,11 +221,22 @@ class Detached(Struct, frozen=True, tag="detached", tag_field="type"):
     """A client detached by its keys."""
 
 
+class Idle(Struct, frozen=True, tag="idle", tag_field="type"):
+    """An exec's shim has done with it and takes another order on this connection; the last it says of this one."""
+
+
 class Done(Struct, frozen=True, kw_only=True, tag="done", tag_field="type", omit_defaults=True):
     """The answer to the request of this sequence number; ``error`` is empty where it was done."""
 
     sequence: int
     error: str = ""
+    position: Position | None = None
+
+
+class LogDropped(Struct, frozen=True, kw_only=True, tag="log_dropped", tag_field="type"):
+    """So many messages for the container's log have been given up since its start."""
+
+    messages: int
 
 
 class Settle(Struct, frozen=True, kw_only=True):
@@ -171,7 +246,7 @@ class Settle(Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceRule, ...] = ()
 
 
-Role = Literal["link", "listener", "stdin", "stdout", "stderr", "console", "slave", "pidfd", "oom"]
+Role = Literal["link", "listener", "stdin", "stdout", "stderr", "console", "slave", "pidfd", "oom", "log"]
 
 
 class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -187,11 +262,12 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     oom_events: int = 0
     oom_kills: int = 0
     begun: dict[Literal["stdout", "stderr"], bytes] = {}
+    log_dropped: int = 0
     roles: tuple[Role, ...]
 
 
-Request = Start | Attach | Resize
-Report = Hello | Started | Failed | Exited | Cleaned | OutOfMemory | Detached | Done
+Request = Start | Attach | Resize | Hold | Probe
+Report = Hello | Joined | Started | Failed | Exited | Cleaned | OutOfMemory | Detached | Done | Held | LogDropped | Idle
 
 _encoder = Encoder()
 decode_request = Decoder(Request).decode
@@ -199,6 +275,7 @@ decode_report = Decoder(Report).decode
 decode_parked = Decoder(Parked).decode
 decode_settle = Decoder(Settle).decode
 decode_payload = Decoder(Payload).decode
+decode_exec_payload = Decoder(ExecPayload).decode
 
 
 def encode(message: Struct) -> bytes:
@@ -251,13 +328,27 @@ def _send(sock: socket, kind: bytes, message: bytes, fds: Sequence[int]) -> None
     sock.sendmsg([kind, message], ancillary, MSG_DONTWAIT)
 
 
-def receive(sock: socket) -> tuple[bytes, list[int]] | None:
+def send_inline(sock: socket, message: bytes) -> None:
+    """Send an encoded message in a datagram, however big that is, without waiting; for ``receive_inline``.
+
+    Raises:
+        BlockingIOError: the peer's queue is full.
+        OSError: the peer is gone.
+    """
+    _send(sock, _INLINE, message, ())
+
+
+def receive(sock: socket, limit: int = MESSAGE_LIMIT) -> tuple[bytes, list[int]] | None:
     """The next message and the descriptors beside it, which the caller owns; None at the end of the connection.
+
+    Args:
+        sock: the connection.
+        limit: bytes that a message beside the datagram may have.
 
     Raises:
         BlockingIOError: nothing is there, on a non-blocking socket.
         OSError: the connection broke.
-        ValueError: a datagram without its head.
+        ValueError: a datagram without its head, or what it refers to isn't a message.
     """
     data, ancillary, _, _ = sock.recvmsg(INLINE_LIMIT + 1, _ANCILLARY, MSG_CMSG_CLOEXEC)
     fds: list[int] = []
@@ -266,6 +357,7 @@ def receive(sock: socket) -> tuple[bytes, list[int]] | None:
             count = len(content) // 4
             fds.extend(unpack(f"{count}i", content[: 4 * count]))
     if not data:
+        close_all(fds)
         return None
     if data[:1] == _INLINE:
         return data[1:], fds
@@ -274,9 +366,48 @@ def receive(sock: socket) -> tuple[bytes, list[int]] | None:
         raise ValueError(f"datagram of unknown kind {data[0]} with {len(fds)} descriptors")
     carrier = fds.pop(0)
     try:
-        return read_memfd(carrier), fds
+        return _carried(carrier, limit), fds
+    except (OSError, ValueError):
+        close_all(fds)
+        raise
     finally:
         os.close(carrier)
+
+
+def _carried(carrier: int, limit: int) -> bytes:
+    """What the file ``carrier`` holds, once it is sure that reading it neither waits for anybody nor goes on for ever.
+
+    Raises:
+        ValueError: it isn't in memory, or longer than ``limit``.
+    """
+    found = os.fstat(carrier)
+    if not S_ISREG(found.st_mode) or found.st_size > limit:
+        raise ValueError(f"a message of {found.st_size} bytes in a file of mode {found.st_mode:o}")
+    try:
+        fcntl(carrier, _F_GET_SEALS)
+    except OSError as error:
+        raise ValueError("a message in a file that is not in memory") from error
+    # Whoever sent it may still make it longer: no more is read than it had.
+    return os.pread(carrier, found.st_size, 0)
+
+
+def receive_inline(sock: socket, limit: int) -> bytes | None:
+    """The next message of somebody who isn't trusted: in the datagram, and nothing else; None at the end of the connection.
+
+    Descriptors that come along are dropped by the kernel. They never become this process's own, as even closing one may mean
+    to wait for its sender (a FUSE file system's flush).
+
+    Raises:
+        BlockingIOError: nothing is there, on a non-blocking socket.
+        OSError: the connection broke.
+        ValueError: the datagram has more than ``limit`` bytes, or isn't a message.
+    """
+    data, _, flags, _ = sock.recvmsg(limit + 1, 0)
+    if not data:
+        return None
+    if data[:1] != _INLINE or flags & MSG_TRUNC:
+        raise ValueError(f"datagram of kind {data[0]} and {'more than ' if flags & MSG_TRUNC else ''}{len(data)} bytes")
+    return data[1:]
 
 
 def close_all(fds: Sequence[int]) -> None:

@@ -13,8 +13,9 @@ from fcntl import fcntl
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from time import monotonic, sleep
 
-from boxrun.shim.clients import Client, Input, Stream
-from boxrun.shim.logs import LogWriter
+from boxrun.shim.clients import STALL_SECONDS, Client, Input, Stream
+from boxrun.shim.complaints import complain
+from boxrun.shim.logs import LogWriter, Position
 from boxrun.shim.poller import Poller
 
 READ_SIZE = 65536
@@ -32,6 +33,9 @@ STDIN_LIMIT = 1 << 18
 RETRY_SECONDS = 1.0
 """How often a log that the disk refuses is tried again."""
 
+TELL_SECONDS = 0.5
+"""How long after messages were dropped that is told: they seldom come alone."""
+
 _F_SETPIPE_SZ = 1031
 
 
@@ -43,8 +47,11 @@ class Relay:
         "_connected",
         "_detached",
         "_draining",
+        "_dropped",
+        "_gates",
         "_held",
         "_log",
+        "_name",
         "_outputs",
         "_poller",
         "_read_sizes",
@@ -54,13 +61,33 @@ class Relay:
         "_stdin_once",
         "_stdin_queue",
         "_stdin_waiting",
+        "_tell_at",
+        "_tell_dropped",
         "_terminal",
     )
 
     def __init__(
-        self, poller: Poller, log: LogWriter, *, terminal: bool, stdin_once: bool, detached: Callable[[], None]
+        self,
+        poller: Poller,
+        log: LogWriter,
+        *,
+        terminal: bool,
+        stdin_once: bool,
+        detached: Callable[[], None],
+        log_dropped: Callable[[int], None] = lambda _: None,
+        name: str = "",
     ) -> None:
-        """``detached`` is called when a client leaves by its keys."""
+        """Relay through ``poller`` and to ``log``.
+
+        Args:
+            poller: waits for every descriptor.
+            log: gets all output.
+            terminal: the container has one.
+            stdin_once: the input ends with the first client's.
+            detached: called when a client leaves by its keys.
+            log_dropped: called now and then with the number of messages that the log has given up.
+            name: the container's, for complaints.
+        """
         self._poller = poller
         self._log = log
         self._terminal = terminal
@@ -73,6 +100,11 @@ class Relay:
         self._held = False
         self._draining = False
         self._retry_at: float | None = None
+        self._tell_dropped = log_dropped
+        self._name = f"boxrun-shim {name}"
+        self._dropped = log.dropped
+        self._tell_at: float | None = None
+        self._gates: dict[int, Client] = {}
         self._stdin: int | None = None
         self._stdin_queue: list[bytes] = []
         self._stdin_waiting = 0
@@ -83,6 +115,7 @@ class Relay:
     def connect(self, stdin: int | None, outputs: dict[int, Stream]) -> None:
         """Take over the container's descriptors: where its input goes, and where its output comes from."""
         self._connected = True
+        self._log.serve(self._poller, self._balance)
         self._stdin = stdin
         if stdin is not None:
             os.set_blocking(stdin, False)
@@ -108,7 +141,7 @@ class Relay:
     @property
     def idle(self) -> bool:
         """True while nothing is held here that would be lost with the process: clients, input, or output."""
-        return not (self._clients or self._stdin_queue or self._held or self._log.pending)
+        return not (self._clients or self._stdin_queue or self._held or self._tell_at or self._log.pending)
 
     @property
     def open(self) -> bool:
@@ -160,8 +193,10 @@ class Relay:
     def _balance(self) -> None:
         """Read the container's output just while it can be put somewhere."""
         stalled = self._log.stalled
-        if stalled and self._retry_at is None:
+        if self._retry_at is None and self._log.waiting:
             self._retry_at = monotonic() + RETRY_SECONDS
+        if self._tell_at is None and self._log.dropped != self._dropped:
+            self._tell_at = monotonic() + TELL_SECONDS
         held = stalled or (not self._draining and any(client.full for client in self._clients.values()))
         if held == self._held:
             return
@@ -188,6 +223,15 @@ class Relay:
         for fd in list(self._outputs):
             self._close_output(fd)
 
+    @property
+    def log_dropped(self) -> int:
+        """How many messages the log has given up since the container's start."""
+        return self._log.dropped
+
+    @log_dropped.setter
+    def log_dropped(self, messages: int) -> None:
+        self._log.dropped = self._dropped = messages
+
     def suspend_log(self) -> dict[Stream, bytes]:
         """Close the log for a successor, which is to write the beginnings of lines that are returned."""
         return self._log.suspend()
@@ -207,6 +251,32 @@ class Relay:
         else:
             self._interest(client)
 
+    def attach_gated(self, client: Client, gate: int) -> Position:
+        """Add a client that gets nothing before a byte comes through the pipe ``gate``, and goes where that ends without one.
+
+        Returns:
+            How far the log is written: what comes after that is what the client gets.
+        """
+        client.gated = True
+        self._gates[gate] = client
+        self.attach(client)
+        self._poller.watch(gate, EPOLLIN, self._gate_ready)
+        return self._log.position()
+
+    def _gate_ready(self, gate: int, _events: int) -> None:
+        client = self._gates.pop(gate)
+        self._poller.forget(gate)
+        opened = os.read(gate, 1)
+        os.close(gate)
+        if self._clients.get(client.fd) is not client:
+            return
+        client.gated = False
+        if opened and client.flush():
+            self._interest(client)
+            self._balance()
+        else:
+            self._drop(client)
+
     def _welcome(self, client: Client) -> None:
         client.stdin = client.stdin and self._stdin is not None
         self._hear(client, client.first_input())
@@ -217,6 +287,11 @@ class Relay:
         """Say goodbye to every client: what waits for it is still written, then comes the end of its stream."""
         for client in list(self._clients.values()):
             self._end(client)
+
+    def let_go(self) -> None:
+        """Let go of every client without a word: whoever sent them here still has them, and goes on with them."""
+        for client in list(self._clients.values()):
+            self._drop(client)
 
     def _interest(self, client: Client) -> None:
         wanted = EPOLLOUT if client.pending else 0
@@ -336,7 +411,7 @@ class Relay:
 
     def deadline(self) -> float | None:
         """When ``expire`` is due next (monotonic seconds), or None."""
-        due = [self._retry_at] if self._retry_at is not None else []
+        due = [moment for moment in (self._retry_at, self._tell_at) if moment is not None]
         due += [deadline for client in self._clients.values() if (deadline := client.deadline()) is not None]
         return min(due, default=None)
 
@@ -344,8 +419,13 @@ class Relay:
         """Give up clients that stall, and try a refused log again."""
         for client in list(self._clients.values()):
             deadline = client.deadline()
-            if deadline is not None and deadline <= now:
+            if deadline is not None and deadline <= now and not client.excuse(now):
+                if client.stalled:
+                    complain(self._name, f"cut off an attached client that took next to nothing for {STALL_SECONDS:.0f} s")
                 self._drop(client)
+        if self._tell_at is not None and self._tell_at <= now:
+            self._tell_at, self._dropped = None, self._log.dropped
+            self._tell_dropped(self._dropped)
         if self._retry_at is not None and self._retry_at <= now:
             self._retry_at = None
             self._log.retry()

@@ -14,6 +14,7 @@ from boxrun.container.cgroups import Cgroups
 from boxrun.container.cgroups.errors import CgroupError
 from boxrun.errors import ShimError
 from boxrun.linux.process import pidfd_send_signal
+from boxrun.oci.bundle import Bundle
 from boxrun.shim import exits
 from boxrun.shim.protocol import (
     Cleaned,
@@ -22,12 +23,14 @@ from boxrun.shim.protocol import (
     ExitRecord,
     Failed,
     Hello,
+    LogDropped,
     OutOfMemory,
     Report,
     RunRecord,
     Started,
     close_all,
 )
+from boxrun.supervisor.admission import GroupLock
 from boxrun.supervisor.contract import ContainerStatus, Phase, RuntimeEvent
 from boxrun.supervisor.link import ShimLink
 from boxrun.supervisor.rundir import RunDirectory
@@ -63,6 +66,9 @@ class Container:
         self.cleaned = asyncio.Event()
         self.greeted = asyncio.Event()
         self.shim_pid = 0
+        self.log_dropped = 0
+        self.paused = False
+        self.group_lock = GroupLock()
         self._awaited = False
         self._tidy = False
         self._run = run
@@ -81,7 +87,14 @@ class Container:
         """What is known."""
         end = self.exit
         if end is None:
-            return ContainerStatus(id=self.id, phase=self.phase, pid=self.pid, started_at=self.started_at)
+            return ContainerStatus(
+                id=self.id,
+                phase=self.phase,
+                pid=self.pid,
+                started_at=self.started_at,
+                paused=self.paused,
+                log_dropped=self.log_dropped,
+            )
         return ContainerStatus(
             id=self.id,
             phase="exited",
@@ -139,11 +152,14 @@ class Container:
                 self._publish("oom")
             case Detached():
                 self._publish("detached")
+            case LogDropped():
+                self.log_dropped = report.messages
         close_all(fds)
 
     def _greet(self, hello: Hello, fds: list[int]) -> None:
         self.greeted.set()
         self.shim_pid = hello.shim
+        self.log_dropped = hello.log_dropped
         if hello.pid and self.phase == "starting":
             started = Started(pid=hello.pid, started_at=hello.started_at, warnings=hello.warnings)
             self._start(started, fds)
@@ -174,13 +190,13 @@ class Container:
     def _end(self, record: ExitRecord) -> None:
         if self.exit is not None:
             return
-        self.phase, self.exit = "exited", record
+        self.phase, self.exit, self.paused = "exited", record, False
         self._close_pidfd()
         self._settle(ShimError("the container ended before its start was reported"))
         self._publish("exited")
 
     def _publish(self, kind: str) -> None:
-        self._watchers.publish(RuntimeEvent(kind=kind, status=self.status))  # type: ignore[arg-type]
+        self._watchers.publish(RuntimeEvent(kind=kind, status=self.status))
 
     def ended(self, link: ShimLink) -> None:
         """The connection is over: the shim has ended, died, or cut us off."""
@@ -252,6 +268,7 @@ class Container:
             self._tidy = True
 
     def _remove_cgroup(self) -> None:
+        Bundle(self.record.state_dir).remove()
         try:
             group = self._cgroups.open(self.record.cgroup)
         except CgroupError:

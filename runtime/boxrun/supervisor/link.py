@@ -10,7 +10,21 @@ from collections.abc import Callable, Sequence
 from msgspec import MsgspecError
 
 from boxrun.errors import ShimError
-from boxrun.shim.protocol import Attach, Client, Done, Report, Resize, Start, close_all, decode_report, encode, receive, send
+from boxrun.shim.logs import Position
+from boxrun.shim.protocol import (
+    REPORT_LIMIT,
+    Attach,
+    Client,
+    Done,
+    Report,
+    Resize,
+    Start,
+    close_all,
+    decode_report,
+    encode,
+    receive,
+    send,
+)
 
 REPLY_SECONDS = 10.0
 """How long a shim may take to answer."""
@@ -34,7 +48,7 @@ class ShimLink:
         self._reported = reported
         self._ended = ended
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[str]] = {}
+        self._waiting: dict[int, asyncio.Future[Done]] = {}
         self._closed = False
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._readable)
@@ -52,33 +66,48 @@ class ShimLink:
         number = next(self._numbers)
         await self._ask(number, encode(Attach(sequence=number, client=client)), (fd,))
 
+    async def attach_gated(self, client: Client, fd: int, gate: int) -> Position:
+        """Hand a client's socket over that gets nothing before a byte comes through the pipe ``gate``; how far the log is.
+
+        Raises:
+            ShimError: the shim is gone, refuses, or doesn't answer.
+        """
+        number = next(self._numbers)
+        answer = await self._ask(number, encode(Attach(sequence=number, client=client, gated=True)), (fd, gate))
+        return answer.position or Position()
+
     async def resize(self, height: int, width: int) -> None:
         """Set the terminal's size. Raises ShimError."""
         number = next(self._numbers)
         await self._ask(number, encode(Resize(sequence=number, height=height, width=width)), ())
 
-    async def _ask(self, number: int, message: bytes, fds: Sequence[int]) -> None:
+    async def _ask(self, number: int, message: bytes, fds: Sequence[int]) -> Done:
         if self._closed:
             raise ShimError("the container's shim is gone")
-        answer: asyncio.Future[str] = self._loop.create_future()
+        answer: asyncio.Future[Done] = self._loop.create_future()
         self._waiting[number] = answer
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 send(self._sock, message, fds)
-                error = await answer
+                done = await answer
         except TimeoutError as cause:
             raise ShimError(f"the container's shim did not answer within {REPLY_SECONDS:.0f} s") from cause
         except OSError as cause:
             raise ShimError(f"the container's shim can't be reached: {cause.strerror}") from cause
         finally:
             del self._waiting[number]
-        if error:
-            raise ShimError(error)
+        if done.error:
+            raise ShimError(done.error)
+        return done
+
+    def poll(self) -> None:
+        """Take in what has arrived and not been noticed yet."""
+        self._readable()
 
     def _readable(self) -> None:
         while not self._closed:
             try:
-                message = receive(self._sock)
+                message = receive(self._sock, REPORT_LIMIT)
             except BlockingIOError:
                 return
             except (OSError, ValueError):
@@ -100,9 +129,15 @@ class ShimLink:
             close_all(fds)
             answer = self._waiting.get(report.sequence)
             if answer is not None and not answer.done():
-                answer.set_result(report.error)
+                answer.set_result(report)
         else:
             self._reported(self, report, fds)
+
+    def release(self) -> socket.socket:
+        """Let go of the connection without closing it: it is the caller's, and nothing is under way on it."""
+        self._closed = True
+        self._loop.remove_reader(self._sock.fileno())
+        return self._sock
 
     def close(self) -> None:
         """Close the connection; whoever waits for an answer is told that the shim is gone."""

@@ -4,6 +4,7 @@ boxrun.sock             the bus
 boxrun.pid              locked by the supervisor that is alive
 shims/<id>              the seqpacket socket at which a container's shim answers
 containers/<id>         what must be known of a container whose shim is gone (``RunRecord``)
+paused/<id>             a container that was asked to stand still, as against one that is held for a moment
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class RunDirectory:
         self.bus = f"{self.path}/boxrun.sock"
         self._pid_file = f"{self.path}/boxrun.pid"
         self._containers = f"{self.path}/containers"
+        self._paused = f"{self.path}/paused"
         self._parents = f"{self.path}/cgroup-parents"
         try:
             os.makedirs(self.path, 0o711, exist_ok=True)
-            for name in ("shims", "containers"):
+            for name in ("shims", "containers", "paused"):
                 with suppress(FileExistsError):
                     os.mkdir(f"{self.path}/{name}", 0o700)
             self._lock = os.open(self._pid_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -73,7 +75,7 @@ class RunDirectory:
         for path in (self.bus, self._pid_file, self._parents):
             with suppress(FileNotFoundError):
                 os.unlink(path)
-        for path in (f"{self.path}/shims", self._containers):
+        for path in (f"{self.path}/shims", self._containers, self._paused):
             with suppress(OSError):
                 os.rmdir(path)
 
@@ -110,10 +112,23 @@ class RunDirectory:
         return records
 
     def forget(self, container: str) -> None:
-        """Remove a container's note and its shim's socket."""
-        for path in (f"{self._containers}/{container}", self._address(container)):
+        """Remove a container's notes and its shim's socket."""
+        for path in (f"{self._containers}/{container}", f"{self._paused}/{container}", self._address(container)):
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def note_paused(self, container: str, paused: bool) -> None:
+        """Note that a container is to stand still, or that it isn't any more. Raises OSError."""
+        path = f"{self._paused}/{container}"
+        if paused:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def is_paused(self, container: str) -> bool:
+        """Whether that is noted."""
+        return os.path.exists(f"{self._paused}/{container}")
 
     def sweep_sockets(self, known: set[str]) -> None:
         """Remove the sockets of containers that nobody noted."""

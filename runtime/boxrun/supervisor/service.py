@@ -16,26 +16,55 @@ from boxrun.container.seccomp.compiler import available
 from boxrun.errors import ShimError
 from boxrun.shim import exits
 from boxrun.shim.protocol import close_all
+from boxrun.supervisor.attachments import attach_gated
+from boxrun.supervisor.checks import check
 from boxrun.supervisor.container import Container
 from boxrun.supervisor.contract import (
+    AttachReply,
     AttachRequest,
+    CheckReply,
+    CheckRequest,
     ContainerList,
     ContainerRef,
     ContainerStatus,
     Empty,
+    ExecRef,
+    ExecReleaseRequest,
+    ExecReply,
+    ExecRequest,
+    ExecResizeRequest,
+    ExecSignalRequest,
+    ExecStatus,
     Features,
+    HealthReply,
+    HealthReports,
+    HealthReportsRequest,
+    ProbeRequest,
+    ProcessList,
     ResizeRequest,
+    RootReply,
+    RootRequest,
     Runtime,
     RuntimeEvent,
     ShutdownRequest,
     SignalRequest,
     StartReply,
     StartRequest,
+    TreeRequest,
+    UpdateReply,
+    UpdateRequest,
+    UsageReply,
+    UsageRequest,
     WatchRequest,
 )
+from boxrun.supervisor.execs import Execs
+from boxrun.supervisor.groups import Groups
+from boxrun.supervisor.probers import Probers
 from boxrun.supervisor.processes import process_end
+from boxrun.supervisor.roots import Roots
 from boxrun.supervisor.rundir import RunDirectory
 from boxrun.supervisor.starts import Starter, as_client
+from boxrun.supervisor.trees import send_tree
 from boxrun.supervisor.watchers import Watchers
 from boxrun.supervisor.zygotes import ZygoteKeeper
 
@@ -58,6 +87,10 @@ class RuntimeService(Runtime):
         self._watchers = Watchers()
         self._starter = Starter(run, cgroups, self._watchers, zygotes)
         self._containers: dict[str, Container] = {}
+        self._execs = Execs(run.path, self._containers, self._watchers, zygotes)
+        self._groups = Groups(self._containers, cgroups, run)
+        self._probers = Probers(self._containers, cgroups, run, zygotes)
+        self._roots = Roots(self._containers, zygotes)
         self._tasks: set[asyncio.Task[StartReply]] = set()
         self.stopping = asyncio.Event()
         """Set when ``shutdown`` was asked for and granted."""
@@ -69,6 +102,9 @@ class RuntimeService(Runtime):
         found = [Container(record, self._run, self._cgroups, self._watchers) for record in records]
         self._containers.update((container.id, container) for container in found)
         await asyncio.gather(*(self._recover(container) for container in found))
+        await self._execs.recover()
+        await self._groups.recover()
+        await self._probers.recover()
         if found:
             log.info("found %d containers", len(found))
 
@@ -122,6 +158,7 @@ class RuntimeService(Runtime):
         self, container: Container, previous: Container | None, request: StartRequest, fds: Sequence[int]
     ) -> StartReply:
         try:
+            await self._roots.released(request.spec)
             if previous is not None:
                 await previous.clean()
                 previous.forget()
@@ -186,6 +223,10 @@ class RuntimeService(Runtime):
             close_all(fds)
         return Empty()
 
+    async def attach_gated(self, request: AttachRequest, context: Context) -> AttachReply:
+        """Hand over a client's socket behind a gate."""
+        return await attach_gated(self._running(request.id), request, context)
+
     async def status(self, request: ContainerRef, context: Context) -> ContainerStatus:
         """One container's status."""
         return self._known(request.id).status
@@ -209,6 +250,26 @@ class RuntimeService(Runtime):
                 exits.remove(container.record.state_dir)
         return Empty()
 
+    async def freeze(self, request: ContainerRef, context: Context) -> Empty:
+        """Stop every process of a container."""
+        return await self._probers.around_freeze(request.id, self._groups.freeze)
+
+    async def thaw(self, request: ContainerRef, context: Context) -> Empty:
+        """Let a container's processes run again."""
+        return await self._probers.around_thaw(request.id, self._groups.thaw)
+
+    async def update(self, request: UpdateRequest, context: Context) -> UpdateReply:
+        """Change a running container's limits."""
+        return await self._groups.update(request)
+
+    async def usage(self, request: UsageRequest, context: Context) -> UsageReply:
+        """What running containers use of the machine."""
+        return await self._groups.usage(request)
+
+    async def processes(self, request: ContainerRef, context: Context) -> ProcessList:
+        """A running container's processes."""
+        return self._probers.without_prober(request.id, await self._groups.processes(request.id))
+
     async def shutdown(self, request: ShutdownRequest, context: Context) -> Empty:
         """End the supervisor and its zygote."""
         alive = [container for container in self._containers.values() if container.phase != "exited"]
@@ -219,9 +280,53 @@ class RuntimeService(Runtime):
         self.stopping.set()
         return Empty()
 
+    async def tree(self, request: TreeRequest, context: Context) -> Empty:
+        """A mount as a detached tree."""
+        return await send_tree(request, context)
+
+    async def root(self, request: RootRequest, context: Context) -> RootReply:
+        """Open a container's root."""
+        return await self._roots.open(request, context)
+
+    async def probe(self, request: ProbeRequest, context: Context) -> HealthReply:
+        """Have a running container probed."""
+        return await self._probers.start(request)
+
+    async def health(self, request: ContainerRef, context: Context) -> HealthReply:
+        """How a container is now."""
+        return await self._probers.health(request.id)
+
+    async def health_reports(self, request: HealthReportsRequest, context: Context) -> HealthReports:
+        """How containers are, as news come."""
+        return await self._probers.reports(request)
+
     def watch(self, request: WatchRequest, context: Context) -> AsyncIterator[RuntimeEvent]:
         """Every container's status, then what happens."""
-        return self._watchers.watch(self._statuses)
+        return self._watchers.watch(self._statuses, self._execs.statuses)
+
+    async def exec(self, request: ExecRequest, context: Context) -> ExecReply:
+        """Run a further program in a container."""
+        return await self._execs.start(request, context)
+
+    async def exec_status(self, request: ExecRef, context: Context) -> ExecStatus:
+        """One exec's status."""
+        return self._execs.status(request)
+
+    async def exec_resize(self, request: ExecResizeRequest, context: Context) -> Empty:
+        """Set an exec's terminal's size."""
+        return await self._execs.resize(request)
+
+    async def exec_signal(self, request: ExecSignalRequest, context: Context) -> Empty:
+        """Send a signal to an exec's program."""
+        return self._execs.signal(request)
+
+    async def exec_release(self, request: ExecReleaseRequest, context: Context) -> Empty:
+        """Forget execs that have ended."""
+        return self._execs.release(request)
+
+    async def check(self, request: CheckRequest, context: Context) -> CheckReply:
+        """See what this machine can't give a container to come."""
+        return check(request, self._cgroups, self._run)
 
     async def kill_all(self) -> None:
         """Kill every container and wait until nothing is left of it but its record; not for ever."""
@@ -243,11 +348,14 @@ class RuntimeService(Runtime):
                 container.kill()
         await asyncio.gather(*(container.clean() for container in self._containers.values()))
         await asyncio.gather(*(process_end(shim, KILL_SECONDS) for shim in shims))
+        await self._execs.settle()
 
     def close(self) -> None:
-        """Let go of every shim."""
+        """Let go of every shim and prober."""
+        self._probers.close()
         for container in self._containers.values():
             container.close()
+        self._execs.close()
 
     def _statuses(self) -> tuple[ContainerStatus, ...]:
         return tuple(container.status for container in self._containers.values())

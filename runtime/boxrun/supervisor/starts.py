@@ -15,6 +15,7 @@ from boxrun.container.cgroups import Cgroups
 from boxrun.container.seccomp.compiler import compile_profile
 from boxrun.container.spec import Namespace, Spec
 from boxrun.errors import BoxrunError, ShimError, StartFault, ZygoteError
+from boxrun.oci.seccomp import oci_profile
 from boxrun.shim import exits
 from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started, encode, memfd
 from boxrun.supervisor.container import Container, NeverGreetedError
@@ -84,7 +85,8 @@ class Starter:
             self._run.note_cgroup_parent(spec.cgroup.parent)
             self._parents.add(spec.cgroup.parent)
         self._zygotes.settle(spec.cgroup.parent, spec.resources.devices)
-        program = compile_profile(spec.seccomp, spec.process.capabilities)
+        seccomp = compile_profile if spec.runtime is None else oci_profile
+        program = seccomp(spec.seccomp, spec.process.capabilities)
         with ExitStack() as stack:
             joins = _joins(spec.namespaces, others, stack)
             payload = memfd("boxrun-spec", encode(Payload(spec=spec, seccomp=program, joins=tuple(joins))))
@@ -137,6 +139,7 @@ def _order(record: RunRecord, spec: Spec, joins: int, attachments: Sequence[Atta
         terminal=spec.process.terminal,
         own_pid_namespace=own_pids,
         joins=joins,
+        runtime=spec.runtime,
         clients=tuple(as_client(attachment) for attachment in attachments),
     )
 

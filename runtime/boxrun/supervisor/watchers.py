@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from boxrun.bus import BusError, Code
-from boxrun.supervisor.contract import ContainerStatus, RuntimeEvent
+from boxrun.supervisor.contract import ContainerStatus, ExecStatus, RuntimeEvent
 
 BACKLOG = 65536
 """Events that may wait for a watcher. One that falls further behind is cut off and has to begin anew, with a listing."""
@@ -34,8 +34,10 @@ class Watchers:
             self._expecting.discard(status.id)
             self.publish(RuntimeEvent(kind="exited", status=status))
 
-    async def watch(self, statuses: Callable[[], Iterable[ContainerStatus]]) -> AsyncIterator[RuntimeEvent]:
-        """The listing of ``statuses`` as they are when the watch begins, its end, then everything published from now on.
+    async def watch(
+        self, statuses: Callable[[], Iterable[ContainerStatus]], execs: Callable[[], Iterable[ExecStatus]]
+    ) -> AsyncIterator[RuntimeEvent]:
+        """The listing of ``statuses`` and ``execs`` as they are when the watch begins, its end, then everything published.
 
         Raises:
             BusError: RESOURCE_EXHAUSTED for a watcher that has fallen behind too far.
@@ -43,6 +45,7 @@ class Watchers:
         queue: asyncio.Queue[RuntimeEvent | None] = asyncio.Queue()
         # No await between the listing and the registration: nothing falls between the two.
         listing = [RuntimeEvent(kind="status", status=status) for status in statuses()]
+        listing += [RuntimeEvent(kind="exec", exec=status) for status in execs()]
         self._expecting.update(event.status.id for event in listing if event.status and event.status.phase == "starting")
         self._queues.add(queue)
         try:

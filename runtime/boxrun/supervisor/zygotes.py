@@ -23,6 +23,12 @@ log = logging.getLogger(__name__)
 SPARES = 2
 """Shims that are forked ahead and wait for their orders, so that no start waits for a fork."""
 
+WARM = 8
+"""Shims that have served an exec and wait for another, at most."""
+
+WARM_SECONDS = 2.0
+"""How long they wait: a burst of execs is cheap, and what it took is given back after it."""
+
 READY_SECONDS = 20.0
 """How long a zygote may take to import what shims need."""
 
@@ -47,6 +53,8 @@ class ZygoteKeeper:
         self._starting = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
         self._spares: deque[socket.socket] = deque()
+        self._warm: dict[socket.socket, tuple[float, str]] = {}
+        self._cooling: asyncio.TimerHandle | None = None
         self._refilling = False
         self._settled: Settle | None = None
 
@@ -82,6 +90,37 @@ class ZygoteKeeper:
             self._loop.call_later(_REFILL_SECONDS, self._refill)
         return shim
 
+    async def exec_shim(self, container: str) -> socket.socket:
+        """As ``shim``, for an exec in ``container``: one that has served another there is as good, and ready at once.
+
+        Only there: its memory has what it was told, and who may trace processes can read it in the one that it clones.
+        """
+        for shim, (_, served) in self._warm.items():
+            if served == container:
+                del self._warm[shim]
+                return shim
+        return await self.shim()
+
+    def recycle(self, shim: socket.socket, container: str) -> None:
+        """Take back the connection to a shim that waits for its next exec in ``container``."""
+        if self._closing or len(self._warm) >= WARM:
+            shim.close()
+            return
+        self._warm[shim] = self._loop.time(), container
+        if self._cooling is None:
+            self._cooling = self._loop.call_later(WARM_SECONDS, self._cool)
+
+    def _cool(self) -> None:
+        """End the shims that nobody has wanted for a while."""
+        self._cooling = None
+        bound = self._loop.time() - WARM_SECONDS
+        for shim in [shim for shim, (since, _) in self._warm.items() if since <= bound]:
+            del self._warm[shim]
+            shim.close()
+        if self._warm:
+            oldest = min(since for since, _ in self._warm.values())
+            self._cooling = self._loop.call_later(oldest - bound, self._cool)
+
     def settle(self, parent: str, devices: tuple[DeviceRule, ...]) -> None:
         """Have shims to come made ready for containers of this cgroup parent and with these device rules."""
         wanted = Settle(parent=parent, devices=devices)
@@ -92,6 +131,11 @@ class ZygoteKeeper:
         # Those forked before were not.
         self._drop_spares()
 
+    def settle_parent(self, parent: str) -> None:
+        """Have shims to come made ready for this cgroup parent, whatever the device rules."""
+        if self._settled is None or self._settled.parent != parent:
+            self.settle(parent, () if self._settled is None else self._settled.devices)
+
     def _tell_settled(self) -> None:
         if self._sock is not None and self._settled is not None:
             with suppress(OSError):
@@ -100,10 +144,15 @@ class ZygoteKeeper:
     def _drop_spares(self) -> None:
         while self._spares:
             self._spares.pop().close()
+        while self._warm:
+            self._warm.popitem()[0].close()
 
     async def _end_spares(self) -> None:
         """End the spares and wait for it, while the zygote is still there to reap them."""
-        spares, self._spares = self._spares, deque()
+        spares, self._spares = [*self._spares, *self._warm], deque()
+        self._warm.clear()
+        if self._cooling is not None:
+            self._cooling.cancel()
         for spare in spares:
             spare.setblocking(False)
             with suppress(OSError, TimeoutError):

@@ -23,6 +23,7 @@ from boxshipd.runtime.connector import SupervisorConnector
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
+from boxshipd.volumes.service import Volumes
 from support.leaks import leaks
 
 IMAGE = "boxship/base"
@@ -53,6 +54,8 @@ class Engine:
             publish=self.events.publish,
             uses=self._image_uses,
         )
+        self.volumes = Volumes(self.store, self.settings.data_root, self.events.publish)
+        await self.volumes.open()
         self.link = RuntimeLink(SupervisorConnector(self.settings.exec_root, "debug"))
         self.scheduler = Scheduler()
         self.containers = Containers(
@@ -62,6 +65,7 @@ class Engine:
             runtime=self.link,
             scheduler=self.scheduler,
             settings=self.settings,
+            volumes=self.volumes,
         )
         await self.containers.open()
         return self
@@ -71,6 +75,7 @@ class Engine:
 
     async def close(self) -> None:
         await self.containers.close()
+        self.volumes.close()
         self.images.close()
         self.store.close()
 
@@ -80,6 +85,7 @@ class Engine:
         for timer in self.containers._timers.pending():
             self.containers._timers.cancel(timer)
         await self.scheduler.close(0)
+        self.volumes.close()
         self.images.close()
         self.store.close()
 

@@ -17,6 +17,7 @@ from boxshipd.containers.service import AttachOptions, Containers
 from boxshipd.errors import Conflict, InternalError, NotFound
 from boxshipd.events import Events
 from boxshipd.logs import LogSource
+from boxshipd.volumes.service import Volumes
 
 
 class EchoSlot:
@@ -116,11 +117,18 @@ class DictionaryImages:
         if size == 13:
             raise Conflict("unlucky")
 
-    async def get(self, names: list[str]) -> AsyncIterator[bytes]:
+    async def get(self, names: list[str], wanted: str = "") -> AsyncIterator[bytes]:
         if "missing" in names:
             raise NotFound("No such image: missing:latest")
         yield b"tar of "
         yield ",".join(names).encode()
+
+
+class NoVolumes(Volumes):
+    """Volumes that no test of the protocol asks for."""
+
+    def __init__(self) -> None:
+        """Without a store and directories."""
 
 
 class Api:
@@ -135,7 +143,12 @@ class Api:
         self.events = Events()
         self.ended = asyncio.Event()
         self.application = Application(
-            containers=self.containers, images=self.images, events=self.events, info=self._info, shutdown=self._shutdown
+            containers=self.containers,
+            images=self.images,
+            volumes=NoVolumes(),
+            events=self.events,
+            info=self._info,
+            shutdown=self._shutdown,
         )
 
     async def _info(self):

@@ -54,7 +54,7 @@ def test_ulimits_of_the_file(tmp_path):
         ({}, {"debug": "perhaps"}, "Expected `bool`, got `str` - at `$.debug`"),
         ({}, {"log_level": "loud"}, "invalid logging level: loud"),
         ({}, {"log_format": "xml"}, "invalid log format: xml"),
-        ({}, {"log_driver": "syslog"}, 'log-driver "syslog" is not available'),
+        ({}, {"log_driver": "awslogs"}, "failed to set log opts: --log-driver awslogs"),
         ({}, {"labels": ["a=b", "a=c"]}, "conflict labels for a=c and a=b"),
         ({}, {"labels": ["a"]}, "bad attribute format: a"),
         ({}, {"default_shm_size": "many"}, "default-shm-size: invalid size: 'many'"),

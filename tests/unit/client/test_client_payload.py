@@ -180,7 +180,16 @@ def test_body_is_dockers(words, top, host):
     [
         ("--mount type=bind,src=x img", "target is required"),
         ("--mount foo img", "invalid field 'foo' must be a key=value pair"),
-        ("--mount type=bind,target=/x img", "source is required for bind mounts"),
+        ("--mount type=,target=/x img", "type is required"),
+        (
+            "--mount type=bind,src=/a,target=/x,bind-recursive=readonly img",
+            "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction",
+        ),
+        (
+            "--mount type=bind,src=/a,target=/x,ro,bind-recursive=readonly img",
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
+        ),
+        ("-v name::/x img", "invalid spec: name::/x: empty section between colons"),
         ("--mount type=tmpfs,target=/x,bind-propagation=shared img", "cannot mix 'bind-*' options with mount type 'tmpfs'"),
         ("--security-opt foo img", 'Invalid --security-opt: "foo"'),
         ("--security-opt seccomp=/nope img", "opening seccomp profile (/nope) failed: open /nope: no such file or directory"),

@@ -83,9 +83,9 @@ def test_joining_another_container():
     joined = kinds(spec)
     assert (joined["net"].container, joined["pid"].container, joined["ipc"].container) == (donor.id,) * 3
     assert spec.hostname == "donor"
-    sources = {mount.target: mount.source for mount in spec.mounts}
-    assert sources["/etc/hosts"] == f"{donor.directory}/hosts"
-    assert sources["/dev/shm"] == f"{donor.directory}/shm"
+    mounts = {mount.target: mount for mount in spec.mounts}
+    assert mounts["/etc/hosts"].source == f"{donor.directory}/hosts"
+    assert (mounts["/dev/shm"].source, mounts["/dev/shm"].container) == ("/dev/shm", donor.id)
 
 
 def test_what_is_joined_must_run_and_share():

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from boxship.types.containers import ContainerConfig, CreateRequest, HealthConfig
+from boxship.types.containers import ContainerConfig, CreateRequest
 from boxship.types.host import (
     BindOptions,
-    DeviceRequest,
     HostConfig,
     LogConfig,
     Mount,
@@ -18,11 +17,15 @@ from boxship.types.host import (
     WeightDevice,
 )
 from boxship.types.networks import EndpointSettings, NetworkingConfig, PortBinding
+from boxshipd.config import Runtime
 from boxshipd.containers.log_config import build_log, effective, parse_size
+from boxshipd.containers.machine import has_apparmor, has_selinux, validate_storage, without_effect
 from boxshipd.containers.mount_options import parse_mounts, parse_tmpfs
+from boxshipd.containers.runtimes import foreign_runtime, validate_runtime
 from boxshipd.containers.security_options import capabilities, parse_security_options, validate_sysctls
+from boxshipd.containers.settings import Settings
 from boxshipd.containers.validation import parse_set, validate_config, validate_host_config, validate_request
-from boxshipd.errors import InvalidParameter, NotImplementedHere
+from boxshipd.errors import InternalError, InvalidParameter, NotImplementedHere
 
 MB = 1 << 20
 CPUS = os.cpu_count() or 1
@@ -119,14 +122,9 @@ def test_configurations_that_cannot_be(config, message):
 @pytest.mark.parametrize(
     ("config", "host", "flag"),
     [
-        ({"healthcheck": HealthConfig(test=["CMD", "true"])}, {}, "--health-cmd"),
-        ({"volumes": {"/data": {}}}, {}, "--volume /data"),
         ({}, {"port_bindings": {"80/tcp": [PortBinding(host_port="80")]}}, "--publish"),
         ({}, {"publish_all_ports": True}, "--publish-all"),
         ({}, {"links": ["a:b"]}, "--link"),
-        ({}, {"volumes_from": ["a"]}, "--volumes-from"),
-        ({}, {"device_requests": [DeviceRequest(count=-1)]}, "--gpus"),
-        ({}, {"storage_opt": {"size": "1g"}}, "--storage-opt"),
     ],
 )
 def test_what_is_not_here_is_refused_by_name(config, host, flag):
@@ -181,16 +179,12 @@ def test_binds(bind, source, target, readonly, propagation):
         ("/a:/b:ro,rw", "invalid mode: ro,rw"),
         ("/a:/", "destination can't be '/'"),
         ("/a:/..", "destination can't be '/'"),
+        ("/a:/b:nocopy", "field VolumeOptions must not be specified"),
+        (":/b", "invalid volume specification: ':/b'"),
     ],
 )
 def test_bad_binds(bind, message):
     with pytest.raises(InvalidParameter, match=message.replace("(", "\\(")):
-        parse_mounts(HostConfig(binds=[bind]))
-
-
-@pytest.mark.parametrize("bind", ["name:/b", "/data", "name:/b:ro"])
-def test_volumes_are_not_here(bind):
-    with pytest.raises(NotImplementedHere, match="volumes are not available yet"):
         parse_mounts(HostConfig(binds=[bind]))
 
 
@@ -218,6 +212,11 @@ def test_a_target_can_be_mounted_once_and_parents_come_first(tmp_path):
             {"type": "tmpfs", "source": "/tmp", "target": "/x"},
             'invalid mount config for type "tmpfs": field Source must not be specified',
         ),
+        (
+            {"type": "tmpfs", "target": "/x", "tmpfs_options": TmpfsOptions(options=[["size", "1", "2"]])},
+            'invalid mount config for type "tmpfs": invalid option array length',
+        ),
+        ({"type": "npipe", "source": "a", "target": "/x"}, 'invalid mount config for type "npipe": mount type unknown'),
     ],
 )
 def test_bad_mounts(mount, message):
@@ -238,8 +237,6 @@ def test_mounts():
     bind, tmpfs = mounts.specs
     assert (bind.recursive, bind.readonly, bind.recursive_readonly) == (False, True, "if-possible")
     assert set(tmpfs.options) == {"nosuid", "nodev", "noexec", f"size={MB}", "mode=1770"}
-    with pytest.raises(NotImplementedHere, match="--mount type=volume"):
-        parse_mounts(HostConfig(mounts=[Mount(type="volume", source="v", target="/x")]))
 
 
 def test_tmpfs_options():
@@ -298,11 +295,50 @@ def test_bad_security_options(option, message):
     assert str(error.value) == message
 
 
-def test_profiles_of_other_systems_are_not_here():
-    with pytest.raises(NotImplementedHere, match="--security-opt apparmor=mine"):
-        _security("apparmor=mine")
-    with pytest.raises(NotImplementedHere, match="--security-opt label=user:x"):
-        _security("label=user:x")
+@pytest.mark.parametrize(("option", "there"), [("apparmor=mine", has_apparmor), ("label=user:x", has_selinux)])
+def test_profiles_are_refused_where_the_kernel_has_them_and_said_to_be_void_where_it_has_not(option, there):
+    if there():
+        with pytest.raises(NotImplementedHere, match=f"--security-opt {option}"):
+            _security(option)
+    else:
+        _security(option)
+        (warning,) = without_effect(HostConfig(security_opt=[option]))
+        assert warning.startswith(f"--security-opt {option} has no effect: this kernel has no ")
+    assert without_effect(HostConfig(security_opt=["apparmor=unconfined", "label=disable"])) == []
+
+
+def test_writable_cgroups():
+    assert not _security().writable_cgroups
+    assert _security("writable-cgroups").writable_cgroups
+    assert not _security("writable-cgroups=true", "writable-cgroups=false").writable_cgroups
+    assert _security(privileged=True).writable_cgroups
+
+
+def test_storage_options(tmp_path):
+    with pytest.raises(InvalidParameter, match="unknown option: colour"):
+        validate_storage(HostConfig(storage_opt={"colour": "red"}), str(tmp_path))
+    # What Docker says where the file system has no project quotas; one that has them gets another refusal.
+    with pytest.raises((InvalidParameter, NotImplementedHere), match="--storage-opt"):
+        validate_storage(HostConfig(storage_opt={"size": "1g"}), str(tmp_path))
+    validate_storage(HostConfig(), str(tmp_path))
+
+
+def test_runtimes_are_those_of_the_configuration():
+    settings = Settings(data_root="/d", exec_root="/e", runtimes={"other": Runtime(path="sh", runtime_args=("-x",))})
+    validate_runtime(HostConfig(runtime="boxrun"), settings)
+    assert foreign_runtime(HostConfig(), settings) is None
+    with pytest.raises(InvalidParameter, match="unknown or invalid runtime name: runc"):
+        validate_runtime(HostConfig(runtime="runc"), settings)
+    with pytest.raises(InvalidParameter, match="--init is not available with --runtime other"):
+        validate_runtime(HostConfig(runtime="other", init=True), settings)
+    found = foreign_runtime(HostConfig(runtime="other"), settings)
+    assert found is not None
+    assert (os.path.isabs(found.path), os.path.basename(found.path), found.args) == (True, "sh", ("-x",))
+    missing = Settings(
+        data_root="/d", exec_root="/e", runtimes={"gone": Runtime(path="no-such-runtime")}, default_runtime="gone"
+    )
+    with pytest.raises(InternalError, match='exec: "no-such-runtime": executable file not found'):
+        foreign_runtime(HostConfig(), missing)
 
 
 @pytest.mark.parametrize(
@@ -374,8 +410,8 @@ def test_bad_log_options(driver, options, message):
 
 
 def test_other_drivers_of_dockers_are_not_here():
-    with pytest.raises(NotImplementedHere, match="--log-driver syslog"):
-        _log("syslog")
+    with pytest.raises(NotImplementedHere, match="--log-driver awslogs"):
+        _log("awslogs")
 
 
 @pytest.mark.parametrize(("text", "size"), [("10", 10), ("1k", 1024), ("1.5KiB", 1536), ("2 MB", 2 * MB), ("1g", 1 << 30)])

@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 from boxrun.container.spec import Log
-from boxrun.shim.clients import BUFFER_LIMIT, Client
+from boxrun.shim.clients import BUFFER_LIMIT, STALL_BYTES, STALL_SECONDS, Client
 from boxrun.shim.logs import open_log
 from boxrun.shim.poller import Poller
 from boxrun.shim.protocol import Client as ClientSpec
@@ -212,22 +212,105 @@ def test_a_full_client_holds_the_container_back_and_loses_nothing(make: Callable
     assert client.recv(100) == b"on it goes"
 
 
-def test_a_client_that_takes_nothing_is_waited_for_until_it_goes_and_the_log_is_whole(make: Callable[..., Container]) -> None:
-    container = make()
-    container.connect()
+def stall(container: Container) -> tuple[socket.socket, int]:
+    """Attach a client that takes nothing and write until the container is held back; the client, and how much was written."""
     os.set_blocking(container.stdout, False)
     client = container.attach()
     line, sent = b"x" * 9999 + b"\n", 0
     while not container.relay._held:
         sent += os.write(container.stdout, line)
         container.turn(lambda: container.relay._held)
-    container.relay.expire(monotonic() + 3600)
+    return client, sent
+
+
+def test_a_client_that_takes_nothing_is_cut_off_in_the_end_and_the_log_is_whole(
+    make: Callable[..., Container], capfd: pytest.CaptureFixture[str]
+) -> None:
+    container = make()
+    container.connect()
+    client, sent = stall(container)
+    due = container.relay.deadline()
+    assert due is not None
+    assert STALL_SECONDS - 5 < due - monotonic() <= STALL_SECONDS
+    container.relay.expire(due - 1)
     assert container.relay.busy
-    client.close()
-    container.turn(lambda: not container.relay.busy)
+    container.relay.expire(due)
+    assert not container.relay.busy
+    assert "cut off an attached client" in capfd.readouterr().err
+    # It sees that its stream broke off, and the container goes on.
+    while client.recv(1 << 20):
+        pass
+    os.write(container.stdout, b"on it goes\n")
     os.close(container.stdout)
     container.turn()
     assert container.log_path.read_bytes().count(b"x") == sent - sent // 10000
+    assert b"on it goes" in container.log_path.read_bytes()
+
+
+def test_a_slow_client_that_takes_something_is_waited_for(make: Callable[..., Container]) -> None:
+    container = make()
+    container.connect()
+    client, _ = stall(container)
+    for _ in range(3):
+        taken = 0
+        while taken < 2 * STALL_BYTES:
+            taken += len(client.recv(STALL_BYTES))
+            container.turn()
+        if (due := container.relay.deadline()) is not None:
+            container.relay.expire(due)
+        assert container.relay.busy
+
+
+def test_a_client_whose_container_has_ended_may_take_its_time(make: Callable[..., Container]) -> None:
+    container = make()
+    container.connect()
+    client, sent = stall(container)
+    os.close(container.stdout)
+    container.relay.drain()
+    container.relay.finish()
+    container.relay.expire(monotonic() + 3600)
+    received = 0
+    while data := client.recv(1 << 20):
+        received += len(data)
+        container.turn()
+    assert received == sent
+
+
+def test_a_gated_client_gets_what_comes_after_the_place_that_was_told(make: Callable[..., Container]) -> None:
+    container = make()
+    container.connect()
+    os.write(container.stdout, b"before\nbeg")
+    container.turn()
+    reader, writer = os.pipe()
+    client, theirs = socket.socketpair()
+    spec = ClientSpec(framing="raw")
+    position = container.relay.attach_gated(Client(spec, theirs.detach(), False), reader)
+    assert position.offset == container.log_path.stat().st_size
+    assert position.inode == container.log_path.stat().st_ino
+    assert position.begun == {"stdout": b"beg"}
+    os.write(container.stdout, b"un\nafter\n")
+    container.turn()
+    client.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        client.recv(100)
+    os.write(writer, b"g")
+    container.turn()
+    assert client.recv(100) == b"un\nafter\n"
+    os.close(writer)
+    client.close()
+
+
+def test_a_gate_that_closes_lets_the_client_go(make: Callable[..., Container]) -> None:
+    container = make()
+    container.connect()
+    reader, writer = os.pipe()
+    client, theirs = socket.socketpair()
+    container.relay.attach_gated(Client(ClientSpec(framing="raw"), theirs.detach(), False), reader)
+    os.close(writer)
+    container.turn()
+    assert client.recv(100) == b""
+    assert not container.relay.busy
+    client.close()
 
 
 def test_a_container_that_does_not_read_holds_its_client_back(make: Callable[..., Container]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from boxshipd.errors import InvalidParameter
+from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.images import platform, reference
 from boxshipd.images.archive.spool import Spool
 from boxshipd.images.assembly import Assembly, Stores
@@ -73,10 +73,26 @@ class Loader:
         """
         with Spool(self._stores.content, self._assembly.session, self._stores.limits) as spool:
             spool.fill(source)
-            found = _merge([*self._from_index(spool), *_from_docker(spool)])
+            found = _merge([*self._from_index(spool), *self._of_platform(_from_docker(spool))])
             if not found:
                 raise InvalidParameter("archive has no images: it has neither a manifest.json nor an index.json that lists one")
             return [self._assemble(spool, image) for image in found]
+
+    def _of_platform(self, images: Iterator[_Found]) -> list[_Found]:
+        """The images of the wanted platform, if one is wanted.
+
+        Raises:
+            NotFound: there are only others.
+        """
+        everything = list(images)
+        if self._wanted is None or not everything:
+            return everything
+        offered = [_platform_in(image.config) for image in everything]
+        matching = [image for image, place in zip(everything, offered, strict=True) if platform.matches(self._wanted, place)]
+        if not matching:
+            others = ", ".join(sorted({platform.describe(place) for place in offered}))
+            raise NotFound(f"requested platform ({platform.describe(self._wanted)}) not found: the archive has {others}")
+        return matching
 
     def _assemble(self, spool: Spool, image: _Found) -> Loaded:
         blobs = [self._blob(spool, path, digest) for path, digest in image.layers]
@@ -97,6 +113,8 @@ class Loader:
         for descriptor in index.manifests[:_MAX_MANIFESTS]:
             candidates = list(self._manifests(spool, descriptor, 0))
             chosen = self._choose(spool, candidates)
+            if chosen is None and self._wanted is not None:
+                raise NotFound(f"requested platform ({platform.describe(self._wanted)}) not found in {descriptor.digest}")
             if chosen is None:
                 raise InvalidParameter(f"archive of images has no image of a usable platform for {descriptor.digest}")
             manifest_data, manifest = chosen
@@ -141,8 +159,7 @@ class Loader:
         return all(_blob_path(digest) in spool or self._assembly.session.claim(digest) for digest in digests)
 
     def _platform_of(self, spool: Spool, manifest: Manifest) -> Platform:
-        config = decode(ImageConfig, self._document(spool, manifest.config), "image configuration")
-        return Platform(config.architecture, config.os, config.variant or "")
+        return _platform_in(self._document(spool, manifest.config))
 
     def _document(self, spool: Spool, descriptor: Descriptor) -> bytes:
         """A manifest, an index or a configuration, verified."""
@@ -153,6 +170,11 @@ class Loader:
         if sha256(data) != descriptor.digest:
             raise DigestMismatch(f"content has digest {sha256(data)}, not {descriptor.digest} as announced")
         return data
+
+
+def _platform_in(document: bytes) -> Platform:
+    config = decode(ImageConfig, document, "image configuration")
+    return Platform(config.architecture, config.os, config.variant or "")
 
 
 def _from_docker(spool: Spool) -> Iterator[_Found]:

@@ -49,14 +49,17 @@ class LayerApplier:
         """
         self._tree.inherit(b".", self._tree.root)
         for entry in reader:
-            path = clean(entry.name)
-            self._tree.settle()
-            try:
-                self._entry(entry, path, reader)
-            except OSError as error:
-                raise self._failure(entry, error) from error
+            self._apply_one(entry, reader)
         self._set_times()
         return self._size
+
+    def _apply_one(self, entry: Entry, reader: TarReader) -> None:
+        path = clean(entry.name)
+        self._tree.settle()
+        try:
+            self._entry(entry, path, reader)
+        except OSError as error:
+            raise self._failure(entry, error) from error
 
     def _failure(self, entry: Entry, error: OSError) -> Exception:
         """An error that names the entry; what an archive can cause by itself is the archive's fault."""
@@ -113,17 +116,21 @@ class LayerApplier:
             self._make_room(parent, name)
             fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
-            if entry.sparse is None:
-                for piece in reader.data():
-                    _write(fd, piece)
-            else:
-                self._write_sparse(entry, fd, reader)
-            self._check_space(fd, entry.size)
-            self._describe(entry, fd)
-            time = _bounded(entry.mtime_ns)
-            os.utime(fd, ns=(time, time))
+            self._fill(entry, fd, reader)
         finally:
             os.close(fd)
+
+    def _fill(self, entry: Entry, fd: int, reader: TarReader) -> None:
+        """Give an empty file its content and everything else an entry says of it."""
+        if entry.sparse is None:
+            for piece in reader.data():
+                _write(fd, piece)
+        else:
+            self._write_sparse(entry, fd, reader)
+        self._check_space(fd, entry.size)
+        self._describe(entry, fd)
+        time = _bounded(entry.mtime_ns)
+        os.utime(fd, ns=(time, time))
 
     @staticmethod
     def _write_sparse(entry: Entry, fd: int, reader: TarReader) -> None:
@@ -201,11 +208,21 @@ class LayerApplier:
         """The same for what can't be opened without side effects: links, devices and fifos."""
         os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         if entry.kind != SYMLINK:
-            os.chmod(name, entry.mode, dir_fd=parent)
+            self._change_mode(entry, parent, name)
         for key, value in entry.xattrs.items():
             self._set_xattr(b"/proc/self/fd/%d/%s" % (parent, name), key, value)
         time = _bounded(entry.mtime_ns)
         os.utime(name, ns=(time, time), dir_fd=parent, follow_symlinks=False)
+
+    @staticmethod
+    def _change_mode(entry: Entry, parent: int, name: bytes) -> None:
+        """Set a mode without following a link that somebody may have put there; fchmodat(2) itself would follow it."""
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                os.chmod(f"/proc/self/fd/{fd}", entry.mode)
+        finally:
+            os.close(fd)
 
     @staticmethod
     def _set_xattr(target: int | bytes, key: str, value: bytes) -> None:

@@ -20,7 +20,7 @@ from boxrun.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_N
 from boxshipd.images.errors import InvalidArchive
 
 OPAQUE = "trusted.overlay.opaque"
-_RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+_RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CACHED = 128
 _ATTEMPTS = 64
@@ -35,11 +35,15 @@ class Tree:
         root: the directory's path.
         parents: the directories of the layers below, topmost first; parents that an archive doesn't have take their owner
             and mode from there.
+        anchor: a descriptor of a root above ``root``, which stays the caller's: ``root`` is a path in there then, links on the
+            way lead to places in there, and what is mounted in there is part of it.
     """
 
-    def __init__(self, root: str, parents: Sequence[str] = ()) -> None:
+    def __init__(self, root: str, parents: Sequence[str] = (), *, anchor: int | None = None) -> None:
         self._parents: list[int] = []
-        self.root = os.open(root, _DIRECTORY)
+        self._anchor = anchor
+        self._base = os.fsencode(root).rstrip(b"/") + b"/"
+        self.root = os.open(root, _DIRECTORY) if anchor is None else _open_below(anchor, self._base, _RESOLVE)
         self._cache: OrderedDict[bytes, int] = OrderedDict()
         # Dropped from the cache, but perhaps still in use by the operation under way.
         self._stale: list[int] = []
@@ -87,7 +91,7 @@ class Tree:
         if fd is not None:
             return fd
         try:
-            return self.remember(path, _open_below(self.root, path))
+            return self.remember(path, self._open(path))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise InvalidArchive(f"archive path {path!r}: {os.strerror(error.errno or 0)}") from error
@@ -105,7 +109,7 @@ class Tree:
             OSError: it doesn't.
         """
         fd = self._cached(path)
-        return fd if fd is not None else self.remember(path, _open_below(self.root, path))
+        return fd if fd is not None else self.remember(path, self._open(path))
 
     def remember(self, path: bytes, fd: int) -> int:
         """Keep the descriptor of the directory at ``path`` for what comes next in it."""
@@ -179,6 +183,11 @@ class Tree:
             return
         os.fchmod(fd, _DEFAULT_MODE)
 
+    def _open(self, path: bytes) -> int:
+        if self._anchor is None:
+            return _open_below(self.root, path)
+        return _open_below(self._anchor, self._base + path, _RESOLVE)
+
     def _cached(self, path: bytes) -> int | None:
         if not path:
             return self.root
@@ -223,11 +232,11 @@ def is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT
 
 
-def _open_below(root: int, path: bytes) -> int:
+def _open_below(root: int, path: bytes, resolve: int = _RESOLVE | RESOLVE_NO_XDEV) -> int:
     """Open a directory by its path below another, which nothing on the way can lead out of."""
     for _ in range(_ATTEMPTS):
         try:
-            return openat2(root, os.fsdecode(path), _DIRECTORY, resolve=_RESOLVE)
+            return openat2(root, os.fsdecode(path), _DIRECTORY, resolve=resolve)
         except BlockingIOError:
             # The kernel couldn't make sure of a "..", because something on the machine was renamed or mounted meanwhile.
             continue
