@@ -68,6 +68,8 @@ def kill(daemon: Daemon, victim: str) -> None:
     elif victim == "supervisor":
         restart_supervisor(daemon)
     else:
+        # One that was killed before may have to be replaced first.
+        wait_until(lambda: daemon.children(daemon.supervisor_pid()), "there is a zygote")
         os.kill(daemon.zygote_pid(), signal.SIGKILL)
 
 
@@ -224,6 +226,79 @@ def test_killed_while_execs_begin(own_daemon, box, victim):
     assert sum(code == 3 for _, code in codes) > 10
     assert own_daemon.inspect(box)["State"]["Running"]
     wait_until(lambda: not os.listdir(own_daemon.exec_root / "execs"), "nothing is left in the run directory")
+
+
+def frozen_in(daemon: Daemon, box: str) -> Path:
+    """The container's cgroup, frozen by somebody else than us."""
+    pid = daemon.inspect(box)["State"]["Pid"]
+    (path,) = [line[3:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::")]
+    root = next(root for root in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")) if (root / path[1:]).is_dir())
+    group = root / path[1:]
+    (group / "cgroup.freeze").write_text("1")
+    wait_until(lambda: "frozen 1" in (group / "cgroup.events").read_text(), "it is frozen")
+    return group
+
+
+def test_an_exec_whose_shim_dies_while_it_gets_in_never_runs(own_daemon, box):
+    first = own_daemon.inspect(box)["State"]["Pid"]
+    root = Path(f"/proc/{first}/root")
+    group = frozen_in(own_daemon, box)
+    ident = create(own_daemon, box, "touch /tmp/ran")
+    answers: list[tuple[int, float]] = []
+    starting = threading.Thread(target=lambda: answers.append((start(own_daemon, ident), time.monotonic())))
+    starting.start()
+
+    def joining() -> list[int]:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split() if int(pid) != first]
+
+    (pid,) = wait_until(joining, "its process is in the cgroup")
+    worker = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(worker, signal.SIGKILL)
+    thawed = time.monotonic()
+    (group / "cgroup.freeze").write_text("0")
+    starting.join()
+    ((status, answered),) = answers
+    assert status >= 400
+    assert answered - thawed < 10
+    wait_until(lambda: not joining(), "its process has ended")
+    assert not (root / "tmp/ran").exists()
+    assert start(own_daemon, create(own_daemon, box, "true")) == 200
+
+
+def test_a_pause_in_the_midst_of_execs(own_daemon, box):
+    """Each either runs or is refused: none waits in a frozen container and runs after having been refused."""
+    root = Path(f"/proc/{own_daemon.inspect(box)['State']['Pid']}/root")
+    outcomes: dict[str, tuple[int, float]] = {}
+    stop = threading.Event()
+
+    def begin(number: int) -> None:
+        count = 0
+        while not stop.is_set():
+            count += 1
+            name = f"{number}-{count}"
+            status, body = own_daemon.request("POST", f"/containers/{box}/exec", {"Cmd": ["touch", f"/tmp/{name}"]})
+            if status != 201:
+                continue
+            begun = time.monotonic()
+            outcomes[name] = start(own_daemon, body["Id"]), time.monotonic() - begun
+
+    threads = [threading.Thread(target=begin, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(25):
+        seen = len(outcomes)
+        wait_until(lambda seen=seen: len(outcomes) > seen, "execs go on")
+        assert own_daemon.request("POST", f"/containers/{box}/pause")[0] == 204
+        assert own_daemon.request("POST", f"/containers/{box}/unpause")[0] == 204
+    stop.set()
+    for thread in threads:
+        thread.join()
+    wait_until(
+        lambda: all((root / "tmp" / name).exists() for name, (status, _) in outcomes.items() if status == 200), "all have run"
+    )
+    assert {status for status, _ in outcomes.values()} <= {200, 409}
+    assert not [name for name, (status, _) in outcomes.items() if status != 200 and (root / "tmp" / name).exists()]
+    assert max(seconds for _, seconds in outcomes.values()) < 15
 
 
 def test_a_burst_gives_its_memory_back(own_daemon, box):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -77,7 +78,8 @@ class Commit:
             with stores.content.writer() as writer:
                 diffs.append(_compress(batched(chain((first,), members)), writer))
                 blobs.append(assembly.session.commit(writer))
-        return assembly.image(encode(self._image(diffs, empty=first is None)), blobs)
+        made = assembly.image(encode(self._image(diffs, empty=first is None)), blobs)
+        return dataclasses.replace(made, parent=self._parent.id)
 
     def _image(self, diffs: list[str], *, empty: bool) -> ImageConfig:
         options, parent = self._options, self._parent.config

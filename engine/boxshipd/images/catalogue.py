@@ -47,6 +47,7 @@ class Record:
         config: its configuration.
         layers: its layers, lowest first.
         tagged: when it last got a name, in seconds since the epoch, or 0.
+        parent: the id of the image that a commit was made of, empty for an image that came from elsewhere.
         removed: it is gone for clients, and kept for the containers that still use it.
     """
 
@@ -55,6 +56,7 @@ class Record:
     config: ImageConfig
     layers: tuple[Layer, ...]
     tagged: float = 0.0
+    parent: str = ""
     removed: bool = False
 
     @property
@@ -91,13 +93,14 @@ class Catalogue:
         of_image: dict[str, list[Layer]] = {}
         for image, blob, diff, chain, size in layers:
             of_image.setdefault(image, []).append(Layer(blob, diff, chain, size))
-        for image, manifest, tagged, removed in images:
+        for image, manifest, tagged, parent, removed in images:
             self._records[image] = Record(
                 image,
                 describe_manifest(self._content.read(manifest)),
                 decode(ImageConfig, self._content.read(image), f"configuration of image {image}"),
                 tuple(of_image.get(image, ())),
                 tagged,
+                parent,
                 bool(removed),
             )
         self._names = dict(names)
@@ -252,7 +255,9 @@ _Change = tuple[Callable[[sqlite3.Connection], None], Callable[[], object]]
 
 
 def _insert(connection: sqlite3.Connection, record: Record) -> None:
-    connection.execute("INSERT INTO images VALUES (?, ?, ?, 0)", (record.id, record.manifest.digest, record.tagged))
+    connection.execute(
+        "INSERT INTO images VALUES (?, ?, ?, 0, ?)", (record.id, record.manifest.digest, record.tagged, record.parent)
+    )
     rows = [(record.id, n, layer.blob, layer.diff, layer.chain, layer.size) for n, layer in enumerate(record.layers)]
     connection.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)", rows)
 
@@ -262,12 +267,12 @@ def describe_manifest(data: bytes) -> Descriptor:
     return Descriptor(decode(Manifest, data, "manifest").media_type, sha256(data), len(data))
 
 
-_Rows = tuple[list[tuple[str, str, float, int]], list[tuple[str, str, str, str, int]], list[tuple[str, str]]]
+_Rows = tuple[list[tuple[str, str, float, str, int]], list[tuple[str, str, str, str, int]], list[tuple[str, str]]]
 
 
 def _select(connection: sqlite3.Connection) -> _Rows:
     return (
-        connection.execute("SELECT id, manifest, tagged, removed FROM images").fetchall(),
+        connection.execute("SELECT id, manifest, tagged, parent, removed FROM images").fetchall(),
         connection.execute("SELECT image, blob, diff, chain, size FROM image_layers ORDER BY image, position").fetchall(),
         connection.execute("SELECT name, image FROM image_names").fetchall(),
     )

@@ -67,7 +67,7 @@ def inspect(stores: Stores, record: Record) -> ImageInspect:
         id=record.id,
         repo_tags=tags,
         repo_digests=digests,
-        parent="",
+        parent=_parent(stores.catalogue, record),
         comment=config.comment or (config.history[-1].comment if config.history else "") or "",
         created=config.created or UNSET,
         docker_version=config.docker_version or "",
@@ -126,7 +126,7 @@ def summaries(catalogue: Catalogue, filters: Filters, *, shared_size: bool) -> l
         rows.append(
             ImageSummary(
                 id=record.id,
-                parent_id="",
+                parent_id=_parent(catalogue, record),
                 repo_tags=tags,
                 repo_digests=digests,
                 created=int(_seconds(record.config.created)),
@@ -243,3 +243,8 @@ def _seconds(created: str | None) -> float:
 
 def _rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z") if seconds else _NEVER
+
+
+def _parent(catalogue: Catalogue, record: Record) -> str:
+    """The image that this one was made of, as long as it is here."""
+    return record.parent if catalogue.get(record.parent) else ""

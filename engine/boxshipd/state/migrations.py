@@ -48,7 +48,11 @@ CREATE TABLE volumes (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES)
+PARENTS = """
+ALTER TABLE images ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+"""
+
+MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS)
 """In order; a script's place in the tuple is its version, so that none may be moved or changed once released."""
 
 

@@ -262,7 +262,7 @@ def join(
     ready = _Ready(settings, seccomp_program)
     attempt = _Attempt(target, settings, ready, stdio, registered)
     joined = attempt.run(filtered=True)
-    if joined is None and (target.user_namespace or not onlookers.may_trace(target.pidfd)):
+    if joined is None and not onlookers.may_trace(target.pidfd):
         # The policy forbids what it takes to get there. Nobody can look into a second stage that still has to put it on itself.
         joined = attempt.run(filtered=False)
     if joined is None:
@@ -328,7 +328,7 @@ class _Attempt:
         return Joined(pid, pidfd, console_fd, time_ns(), tuple(self._ready.warnings))
 
     def _clone(self, ends: tuple[int, int, socket | None], crossing: _Crossing, *, filtered: bool) -> tuple[int, int]:
-        """Clone the first stage into the container's cgroup; one that could borrow this process's memory has ended afterwards."""
+        """Clone the first stage into the container's cgroup; one that borrows this process's memory has ended afterwards."""
         target = self._target
         joining = _Joining(target, self._settings, self._ready, self._stdio, ends=ends, crossing=crossing, filtered=filtered)
         try:

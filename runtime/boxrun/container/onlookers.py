@@ -1,7 +1,7 @@
-"""Who in a container's pid namespace might look into a process that gets in there.
+"""Who in a pid namespace might look into a process that gets in there.
 
 What is not dumpable is safe from everybody but those with CAP_SYS_PTRACE in the user namespace that its memory was made in,
-which for whatever we fork is the host's. Sources: ptrace(2), "Ptrace access mode checking"; proc_pid_status(5).
+which for whatever we fork is our own. Sources: ptrace(2), "Ptrace access mode checking"; proc_pid_status(5).
 """
 
 from __future__ import annotations
@@ -15,39 +15,37 @@ from boxrun.linux.process import number_of
 _SYS_PTRACE: Final = 1 << CAPABILITIES["CAP_SYS_PTRACE"]
 
 
-def may_trace(pidfd: int) -> bool:
-    """Whether any process beside that of ``pidfd``, or itself, has or may get CAP_SYS_PTRACE; looks at all of the host's.
+def may_trace(fd: int) -> bool:
+    """Whether a process in a pid namespace has or may get CAP_SYS_PTRACE. All of the host's processes are looked at.
 
-    Only for a container without a user namespace of its own.
+    Args:
+        fd: the namespace, or the pid descriptor of a process in it.
     """
-    first = number_of(pidfd)
     try:
-        namespace = os.stat(f"/proc/{first}/ns/pid")
-    except OSError:
-        return True
-    return any(
-        _capable(entry)
-        for entry in os.listdir("/proc")
-        if entry.isdigit() and _is_in(entry, (namespace.st_dev, namespace.st_ino))
-    )
-
-
-def _is_in(entry: str, namespace: tuple[int, int]) -> bool:
-    try:
-        found = os.stat(f"/proc/{entry}/ns/pid")
-    except OSError:
+        namespace = _identity(os.stat(f"/proc/{number_of(fd)}/ns/pid"))
+    except ValueError:
+        namespace = _identity(os.fstat(fd))
+    except FileNotFoundError:
+        # It has ended, and nobody gets in there any more.
         return False
-    return (found.st_dev, found.st_ino) == namespace
+    own = _identity(os.stat("/proc/self/ns/user"))
+    return any(_is_tracer(entry, namespace, own) for entry in os.listdir("/proc") if entry.isdigit())
 
 
-def _capable(entry: str) -> bool:
-    """Whether a process has the capability in its bounding set, without which nothing that it executes can give it."""
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _is_tracer(entry: str, pid_namespace: tuple[int, int], user_namespace: tuple[int, int]) -> bool:
+    """Whether a process is there and has it in its bounding set, without which nothing that it executes can give it."""
     try:
+        if _identity(os.stat(f"/proc/{entry}/ns/pid")) != pid_namespace:
+            return False
+        if _identity(os.stat(f"/proc/{entry}/ns/user")) != user_namespace:
+            return False
         with open(f"/proc/{entry}/status", "rb") as file:
-            for line in file:
-                if line.startswith((b"CapBnd:", b"CapPrm:")) and int(line.split()[1], 16) & _SYS_PTRACE:
-                    return True
-    except OSError:
+            sets = [int(line.split()[1], 16) for line in file if line.startswith((b"CapBnd:", b"CapPrm:"))]
+    except (FileNotFoundError, ProcessLookupError):
         # It has ended.
         return False
-    return False
+    return any(bits & _SYS_PTRACE for bits in sets)

@@ -7,7 +7,7 @@ from errno import EINVAL, ENOSYS
 from types import TracebackType
 from typing import Final, Self
 
-from boxrun.container import namespaces, report
+from boxrun.container import namespaces, onlookers, report
 from boxrun.container.child import Child
 from boxrun.container.prepare import Prepared
 from boxrun.container.program import set_oom_score_adj
@@ -16,6 +16,10 @@ from boxrun.linux import namespaces as kernel_namespaces
 from boxrun.linux import process, vfork
 
 _KILL: Final = 9
+_LOOKED_INTO: Final = (
+    "the pid namespace to join has a process that may trace others (CAP_SYS_PTRACE), which could reach the host's files through "
+    "this container's first process while that is being made"
+)
 
 
 class Spawned:
@@ -93,6 +97,10 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
     """
     # Whoever shares a namespace with the child must not trace it or look through its descriptors (CVE-2016-9962).
     process.prctl(process.PR_SET_DUMPABLE, 0)
+    for kind, fd in prepared.namespaces.caller_joins:
+        if kind == "pid" and onlookers.may_trace(fd):
+            prepared.close()
+            raise SetupError("namespaces", 0, _LOOKED_INTO)
     report_fd, report_end = os.pipe2(os.O_CLOEXEC)
     go_end = go_fd = -1
     try:

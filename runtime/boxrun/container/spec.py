@@ -209,7 +209,7 @@ class Log(Struct, frozen=True, kw_only=True):
     ``attrs`` are written with every line (Docker's labels and env options). ``blocking`` false drops, and counts, what
     a buffer of ``buffer_size`` bytes can't hold. The drivers that send have ``options`` of their own, by Docker's names; the
     file is their cache, in the ``local`` format, without a path where there is none. With ``messages_limit`` they never hold
-    the container up, and drop what is more than so many messages.
+    the container up, and drop what is more than so many messages, or more memory than a shim may take.
     """
 
     driver: Literal["json-file", "local", "none", "journald", "syslog", "fluentd", "gelf"] = "json-file"

@@ -99,10 +99,14 @@ def pidfd_open(pid: int) -> int:
 
 
 def number_of(pidfd: int) -> int:
-    """Return the pid of the process that ``pidfd`` refers to, -1 where it has ended. Source: pidfd_open(2)."""
+    """Return the pid of the process that ``pidfd`` refers to, -1 where it has ended. Source: pidfd_open(2).
+
+    Raises:
+        ValueError: it is no pid descriptor.
+    """
     fd = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return int(os.read(fd, 1024).partition(b"\nPid:")[2].split(None, 1)[0])
+        return int(os.read(fd, 1024).partition(b"\nPid:")[2].partition(b"\n")[0])
     finally:
         os.close(fd)
 

@@ -278,7 +278,7 @@ class ProcessList(Struct, frozen=True, kw_only=True):
 
 
 class TreeRequest(Struct, frozen=True, kw_only=True):
-    """What to show as a detached tree: a bind, an overlay or a file system."""
+    """What to show as a detached tree: a bind or an overlay, with owners as they are on the disk."""
 
     mount: Mount
 
