@@ -62,7 +62,8 @@ def test_killed_in_the_middle_of_a_copy(own_daemon, victim, state):
     upload = Upload(own_daemon, id_)
     upload.start()
     assert upload.half.wait(10)
-    wait_until(lambda: get(own_daemon, id_, "/tmp/first")[0] == 200, "the first file has been written")
+    written = own_daemon.data_root / f"containers/{id_}/upper/tmp/first"
+    wait_until(written.exists, "the first file has been written")
     held = holders(id_)
     assert bool(held) == (state == "stopped")
     if victim == "holder":

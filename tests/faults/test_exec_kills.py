@@ -285,7 +285,7 @@ def test_a_pause_in_the_midst_of_execs(own_daemon, box):
     threads = [threading.Thread(target=begin, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(25):
+    for _ in range(8):
         seen = len(outcomes)
         wait_until(lambda seen=seen: len(outcomes) > seen, "execs go on")
         assert own_daemon.request("POST", f"/containers/{box}/pause")[0] == 204

@@ -61,7 +61,7 @@ class Daemon:
                     *(sys.executable, "-m", "boxshipd.main"),
                     *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
                     *("--pidfile", str(self.home / "pid"), "--cgroup-parent", f"/{self.name}"),
-                    *("-H", self.host, "--log-level", "debug", *self.flags),
+                    *("-H", self.host, "--log-level", "debug", "--shutdown-timeout", "1", *self.flags),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from weakref import WeakValueDictionary
 
 from boxrun.container.spec import Mount
 from boxrun.supervisor.contract import RootReply, RootRequest, Runtime
@@ -43,6 +45,7 @@ class Roots:
         self._scheduler = scheduler
         self._uses = uses
         self._settings = settings
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def open(
@@ -59,13 +62,20 @@ class Roots:
         Raises:
             Conflict: it can't be had, or was taken away by a start or a removal.
         """
-        fds, owners = await self._opened(container, what, below=below)
-        async with self._uses.hold(container.id, what):
-            try:
-                yield Root(fds[0], ref), owners
-            finally:
-                for fd in fds:
-                    os.close(fd)
+        async with self._turn(container):
+            fds, owners = await self._opened(container, what, below=below)
+            async with self._uses.hold(container.id, what):
+                try:
+                    yield Root(fds[0], ref), owners
+                finally:
+                    for fd in fds:
+                        os.close(fd)
+
+    def _turn(self, container: Container) -> AbstractAsyncContextManager[None]:
+        """One at a time where the root has to be assembled: two overlays must not have the same upper directory."""
+        if container.state.running:
+            return nullcontext()
+        return self._turns.setdefault(container.id, asyncio.Lock())
 
     async def _opened(self, container: Container, what: str, *, below: bool) -> tuple[list[int], Owners]:
         """The root's descriptor and, where there is one, its lease; in order with the container's starts and removals."""

@@ -45,7 +45,7 @@ def _is_tracer(entry: str, pid_namespace: tuple[int, int], user_namespace: tuple
             return False
         with open(f"/proc/{entry}/status", "rb") as file:
             sets = [int(line.split()[1], 16) for line in file if line.startswith((b"CapBnd:", b"CapPrm:"))]
-    except (FileNotFoundError, ProcessLookupError):
-        # It has ended.
+    except OSError:
+        # It has ended; or it is out of our own reach, so that it is nobody's that we have started.
         return False
     return any(bits & _SYS_PTRACE for bits in sets)

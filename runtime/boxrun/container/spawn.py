@@ -17,8 +17,8 @@ from boxrun.linux import process, vfork
 
 _KILL: Final = 9
 _LOOKED_INTO: Final = (
-    "the pid namespace to join has a process that may trace others (CAP_SYS_PTRACE), which could reach the host's files through "
-    "this container's first process while that is being made"
+    "the pid namespace to join has a process that may trace others (CAP_SYS_PTRACE), which could reach the host's files "
+    "through this container's first process while that is being made"
 )
 
 

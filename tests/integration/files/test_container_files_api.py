@@ -337,6 +337,35 @@ def test_a_start_waits_for_a_copy_and_a_removal_does_not(daemon):
     assert results[1][0] in (409, 404)
 
 
+def test_copies_of_a_stopped_container_take_turns(daemon):
+    id_ = made(daemon, start=False)
+    sent, go_on = threading.Event(), threading.Event()
+
+    def slowly():
+        archive = files(big=b"x" * 300_000)
+        yield archive[:200_000]
+        sent.set()
+        assert go_on.wait(30)
+        yield archive[200_000:]
+
+    results: list[tuple[int, object]] = []
+    first = threading.Thread(target=lambda: results.append(put(daemon, id_, "/tmp", slowly())))
+    first.start()
+    assert sent.wait(10)
+    # Of the second overlay on the same upper directory, what the first has written might not be seen.
+    second = threading.Thread(target=lambda: results.append(get(daemon, id_, "/tmp/big")))
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    go_on.set()
+    first.join()
+    second.join()
+    assert results[0] == (200, "")
+    assert results[1][0] == 200
+    assert len(content(results[1][1], "big")) == 300_000
+    daemon.cli("docker", "rm", "-f", id_)
+
+
 def test_a_client_that_stops_reading_holds_nothing_up(daemon):
     id_ = made(daemon, start=False)
     put(daemon, id_, "/tmp", files(big=os.urandom(8 << 20)))

@@ -286,3 +286,14 @@ def test_opening_again_goes_on_where_it_was(tmp_path, driver):
     data = file.read(1 << 20)
     file.close()
     assert data.count(b"first") == data.count(b"second") == 1
+
+
+@pytest.mark.parametrize("read", [1000, 65536, MAX_LINE - 1, MAX_LINE])
+def test_a_long_line_is_cut_at_the_same_places_however_it_was_read(tmp_path, read):
+    output = b"a\n" + b"x" * (2 * MAX_LINE + 400_000) + b"\nshort\n"
+    log = open_log(Log(driver="json-file", path=str(tmp_path / "log")))
+    for at in range(0, len(output), read):
+        log.write("stdout", output[at : at + read])
+    log.close()
+    pieces = [len(json.loads(line)["log"]) for line in (tmp_path / "log").read_bytes().splitlines()]
+    assert pieces == [2, MAX_LINE, MAX_LINE, 400_001, 6]

@@ -10,6 +10,7 @@ from _socket import (
     AF_UNIX,
     MSG_NOSIGNAL,
     MSG_PEEK,
+    SHUT_WR,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_STREAM,
@@ -19,6 +20,7 @@ from _socket import (
 )
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import NamedTuple, Protocol
 
 from boxrun.errors import LogDriverError
@@ -26,6 +28,9 @@ from boxrun.shim.logs.entries import Entry
 
 CONNECT_SECONDS = 10.0
 """How long a connection may take to come about."""
+
+HANG_UP_SECONDS = 1.0
+"""How long a receiver may take to see the end of what it was sent."""
 
 Pause = Callable[[float], bool]
 """Waits so many seconds; False where there is no time left, because the output has ended and somebody waits for that."""
@@ -224,7 +229,22 @@ class Connection:
 
     def close(self) -> None:
         """Hang up."""
-        if self._sock is not None:
-            with suppress(OSError):
-                self._sock.close()
-            self._sock = None
+        if self._sock is None:
+            return
+        with suppress(OSError):
+            if self.address.network == "tls":
+                self._read_out()
+            self._sock.close()
+        self._sock = None
+
+    def _read_out(self) -> None:
+        """Wait for the receiver's end. A TLS server sends tickets that nobody asked for: a socket that is closed with those
+        unread resets the connection, and what the receiver had not read yet is lost.
+        """
+        assert self._sock is not None
+        until = monotonic() + HANG_UP_SECONDS
+        self._sock.shutdown(SHUT_WR)
+        while (left := until - monotonic()) > 0:
+            self._sock.settimeout(left)
+            if not self._sock.recv(4096):
+                return

@@ -140,6 +140,11 @@ class LineLog:
         """Pass on the lines that ``data`` completes; hold back the start of the next one."""
         held = self._held[stream]
         end = data.rfind(b"\n") + 1
+        if end and held and len(held) + (first := data.find(b"\n")) > MAX_LINE:
+            # What completes the line makes it too long for one piece.
+            held += data[:first]
+            self._write_pieces(stream)
+            data, end = data[first:], end - first
         if end == 0:
             held += data
         else:
