@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -135,6 +136,28 @@ def test_docker_py_attaches(client: docker.DockerClient) -> None:
     assert list(from_now_on) == [b"late\n"]
     sock.close()
     assert container.attach(logs=True, stream=False) == b"early\nlate\nbad\n"
+    container.remove(force=True)
+
+
+def test_docker_py_gets_what_comes_right_behind_a_head(client: docker.DockerClient) -> None:
+    """Its reader of heads reads ahead, and what it then has is lost: nothing may come before it has read the head."""
+    container = client.containers.run("busybox", ["sh", "-c", "echo early; exec sleep 100000"], detach=True)
+    wait_until(lambda: container.logs() == b"early\n", "it has begun")
+    replayed: list[object] = []
+    executed: list[object] = []
+
+    def read() -> None:
+        for _ in range(10):
+            replayed.append(container.attach(logs=True, stream=False))
+            executed.append(container.exec_run(["echo", "here"]).output)
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert replayed == [b"early\n"] * 60
+    assert executed == [b"here\n"] * 60
     container.remove(force=True)
 
 

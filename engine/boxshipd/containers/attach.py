@@ -18,6 +18,7 @@ from msgspec import Struct
 from boxshipd.containers.model import Container
 from boxshipd.errors import Conflict, InvalidParameter
 from boxshipd.events import Events
+from boxshipd.handover import head_read
 from boxshipd.logs import LogOptions, read_logs
 from boxshipd.logs.options import LogSource
 from boxshipd.runtime.link import RuntimeLink
@@ -109,6 +110,8 @@ class AttachSlot:
             # In line before the first pause: the client may start the container at once, and is to miss nothing of it.
             self._line_up(pending)
         try:
+            if not waits or options.logs:
+                await head_read(fd)
             if options.logs and options.stream and container.state.running:
                 attached = await self._replay_and_follow(pending)
             else:

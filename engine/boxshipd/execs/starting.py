@@ -12,6 +12,7 @@ from msgspec import structs
 
 from boxshipd.errors import DaemonError
 from boxshipd.execs.model import Exec
+from boxshipd.handover import head_read
 
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
 _STDOUT = b"\1\0\0\0"
@@ -54,6 +55,7 @@ class ExecStart:
             received=received,
         )
         try:
+            await head_read(fd)
             await self._run(self._exec, self._request, attachment, fd)
         except DaemonError as error:
             _tell(fd, framing, f"{error}\r\n".encode())
