@@ -70,8 +70,10 @@ class Engine:
 
     Attributes:
         name: boxship, dockerd or podman.
+        home: its directory, which holds all of it.
         socket: the API's unix socket.
-        roots: the processes that make up the engine; their descendants belong to it too.
+        processes: what was started for it; their descendants belong to it too.
+        command: the last of these commands.
     """
 
     def __init__(self, name: str, home: Path) -> None:
@@ -79,6 +81,7 @@ class Engine:
         self.home = home
         self.socket = str(home / "api.sock")
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.command: tuple[str, ...] = ()
         self.host_config: dict[str, object] = {"NetworkMode": "none"}
 
     def body(self, *command: str, image: str) -> dict[str, object]:
@@ -110,6 +113,7 @@ class Engine:
 
 
 def _spawn(engine: Engine, *command: str) -> None:
+    engine.command = command
     with open(engine.home / "log", "ab") as log:
         environment = os.environ | {"BENCH_HOME": str(engine.home), "CONTAINERS_CONF": str(engine.home / "containers.conf")}
         engine.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment))
@@ -128,6 +132,15 @@ def _wait_for_socket(engine: Engine) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{engine.name} doesn't answer: {(engine.home / 'log').read_text()[-3000:]}")
         time.sleep(0.05)
+
+
+def kill_and_restart(engine: Engine) -> None:
+    """SIGKILL an engine's daemon, and nothing else of it, and start it again; returns when it answers."""
+    daemon = engine.processes.pop()
+    daemon.kill()
+    daemon.wait()
+    _spawn(engine, *engine.command)
+    _wait_for_socket(engine)
 
 
 @contextmanager

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 
 from benchmarks import image
 from benchmarks.engine import Connection, Engine
 from benchmarks.memory import family, pss
+from benchmarks.processes import cpu_seconds
 from benchmarks.report import table
 
 COUNTS = {"boxship": 1000}
@@ -27,20 +25,7 @@ FEW = 20
 SETTLE_SECONDS = 5.0
 MEASURED_SECONDS = 10.0
 _SECOND = 1_000_000_000
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PROBES = {"CMD true": ["CMD", "true"], "CMD-SHELL true": ["CMD-SHELL", "true"]}
-
-
-def _cpu_seconds(pids: Iterable[int]) -> float:
-    """What processes and those they have waited for have used so far."""
-    total = 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += sum(int(field) for field in fields[11:15])
-    return total / _TICKS
 
 
 async def _start(connection: Connection, engine: Engine, test: list[str], count: int) -> list[str]:
@@ -72,10 +57,10 @@ async def _measure(engine: Engine, test: list[str]) -> dict[str, float]:
     idents = await _start(connection, engine, test, count)
     await asyncio.sleep(SETTLE_SECONDS)
     members = family(engine)
-    begin, used = time.monotonic(), _cpu_seconds(members)
+    begin, used = time.monotonic(), cpu_seconds(members)
     await asyncio.sleep(MEASURED_SECONDS)
     # Processes that have begun since are accounted for by who has waited for them, or are too young to matter.
-    share = (_cpu_seconds(members) - used) / (time.monotonic() - begin)
+    share = (cpu_seconds(members) - used) / (time.monotonic() - begin)
     intervals = [await _interval(connection, ident) for ident in idents[:FEW]]
     memory = (pss(family(engine)) - before) / count
     for ident in (*plain, *idents):
