@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
+from boxshipd.heap import share_one_arena
 from boxshipd.images.image import ImageUse
 from boxshipd.images.service import Images
 from boxshipd.info import engine_id, engine_info
@@ -60,13 +62,21 @@ def run(flags: Mapping[str, Any], config_file: str | None) -> int:
     try:
         config = load(flags, config_file)
         log_format.set_up(config.level, config.log_format)
+        _allow_many_descriptors()
         with _locked(config.data_root), _pid_file(config.pidfile):
+            share_one_arena()
             uvloop.run(Daemon(config, flags, config_file).run())
     except (ConfigError, ListenError, DaemonError, OSError) as error:
         logger.debug("the daemon can't run", exc_info=error)
         logger.critical("the daemon can't run: %s", error)
         return 1
     return 0
+
+
+def _allow_many_descriptors() -> None:
+    """Every client takes a descriptor, and its log's files more, so the soft limit has to be the hard one, as with dockerd."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Daemon:
@@ -259,23 +269,41 @@ def _locked(data_root: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pid_file(path: str) -> Iterator[None]:
-    """Keep our process id in a file; one that names a running process is another daemon's."""
+    """Keep our process id in a file, locked for as long as we live; one that is locked is another daemon's.
+
+    Whether a process of that number runs says nothing: after a daemon's death its number may be anybody's.
+    """
     if not path:
         yield
         return
-    with contextlib.suppress(OSError, ValueError):
-        with open(path, encoding="ascii") as file:
-            pid = int(file.read())
-        if pid != os.getpid() and os.path.exists(f"/proc/{pid}"):
-            raise ConfigError(f"process with PID {pid} is still running: pid file {path} is its own")
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    with open(path, "w", encoding="ascii") as file:
-        file.write(str(os.getpid()))
+    file = _lock_pid_file(path)
     try:
+        os.ftruncate(file, 0)
+        os.pwrite(file, str(os.getpid()).encode(), 0)
         yield
     finally:
+        # While it is still locked, so that it can't be another's yet.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+        os.close(file)
+
+
+def _lock_pid_file(path: str) -> int:
+    """Open the file and lock it; another one's where its owner removes it meanwhile, and so again."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except BlockingIOError:
+            pid = os.pread(file, 32, 0).decode("ascii", "replace")
+            os.close(file)
+            raise ConfigError(f"process with PID {pid} is still running: pid file {path} is its own") from None
+        except FileNotFoundError:
+            pass
+        os.close(file)
 
 
 def _notify(state: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ from boxship.types.system import Info
 
 from boxshipd.api.attach import AttachOperations
 from boxshipd.api.call import Call
-from boxshipd.api.connection import Connection, ConnectionServer, TakenOver
+from boxshipd.api.connection import ClientGoneError, Connection, ConnectionServer, TakenOver
 from boxshipd.api.containers import ContainerOperations
 from boxshipd.api.coverage import OPERATIONS
 from boxshipd.api.errors import response_to
@@ -34,6 +35,8 @@ from boxshipd.events import Events
 if TYPE_CHECKING:
     from boxshipd.images.service import Images
     from boxshipd.volumes.service import Volumes
+
+logger = logging.getLogger(__name__)
 
 
 class Application:
@@ -77,6 +80,10 @@ class Application:
         except asyncio.CancelledError:
             # The client went away and the handler was ended for that, or the daemon ends: nobody reads an answer.
             raise
+        except ClientGoneError as error:
+            logger.debug("%s: %s", operation, error)
+            connection.release()
+            return TakenOver()
         except ConnectionError as error:
             if connection.transport is None or connection.transport.is_closing():
                 return TakenOver()

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 
-from boxshipd.api.connection import Connection
+from boxshipd.api.connection import ClientGoneError, Connection
 from boxshipd.api.nulls import decode_leniently
 from boxshipd.api.query import Query
 from boxshipd.api.version import HEADERS, ApiVersion
@@ -102,11 +102,14 @@ class Call:
             raise InvalidParameter(f"http: request body too large: more than {BODY_LIMIT} bytes")
         parts: list[bytes] = []
         size = 0
-        async for part in self.request.content.iter_any():
-            size += len(part)
-            if size > BODY_LIMIT:
-                raise InvalidParameter(f"http: request body too large: more than {BODY_LIMIT} bytes")
-            parts.append(part)
+        try:
+            async for part in self.request.content.iter_any():
+                size += len(part)
+                if size > BODY_LIMIT:
+                    raise InvalidParameter(f"http: request body too large: more than {BODY_LIMIT} bytes")
+                parts.append(part)
+        except ConnectionError as error:
+            raise ClientGoneError("client went away before it had sent its whole request") from error
         return b"".join(parts)
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -128,7 +131,7 @@ class Call:
         assert task is not None
         connection = self.connection
         if connection.transport is None:
-            raise ConnectionResetError("client went away")
+            raise ClientGoneError("client went away")
         connection.when_lost(task.cancel)
         try:
             yield

@@ -27,6 +27,10 @@ _KEPT_LIMIT = 256 * 1024
 """How many bytes are kept before the client has to wait."""
 
 
+class ClientGoneError(ConnectionResetError):
+    """The client has closed its connection, or takes nothing from it: there is nobody to answer."""
+
+
 def hijacks(method: str, path: str) -> bool:
     """Whether a request's connection becomes a stream; ``path`` is the raw one, with its query."""
     path = path.partition("?")[0]
@@ -96,8 +100,8 @@ class Connection(RequestHandler):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp narrows asyncio's signature
-        """The client has no more to send; a hijacked stream goes on in the other direction."""
-        return True if self._kept is not None else None
+        """The client has no more to send; a hijacked stream goes on in the other direction, half a request doesn't."""
+        return True if self._kept is not None and not self._body_left else None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone."""
@@ -122,22 +126,22 @@ class Connection(RequestHandler):
             already sent after its request. ``release`` must follow once the descriptor has found its new owner.
 
         Raises:
-            ConnectionResetError: the client is gone, or doesn't read.
+            ClientGoneError: the client is gone, or doesn't read.
         """
         transport = self.transport
         if transport is None or transport.is_closing():
-            raise ConnectionResetError("client went away before its connection was taken over")
+            raise ClientGoneError("client went away before its connection was taken over")
         transport.pause_reading()
         if transport.get_write_buffer_size():
-            raise ConnectionResetError("client doesn't read the answers to its earlier requests")
+            raise ClientGoneError("client doesn't read the answers to its earlier requests")
         descriptor = os.dup(transport.get_extra_info("socket").fileno())
         try:
             # Straight to the socket: what the transport has queued would come after the stream's first bytes.
             if os.write(descriptor, head) != len(head):
-                raise ConnectionResetError("client doesn't read")
+                raise ClientGoneError("client doesn't read")
         except OSError as error:
             os.close(descriptor)
-            raise ConnectionResetError(f"client can't be answered: {error}") from error
+            raise ClientGoneError(f"client can't be answered: {error}") from error
         received = bytes(self._kept or b"")
         self._kept = bytearray()
         return descriptor, received

@@ -12,7 +12,7 @@ from boxship.types.execs import ExecCreateRequest, ExecCreateResponse, ExecStart
 from boxshipd.api import websocket
 from boxshipd.api.attach import stream_head
 from boxshipd.api.call import Call, empty_response, json_response
-from boxshipd.api.connection import TakenOver
+from boxshipd.api.connection import ClientGoneError, TakenOver
 from boxshipd.api.errors import response_to
 from boxshipd.containers.service import Containers
 from boxshipd.execs.service import Execs
@@ -54,6 +54,8 @@ class ExecOperations:
                 response = empty_response(200)
                 call.connection.refuse_takeover(response)
                 return response
+        except ClientGoneError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, HTTP goes on with an answer
             return _refused(call, error, "ExecStart")
         framing: Framing = "raw" if request.tty else "multiplexed"

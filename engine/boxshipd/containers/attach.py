@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import select
 import socket
@@ -41,7 +40,7 @@ class Pending:
     """A client's socket that waits for the container's start. ``close`` it, wherever it ends.
 
     Attributes:
-        replayed: set once the client has got what was written before; the start waits for it.
+        replayed: set once the client has read its head and got what was written before; the start waits for it.
     """
 
     __slots__ = ("attachment", "descriptor", "replayed")
@@ -105,31 +104,41 @@ class AttachSlot:
         """
         pending = Pending(self._attachment(received), fd)
         options, container = self._options, self._container
-        waits = options.stream and options.logs and not container.state.running and not container.removed
+        waits = options.stream and not container.state.running and not container.removed
         if waits:
             # In line before the first pause: the client may start the container at once, and is to miss nothing of it.
             self._line_up(pending)
         try:
-            if not waits or options.logs:
-                await head_read(fd)
-            if options.logs and options.stream and container.state.running:
+            if waits:
+                await self._replay_in_line(pending)
+                attached = True
+            elif options.stream and not container.removed:
                 attached = await self._replay_and_follow(pending)
             else:
-                if options.logs:
-                    await self._replay(fd)
-                pending.replayed.set()
-                attached = waits or (options.stream and await self._deliver(pending))
+                await self._replay(fd)
+                attached = False
             if attached:
                 self._events.publish("container", "attach", self._container.id, self._container.attributes())
         finally:
             pending.replayed.set()
-            if not waits and pending not in self._container.attachments:
+            if not waits:
                 pending.close()
+
+    async def _replay_in_line(self, pending: Pending) -> None:
+        """Make a client that waits for the start ready for it."""
+        # Its place in line may be lost meanwhile, and the descriptor's number be another file's.
+        descriptor = os.dup(pending.descriptor)
+        try:
+            await self._replay(descriptor)
+        finally:
+            os.close(descriptor)
+        pending.replayed.set()
 
     async def _replay_and_follow(self, pending: Pending) -> bool:
         """Attach first, behind a gate; send what was written up to then; open the gate. So nothing is missed or comes twice.
 
-        False where the container has ended meanwhile: then what it wrote is all.
+        Also without a replay: what the container writes from the head on is the client's. False where the container has
+        ended meanwhile: then what it wrote is all.
         """
         gate, ours = os.pipe2(os.O_CLOEXEC)
         try:
@@ -162,19 +171,6 @@ class AttachSlot:
             received=received,
         )
 
-    async def _deliver(self, pending: Pending) -> bool:
-        """To the shim where the container runs, else to those who wait for its start; False where it is too late for both."""
-        container = self._container
-        if container.removed:
-            return False
-        if container.state.running:
-            with contextlib.suppress(Conflict):
-                await self._runtime.attach(container.id, pending.attachment, pending.descriptor)
-                return True
-            return False
-        self._line_up(pending)
-        return True
-
     def _line_up(self, pending: Pending) -> None:
         """Have a client wait for the container's start; those that have gone meanwhile make room."""
         container = self._container
@@ -184,7 +180,13 @@ class AttachSlot:
         container.attachments.append(pending)
 
     async def _replay(self, fd: int, end: Position | None = None) -> bool:
-        """What the container has written so far, or up to ``end``, as ``logs=1`` asks for; False where the client has gone."""
+        """Once the client has read its head: what was written so far, or up to ``end``, where ``logs=1`` asks for it.
+
+        False where the client has gone.
+        """
+        await head_read(fd)
+        if not self._options.logs:
+            return True
         container = self._container
         source = LogSource(log=container.config.log, terminal=self.tty, ended=container.ended)
         options = LogOptions(stdout=self._options.stdout, stderr=self._options.stderr)

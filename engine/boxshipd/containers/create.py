@@ -196,7 +196,7 @@ class Creator:
             )
         except OSError as error:
             self._directories.discard(container.id)
-            raise InternalError(f"create container {container.id}: {error}") from error
+            raise InternalError(f"create container {container.id}: {error.strerror or error}") from error
         adding = asyncio.ensure_future(self._add(container, volumes))
         try:
             await asyncio.shield(adding)

@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import logging
 import signal as signals
+from collections.abc import Iterable
 
 from boxrun.supervisor.contract import ContainerStatus, StartReply
 
-from boxshipd.containers.attach import close_pending
+from boxshipd.containers.attach import Pending, close_pending
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.model import Container
 from boxshipd.containers.mount_options import make_host_directories
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 STOP_TIMEOUT = 10
 """Seconds between the stop signal and SIGKILL, where neither the container nor the request says otherwise."""
 REPLAY_TIMEOUT = 5.0
-"""Seconds a start waits for clients that are still being sent what the container wrote before."""
+"""Seconds a start waits for clients that haven't read their head, or are still being sent what was written before."""
 
 KILL_TIMEOUT = 10.0
 """Seconds until a container that was sent SIGKILL is given up."""
@@ -140,10 +141,7 @@ class Lifecycle:
         container.spec = None
         make_host_directories(container.config.host_config)
         check_exclusive(container, self._registry)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REPLAY_TIMEOUT):
-                for pending in tuple(container.attachments):
-                    await pending.replayed.wait()
+        await _replayed(container.attachments)
         waiting, container.attachments = container.attachments, []
         try:
             return await self._runtime.start(
@@ -165,6 +163,7 @@ class Lifecycle:
     async def _attach_late(self, container: Container) -> None:
         """Hand over the clients that came while the start was on its way."""
         late, container.attachments = container.attachments, []
+        await _replayed(late)
         for pending in late:
             try:
                 await self._runtime.attach(container.id, pending.attachment, pending.descriptor)
@@ -366,3 +365,11 @@ class Lifecycle:
         """The number of the signal that the container is stopped with."""
         own = container.config.config.stop_signal
         return parse_signal(own) if own else int(signals.SIGTERM)
+
+
+async def _replayed(line: Iterable[Pending]) -> None:
+    """Wait until clients can be given a container's output, as long as they deserve."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REPLAY_TIMEOUT):
+            for pending in tuple(line):
+                await pending.replayed.wait()

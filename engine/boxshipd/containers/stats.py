@@ -67,14 +67,17 @@ class Follower(AsyncIterator[StatsResponse]):
 
 
 class _Followed:
-    """A container with its followers and its newest sample, taken at ``moment`` of the monotonic clock."""
+    """A container with its followers and its newest sample, asked for at ``moment`` of the loop's clock.
+
+    Before there is one, ``moment`` is when it was first followed: the first sample is on its way then.
+    """
 
     __slots__ = ("container", "followers", "moment", "newest")
 
     def __init__(self, container: Container) -> None:
         self.container = container
         self.followers: set[Follower] = set()
-        self.moment = 0.0
+        self.moment = asyncio.get_running_loop().time()
         self.newest: StatsResponse | None = None
 
 
@@ -158,6 +161,7 @@ class Collector:
 
     async def _sample(self, wanted: list[_Followed]) -> None:
         """Take a sample of each and hand it out."""
+        asked = asyncio.get_running_loop().time()
         running = [one.container.id for one in wanted if one.container.state.running]
         try:
             reply = await self._ask(running) if running else None
@@ -166,10 +170,13 @@ class Collector:
             reply = None
         usages = {usage.id: usage for usage in reply.containers} if reply is not None else {}
         for followed in wanted:
+            if followed.moment > asked:
+                # A later answer has come before this one.
+                continue
             container = followed.container
             usage = usages.get(container.id)
             fresh = empty_sample(container) if reply is None or usage is None else sample(container, reply, usage)
-            followed.newest, followed.moment = fresh, asyncio.get_running_loop().time()
+            followed.newest, followed.moment = fresh, asked
             for follower in followed.followers:
                 if container.removed:
                     follower.end()

@@ -8,9 +8,11 @@ awaited survives a power cut. Source: https://www.sqlite.org/wal.html
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,6 +25,10 @@ T = TypeVar("T")
 # Checkpoints are made by the writer when it has nothing else to do, or at the latest after the second number of commits.
 _IDLE_CHECKPOINT = 128
 _FORCED_CHECKPOINT = 2048
+
+_ROOM = 2 << 20
+"""Bytes of the disk that the write-ahead log has from the beginning: the commits between two checkpoints, and more. Where
+the disk is full, containers can still be stopped and removed, which is what makes room."""
 
 
 class _Write:
@@ -46,6 +52,17 @@ def _connect(path: str) -> sqlite3.Connection:
     return connection
 
 
+def _make_room(path: str) -> None:
+    """Have the write-ahead log take its place on the disk; what is behind its last commit is nothing to SQLite."""
+    # Its locks are on other files, so closing this descriptor gives none of them up.
+    with suppress(OSError):
+        descriptor = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.posix_fallocate(descriptor, 0, _ROOM)
+        finally:
+            os.close(descriptor)
+
+
 class Store:
     """The daemon's database. Open it with ``Store.open``; usable as a context manager."""
 
@@ -66,15 +83,21 @@ class Store:
         Raises:
             InternalError: the file can't be opened, or is of a newer version.
         """
+        connections: list[sqlite3.Connection] = []
         try:
-            writer = _connect(path)
+            connections.append(writer := _connect(path))
             writer.execute("PRAGMA journal_mode = WAL")
             writer.execute("PRAGMA synchronous = FULL")
             writer.execute("PRAGMA wal_autocheckpoint = 0")
             migrate(writer)
-            reader = _connect(path)
+            _make_room(path)
+            connections.append(reader := _connect(path))
             reader.execute("PRAGMA query_only = ON")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, InternalError) as error:
+            for connection in connections:
+                connection.close()
+            if isinstance(error, InternalError):
+                raise
             raise InternalError(f"open state database {path}: {error}") from error
         return cls(path, writer, reader)
 

@@ -58,7 +58,7 @@ class Container:
         self.record = record
         self.phase: Phase = "starting"
         self.pid = 0
-        self.pidfd = -1
+        self._pidfd = -1
         self.started_at = 0
         self.warnings: tuple[str, ...] = ()
         self.exit: ExitRecord | None = None
@@ -81,6 +81,28 @@ class Container:
     def id(self) -> str:
         """The container's id."""
         return self.record.id
+
+    @property
+    def pidfd(self) -> int:
+        """A descriptor of process 1; -1 where there is none, or none can be had."""
+        if self._pidfd < 0 and self.phase == "running":
+            # The one that the shim sent was lost on the way, for want of a free descriptor.
+            with suppress(OSError):
+                self._pidfd = self._process_of_ours()
+        return self._pidfd
+
+    def _process_of_ours(self) -> int:
+        """A descriptor of process 1 by its number, where that isn't somebody else's by now. Raises OSError."""
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            with open(f"/proc/{self.pid}/cgroup") as file:
+                ours = self.id in file.read()
+        except OSError:
+            ours = False
+        if not ours:
+            os.close(pidfd)
+            raise ProcessLookupError(f"container {self.id} has no process")
+        return pidfd
 
     @property
     def status(self) -> ContainerStatus:
@@ -166,8 +188,8 @@ class Container:
 
     def _start(self, started: Started, fds: list[int]) -> None:
         self.phase, self.pid, self.started_at, self.warnings = "running", started.pid, started.started_at, started.warnings
-        if fds and self.pidfd < 0:
-            self.pidfd = fds.pop(0)
+        if fds and self._pidfd < 0:
+            self._pidfd = fds.pop(0)
         self._settle(started)
         self._publish("started")
 
@@ -273,7 +295,8 @@ class Container:
             group = self._cgroups.open(self.record.cgroup)
         except CgroupError:
             return
-        group.remove(REMOVE_SECONDS)
+        with group:
+            group.remove(REMOVE_SECONDS)
 
     # Requests.
 
@@ -327,6 +350,6 @@ class Container:
         self._close_pidfd()
 
     def _close_pidfd(self) -> None:
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1

@@ -122,8 +122,11 @@ class Execs:
             detail = StartFailure(step=error.step, errno=error.errno, message=error.message, exit_code=error.exit_code)
             return BusError(Code.FAILED_PRECONDITION, error.message, detail=detail)
         if isinstance(error, (OSError, BoxrunError)):
-            detail = StartFailure(step="exec", errno=getattr(error, "errno", 0) or 0, message=str(error), exit_code=128)
-            return BusError(Code.FAILED_PRECONDITION, str(error), detail=detail)
+            message = str(error)
+            if isinstance(error, OSError):
+                message = f"exec in container {container}: {error.strerror or error}"
+            detail = StartFailure(step="exec", errno=getattr(error, "errno", 0) or 0, message=message, exit_code=128)
+            return BusError(Code.FAILED_PRECONDITION, message, detail=detail)
         return error
 
     async def _attempt(self, exec_: Exec, request: ExecRequest, fds: Sequence[int]) -> Started:

@@ -72,7 +72,8 @@ class Starter:
             except ZygoteError as error:
                 raise BusError(Code.UNAVAILABLE, f"start container {container.id}: {error}") from error
             except OSError as error:
-                raise _failure("start", error.errno or 0, str(error), 128) from error
+                message = f"start container {container.id}: {error.strerror or error}"
+                raise _failure("start", error.errno or 0, message, 128) from error
             except BoxrunError as error:
                 raise _failure("start", 0, str(error), 128) from error
         return StartReply(pid=started.pid, started_at=started.started_at, warnings=started.warnings)

@@ -38,6 +38,9 @@ END_SECONDS = 5.0
 _REFILL_SECONDS = 0.002
 _LONGEST_PAUSE = 5.0
 
+_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Where certificates of those are that log drivers trust with TLS; Go's programs know the same names."""
+
 # Without site and environment, so that nothing but these modules is imported; the paths are the supervisor's own.
 _BOOTSTRAP = "import sys; sys.path[:] = sys.argv[2:]; from boxrun.zygote import main; main(int(sys.argv[1]))"
 
@@ -187,10 +190,13 @@ class ZygoteKeeper:
         return ours
 
     def _refill(self) -> None:
-        """Have as many spares as there should be."""
+        """Have as many spares as there should be; what stands in the way may be gone at the next start."""
         self._refilling = False
-        while len(self._spares) < SPARES and not self._closing and (shim := self._ask()) is not None:
-            self._spares.append(shim)
+        try:
+            while len(self._spares) < SPARES and not self._closing and (shim := self._ask()) is not None:
+                self._spares.append(shim)
+        except OSError as error:
+            log.warning("no spare shim: %s", error.strerror)
 
     async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -277,6 +283,7 @@ def _execute(sock: int) -> subprocess.Popen[bytes]:
         env = {"LD_BIND_NOW": "1"}
         if libraries := library_path():
             env["LD_LIBRARY_PATH"] = libraries
+        env |= {name: value for name in _TRUST if (value := os.environ.get(name))}
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, str(sock), *(path for path in sys.path if path)],
             executable=f"/proc/self/fd/{program}",

@@ -2,7 +2,7 @@
 
 When the disk refuses a write, nothing is lost in blocking mode: what could not be written stays in the backlog, ``stalled`` is
 true, and the shim stops reading the container's output until ``retry`` succeeds. In non-blocking mode what the backlog can't
-hold is dropped and counted.
+hold is dropped and counted. That it refuses, and why, is complained of once, and so is the end of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from boxrun.container.spec import Log
+from boxrun.shim.complaints import complain
 from boxrun.shim.logs.backlog import Backlog
 from boxrun.shim.logs.rotation import adopt_compressed, compress_aside, runs, shift
 from boxrun.shim.logs.writer import LineLog, Position, Stream
@@ -31,6 +32,7 @@ class FileLog(LineLog):
         self._backlog = Backlog(None if log.blocking else log.buffer_size)
         self._compressors: list[int] = []
         self._torn_at = 0
+        self._refused = False
         self._open()
         if self._size:
             self._mend()
@@ -113,7 +115,8 @@ class FileLog(LineLog):
                 written = os.write(self._fd, view)
             except InterruptedError:
                 continue
-            except OSError:
+            except OSError as error:
+                self._complain_of(error)
                 written = len(framed) - len(view)
                 whole = self._break(framed, written)
                 if whole or count is None:
@@ -142,13 +145,26 @@ class FileLog(LineLog):
                 for later, count in frames[index + 1 :]:
                     self._backlog.add(later, count, begun=True)
                 return False
+        if self._refused:
+            self._refused = False
+            self._complain("goes on")
         return True
+
+    def _complain_of(self, error: OSError) -> None:
+        if not self._refused:
+            self._refused = True
+            then = "the container waits for it" if self._log.blocking else "what there is no room for is dropped"
+            self._complain(f"{error.strerror}: {then}")
+
+    def _complain(self, text: str) -> None:
+        complain("boxrun-shim", f"log {self._log.path}: {text}")
 
     def close(self) -> None:
         """Write the last lines without their newline, try the backlog once more, and close the file."""
         self._write_last_lines()
         if not self.retry():
             self.dropped += self._backlog.messages
+            self._complain(f"{self._backlog.messages} messages were given up at the container's end")
             # The next run writes on here, and an entry without its end would take the next one with it.
             os.ftruncate(self._fd, self._torn_at)
         os.close(self._fd)
