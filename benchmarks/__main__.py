@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [start cli exec health memory logs thousand bus] [--peers NAME,…] [--rounds N]`."""
+"""`make bench`, or `python -m benchmarks [SUITE ...] [--peers NAME,…] [--rounds N]`; `--help` names the suites."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from benchmarks import cli, health, image, logs, memory, start, thousand
+from benchmarks import cli, follow, health, image, logs, memory, start, stats, thousand
 from benchmarks import exec as execs
 from benchmarks.engine import PEERS, installed
 
@@ -20,6 +20,8 @@ SUITES = {
     "health": health.run,
     "memory": memory.run,
     "logs": logs.run,
+    "follow": follow.run,
+    "stats": stats.run,
     "thousand": thousand.run,
 }
 
@@ -27,7 +29,9 @@ SUITES = {
 def main() -> None:
     """Run the suites asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help="all of them where none is named")
+    parser.add_argument(
+        "suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}, bus; all of them where none is named"
+    )
     parser.add_argument("--peers", default=",".join(installed()))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -123,10 +123,13 @@ def _wait_for_socket(engine: Engine) -> None:
     deadline = time.monotonic() + 60
 
     async def ping() -> bool:
+        connection = engine.connection()
         try:
-            return (await engine.connection().call("GET", "/_ping"))[0] == 200
+            return (await connection.call("GET", "/_ping"))[0] == 200
         except (OSError, asyncio.IncompleteReadError):
             return False
+        finally:
+            connection.close()
 
     while not asyncio.run(ping()):
         if time.monotonic() > deadline:
@@ -136,9 +139,8 @@ def _wait_for_socket(engine: Engine) -> None:
 
 def kill_and_restart(engine: Engine) -> None:
     """SIGKILL an engine's daemon, and nothing else of it, and start it again; returns when it answers."""
-    daemon = engine.processes.pop()
-    daemon.kill()
-    daemon.wait()
+    engine.processes[-1].kill()
+    engine.processes.pop().wait()
     _spawn(engine, *engine.command)
     _wait_for_socket(engine)
 
@@ -156,6 +158,10 @@ def boxship() -> Iterator[Engine]:
         _wait_for_socket(engine)
         yield engine
     finally:
+        if engine.processes[-1].poll() is not None:
+            # It died; what it started lives on, and only another one can end it.
+            _spawn(engine, *engine.command)
+            _wait_for_socket(engine)
         subprocess.run(
             [sys.executable, "-m", "boxship.cli.main", "system", "shutdown"], env=engine.env(), capture_output=True, check=False
         )

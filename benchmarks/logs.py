@@ -1,4 +1,7 @@
-"""Logs: a container writes 200 MB of 100-byte lines to stdout; the time to its exit, and the time to read it all back."""
+"""Logs: a container writes 200 MB of 100-byte lines to stdout; the time to its exit, and the time to read it all back.
+
+The same with a client that follows the log meanwhile: the time to the container's exit, and to the follower's last line.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import time
 
 from benchmarks import image
-from benchmarks.engine import Engine
+from benchmarks.engine import Connection, Engine
 from benchmarks.report import percentile, table
 
 MEGABYTES = 200
@@ -15,12 +18,34 @@ LINE = "x" * 99
 COMMAND = ["sh", "-c", f"yes {LINE} | head -c 1000000 >/file; exec cat $(yes /file | head -n {MEGABYTES})"]
 
 
-async def _once(engine: Engine) -> tuple[float, float]:
-    connection = engine.connection()
-    body = engine.body(*COMMAND, image=image.NAME)
-    created = await connection.json("POST", "/v1.41/containers/create", body)
+async def _create(engine: Engine, connection: Connection) -> str:
+    created = await connection.json("POST", "/v1.41/containers/create", engine.body(*COMMAND, image=image.NAME))
     assert isinstance(created, dict)
-    path = f"/v1.41/containers/{created['Id']}"
+    return f"/v1.41/containers/{created['Id']}"
+
+
+async def _followed(engine: Engine) -> tuple[float, float]:
+    """MB/s of a container that is followed, and of its follower."""
+    connection = engine.connection()
+    path = await _create(engine, connection)
+    begin = time.perf_counter()
+    await connection.json("POST", f"{path}/start")
+    follower = asyncio.create_task(_read(engine, f"{path}/logs?stdout=1&stderr=1&follow=1"))
+    await connection.json("POST", f"{path}/wait")
+    wrote = time.perf_counter() - begin
+    size = await follower
+    followed = time.perf_counter() - begin
+    if size < MEGABYTES * 1_000_000:
+        raise RuntimeError(f"{engine.name} gave its follower {size} bytes")
+    await connection.call("DELETE", path)
+    connection.close()
+    return MEGABYTES / wrote, MEGABYTES / followed
+
+
+async def _once(engine: Engine) -> tuple[float, float]:
+    """MB/s of a container that writes alone, and of reading it back."""
+    connection = engine.connection()
+    path = await _create(engine, connection)
     begin = time.perf_counter()
     await connection.json("POST", f"{path}/start")
     await connection.json("POST", f"{path}/wait")
@@ -48,12 +73,18 @@ async def _read(engine: Engine, path: str) -> int:
 
 def run(engines: list[Engine], rounds: int = 3) -> None:
     """Measure and print."""
-    figures: dict[str, list[tuple[float, float]]] = {engine.name: [] for engine in engines}
+    alone: dict[str, list[tuple[float, float]]] = {engine.name: [] for engine in engines}
+    followed: dict[str, list[tuple[float, float]]] = {engine.name: [] for engine in engines}
     for _ in range(rounds):
         for engine in engines:
-            figures[engine.name].append(asyncio.run(_once(engine)))
-    rows = {
-        name: {"write": percentile([v[0] for v in values], 0.5), "read back": percentile([v[1] for v in values], 0.5)}
-        for name, values in figures.items()
-    }
+            alone[engine.name].append(asyncio.run(_once(engine)))
+            followed[engine.name].append(asyncio.run(_followed(engine)))
+    rows = {}
+    shares = {}
+    for name, values in alone.items():
+        write, read = (percentile(column, 0.5) for column in zip(*values, strict=True))
+        beside, follower = (percentile(column, 0.5) for column in zip(*followed[name], strict=True))
+        rows[name] = {"write": write, "read back": read, "write, followed": beside, "the follower": follower}
+        shares[name] = {"write": beside / write, "the follower": follower / write}
     table("200 MB of 100-byte lines", rows, "MB/s")
+    table("with a follower, against writing alone", shares, "share", digits=2)
