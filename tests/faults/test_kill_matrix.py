@@ -114,14 +114,15 @@ def test_restart_policies_are_applied_after_the_daemons_return(own_daemon):
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-@pytest.mark.parametrize("act", ["create", "start", "stop", "remove"])
+@pytest.mark.parametrize("act", ["create", "start", "stop", "restart", "remove"])
 def test_a_death_in_the_middle(own_daemon, victim, act):
     """Many acts at once while the victim dies: whatever was acknowledged holds, whatever wasn't is not half there."""
     count = 12
     ids: list[str] = [] if act == "create" else [create(own_daemon, "sleep", "1000") for _ in range(count)]
-    if act in ("stop", "remove"):
+    if act in ("stop", "restart", "remove"):
         for ident in ids:
             start(own_daemon, ident)
+    before = {ident: own_daemon.inspect(ident)["State"]["Pid"] for ident in ids}
     acknowledged: list[str] = []
     begun = threading.Event()
 
@@ -134,6 +135,7 @@ def test_a_death_in_the_middle(own_daemon, victim, act):
             method, path = {
                 "start": ("POST", f"/containers/{ids[number]}/start"),
                 "stop": ("POST", f"/containers/{ids[number]}/stop?t=0"),
+                "restart": ("POST", f"/containers/{ids[number]}/restart?t=0"),
                 "remove": ("DELETE", f"/containers/{ids[number]}?force=1"),
             }[act]
             status, _ = own_daemon.request(method, path)
@@ -155,8 +157,9 @@ def test_a_death_in_the_middle(own_daemon, victim, act):
         if act == "remove":
             assert ident not in known
         else:
-            wanted = {"create": "created", "start": "running", "stop": "exited"}[act]
-            assert own_daemon.wait_state(ident, wanted)
+            wanted = {"create": "created", "start": "running", "stop": "exited", "restart": "running"}[act]
+            state = own_daemon.wait_state(ident, wanted)["State"]
+            assert act != "restart" or state["Pid"] != before[ident]
     for ident in known:
         status, body = own_daemon.request("DELETE", f"/containers/{ident}?force=1")
         assert status in (204, 404), body

@@ -230,8 +230,9 @@ def children(parent: int) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    """kill -9."""
-    os.kill(pid, signal.SIGKILL)
+    """kill -9, where it hasn't ended by itself."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 async def eventually(condition: Callable[[], bool], what: str, timeout: float = 15) -> None:

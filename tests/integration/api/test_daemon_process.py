@@ -53,6 +53,14 @@ def test_a_daemon_in_the_way_is_respected(fresh):
     assert fresh.get("/version")["ApiVersion"] == "1.51"
 
 
+def test_a_dead_daemons_process_id_may_be_anybodys(fresh):
+    fresh.start()
+    fresh.kill()
+    (fresh.home / "pid").write_text(str(os.getpid()))
+    fresh.start()
+    assert int((fresh.home / "pid").read_text()) == fresh.process.pid
+
+
 def test_sigterm_leaves_neither_socket_nor_pid_file(fresh):
     fresh.start()
     assert int((fresh.home / "pid").read_text()) == fresh.process.pid

@@ -310,6 +310,18 @@ async def test_attaching_before_the_start_sees_the_first_byte(engine):
     assert await engine.actions("die") == ["create", "attach", "start", "die"]
 
 
+async def test_a_client_that_is_slow_to_read_its_head_misses_nothing_of_a_start(engine):
+    id_ = await engine.create("echo", "first")
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"head")
+    slot = await engine.containers.attachable(id_, AttachOptions(stdout=True, stream=True))
+    handed_over = asyncio.create_task(slot.hand_over(theirs.detach()))
+    await engine.containers.start(id_)
+    assert await engine.result(id_) == 0
+    await handed_over
+    assert await asyncio.to_thread(_read_all, ours) == b"head\1\0\0\0\0\0\0\6first\n"
+
+
 async def test_attaching_to_a_running_terminal_types_and_resizes(engine):
     id_ = await engine.run("sh", "-c", "read line; echo got $line; stty size", tty=True)
     ours, theirs = socket.socketpair()

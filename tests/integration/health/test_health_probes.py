@@ -243,8 +243,12 @@ def test_nothing_in_the_container_sees_its_prober(daemon, box):
     ident = box("CMD", "true")
     becomes(daemon, ident, "healthy")
     process = prober(ident)
-    inside = daemon.cli("docker", "exec", ident, "sh", "-c", "cat /proc/[0-9]*/comm").stdout.decode().split()
-    assert set(inside) <= {"sleep", "sh", "cat", "true"}
+
+    def inside() -> set[str]:
+        return set(daemon.cli("docker", "exec", ident, "sh", "-c", "cat /proc/[0-9]*/comm").stdout.decode().split())
+
+    # A probe has its maker's name for as long as it hasn't executed its program.
+    wait_until(lambda: inside() <= {"sleep", "sh", "cat", "true"}, "there is nobody but the container's own")
     daemon.cli("docker", "exec", ident, "sh", "-c", "kill -9 -1", code=None)
     assert Path(f"/proc/{process}").exists()
     assert "boxrun" not in daemon.cli("docker", "top", ident).stdout.decode()

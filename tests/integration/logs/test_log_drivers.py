@@ -8,10 +8,11 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import needs_root
+from conftest import busybox_archive, needs_root, stop_and_check
 from support.daemon import Daemon, wait_until
 from support.receivers import CountedStreams, Datagrams, Forward, GelfDatagrams, GelfStreams, Receiver, Streams, free_port
 
@@ -131,6 +132,38 @@ def test_fluentd(daemon: Daemon) -> None:
         assert (moment.code, len(moment.data)) == (0, 8)
         assert record == {"container_id": ident, "container_name": "/flu", "source": source, "log": log, "team.a": "x"}
         assert option["chunk"]
+
+
+@pytest.fixture
+def vouching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """A daemon on a machine that trusts the certificates of these tests: the driver knows no option for that."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATES / "ca.pem"))
+    daemon = Daemon()
+    daemon.start()
+    try:
+        daemon.cli("docker", "load", stdin=busybox_archive())
+        yield daemon
+    finally:
+        stop_and_check(daemon)
+
+
+def test_fluentd_over_tls(daemon: Daemon, vouching: Daemon) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATES / "server.pem", CERTIFICATES / "server-key.pem")
+    with Forward(tls=context) as receiver:
+        options = {"fluentd_address": f"tls://localhost:{receiver.port}", "fluentd_request_ack": "true", "tag": "secret"}
+        ident = run(vouching, "fluentd", "echo out; echo err >&2", **options)
+        assert {(tag, record["log"]) for tag, _, record, _ in receiver.wait(2)} == {("secret", "out"), ("secret", "err")}
+        assert vouching.inspect(ident)["State"].get("LogDropped", 0) == 0
+        remove(vouching, ident)
+        # On a machine that doesn't trust it the server gets nothing.
+        refused = daemon.cli(
+            "docker", "run", "--rm", "--log-driver=fluentd", f"--log-opt=fluentd-address=tls://localhost:{receiver.port}",
+            "--log-opt=fluentd-max-retries=1", "busybox", "true", code=125,
+        )  # fmt: skip
+        assert b"failed to initialize logging driver" in refused.stderr
+        assert b"certificate verify failed" in refused.stderr
+        assert len(receiver.received) == 2
 
 
 def test_fluentd_pieces_of_long_lines_say_so(daemon: Daemon) -> None:

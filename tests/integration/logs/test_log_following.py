@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import subprocess
 from pathlib import Path
@@ -213,4 +214,30 @@ def test_a_thousand_followers_leave_nothing_behind(own_daemon: Daemon) -> None:
     round_(1000)
     wait_until(lambda: descriptors() <= before + 3, "descriptors are given back")
     assert memory() < warm + 8000
+    daemon.cli("docker", "kill", ident)
+
+
+def test_followers_are_not_bound_by_the_soft_limit_of_descriptors(own_daemon: Daemon) -> None:
+    daemon = own_daemon
+    ident = start(daemon, "busybox", "sh", "-c", "echo first; exec sleep 1000")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    daemon.kill()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        daemon.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    followers = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+    for follower in followers:
+        follower.settimeout(30)
+        follower.connect(str(daemon.socket))
+        follower.sendall(f"GET /containers/{ident}/logs?stdout=1&follow=1 HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+    for follower in followers:
+        answer = b""
+        while b"first\n" not in answer:
+            piece = follower.recv(4096)
+            assert piece
+            answer += piece
+    for follower in followers:
+        follower.close()
     daemon.cli("docker", "kill", ident)

@@ -86,7 +86,8 @@ async def test_a_container_that_does_not_run(supervisor, tmp_path):
 async def test_a_container_that_runs(supervisor):
     spec = supervisor.spec("sh", "-c", "echo inside > /dev/shm/f; echo own > /f; exec sleep 1000")
     await supervisor.launch(spec)
-    await eventually(lambda: Path(spec.root.upper, "f").exists(), "it has written")
+    written = Path(spec.root.upper, "f")
+    await eventually(lambda: written.exists() and written.read_text() == "own\n", "it has written")
     running, fds = await opened(supervisor, spec)
     with closing(fds) as root:
         assert (running, len(fds)) == (True, 1)

@@ -133,6 +133,13 @@ async def test_a_huge_chunked_body_is_refused_on_the_way(api):
     assert b"request body too large" in await api.talk(head, *[chunk] * 5, until=b"bytes")
 
 
+@pytest.mark.parametrize("path", ["/containers/create", "/exec/x/start"])
+async def test_who_leaves_in_the_middle_of_a_request_is_let_go_of(api, path, caplog):
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n"
+    assert await api.talk(head.encode() + b'{"Detach', eof=True) == b""
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_garbage_is_answered_in_json_and_closed(api):
     answer = await api.talk(b"\x16\x03\x01 not http\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ") or answer.startswith(b"HTTP/1.0 400 ")
