@@ -1,20 +1,27 @@
-"""Waiting until a log file grows or is rotated: by the kernel's notification, never by polling.
+"""Waiting until a log file grows or is rotated: by the kernel's notification.
 
 One inotify instance serves every follower of an event loop, and goes with the last of them; the kernel allows few instances
-(128 by default) but many watches.
+(128 for a user by default) but many watches. Where others have used either up, followers look ten times a second.
 Source: inotify(7).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EMFILE, ENOSPC
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncinotify import Watch
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_USED_UP = frozenset({EMFILE, ENOSPC})
 
 
 class LogWatcher:
@@ -73,7 +80,45 @@ class LogWatcher:
         self._task.cancel()
 
 
-_watchers: dict[asyncio.AbstractEventLoop, LogWatcher] = {}
+class PollingWatcher:
+    """Wakes followers now and then, whether something has changed or not: for when the kernel has no notifications left."""
+
+    def __init__(self) -> None:
+        self._events: list[asyncio.Event] = []
+        self._task = asyncio.get_running_loop().create_task(self._serve(), name="log poller")
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody watches anything."""
+        return not self._events
+
+    def add(self, directory: str, event: asyncio.Event) -> None:
+        """Set ``event`` ten times a second.
+
+        Raises:
+            OSError: the directory is gone.
+        """
+        os.stat(directory)
+        self._events.append(event)
+
+    def remove(self, directory: str, event: asyncio.Event) -> None:
+        """Forget ``event``."""
+        self._events.remove(event)
+
+    async def _serve(self) -> None:
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            for event in self._events:
+                event.set()
+
+    def close(self) -> None:
+        """Stop."""
+        self._task.cancel()
+
+
+Watcher = LogWatcher | PollingWatcher
+
+_watchers: dict[tuple[asyncio.AbstractEventLoop, type[Watcher]], Watcher] = {}
 
 
 @contextmanager
@@ -81,20 +126,36 @@ def changes(path: str) -> Iterator[asyncio.Event]:
     """An event that is set whenever something changes in the directory of ``path``, for as long as the context lives.
 
     Raises:
-        OSError: the directory is gone or the kernel's limit of watches is reached.
+        OSError: the directory is gone.
     """
     loop = asyncio.get_running_loop()
-    watcher = _watchers.get(loop) or _watchers.setdefault(loop, LogWatcher())
     directory, event = os.path.dirname(path), asyncio.Event()
+    kind: type[Watcher] = LogWatcher
     try:
-        watcher.add(directory, event)
-    except OSError:
-        if watcher.idle:
-            _watchers.pop(loop).close()
-        raise
+        _watch(loop, kind, directory, event)
+    except OSError as error:
+        if error.errno not in _USED_UP:
+            raise
+        log.warning("follow logs in %s: %s: looking ten times a second instead", directory, error.strerror)
+        kind = PollingWatcher
+        _watch(loop, kind, directory, event)
     try:
         yield event
     finally:
-        watcher.remove(directory, event)
-        if watcher.idle:
-            _watchers.pop(loop).close()
+        _watchers[loop, kind].remove(directory, event)
+        _end_idle(loop, kind)
+
+
+def _watch(loop: asyncio.AbstractEventLoop, kind: type[Watcher], directory: str, event: asyncio.Event) -> None:
+    if (loop, kind) not in _watchers:
+        _watchers[loop, kind] = kind()
+    try:
+        _watchers[loop, kind].add(directory, event)
+    except OSError:
+        _end_idle(loop, kind)
+        raise
+
+
+def _end_idle(loop: asyncio.AbstractEventLoop, kind: type[Watcher]) -> None:
+    if _watchers[loop, kind].idle:
+        _watchers.pop((loop, kind)).close()
