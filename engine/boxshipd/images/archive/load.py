@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.images import platform, reference
+from boxshipd.images.archive.names import blob_path, digest_of_path
+from boxshipd.images.archive.preparation import Preparation
 from boxshipd.images.archive.spool import Spool
 from boxshipd.images.assembly import Assembly, Stores
 from boxshipd.images.catalogue import Record
@@ -71,7 +73,10 @@ class Loader:
         Raises:
             InvalidParameter: it is no archive of images, or a hostile one.
         """
-        with Spool(self._stores.content, self._assembly.session, self._stores.limits) as spool:
+        with (
+            Preparation(self._stores, self._assembly) as preparation,
+            Spool(self._stores.content, self._assembly.session, self._stores.limits, preparation) as spool,
+        ):
             spool.fill(source)
             found = _merge([*self._from_index(spool), *self._of_platform(_from_docker(spool))])
             if not found:
@@ -119,14 +124,14 @@ class Loader:
                 raise InvalidParameter(f"archive of images has no image of a usable platform for {descriptor.digest}")
             manifest_data, manifest = chosen
             config = self._document(spool, manifest.config)
-            layers = [(_blob_path(layer.digest), layer.digest) for layer in manifest.layers]
+            layers = [(blob_path(layer.digest), layer.digest) for layer in manifest.layers]
             yield _Found(config, layers, manifest_data, _annotated_names(descriptor.annotations))
 
     def _manifests(self, spool: Spool, descriptor: Descriptor, depth: int) -> Iterator[tuple[Descriptor, bytes]]:
         """The manifests below a descriptor that the archive has."""
         if depth > _MAX_NESTING:
             raise InvalidParameter(f"archive of images nests indexes more than {_MAX_NESTING} deep")
-        if _blob_path(descriptor.digest) not in spool:
+        if blob_path(descriptor.digest) not in spool:
             return
         data = self._document(spool, descriptor)
         if descriptor.media_type in INDEX_TYPES:
@@ -156,14 +161,14 @@ class Loader:
 
     def _complete(self, spool: Spool, manifest: Manifest) -> bool:
         digests = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
-        return all(_blob_path(digest) in spool or self._assembly.session.claim(digest) for digest in digests)
+        return all(blob_path(digest) in spool or self._assembly.session.claim(digest) for digest in digests)
 
     def _platform_of(self, spool: Spool, manifest: Manifest) -> Platform:
         return _platform_in(self._document(spool, manifest.config))
 
     def _document(self, spool: Spool, descriptor: Descriptor) -> bytes:
         """A manifest, an index or a configuration, verified."""
-        path = _blob_path(descriptor.digest)
+        path = blob_path(descriptor.digest)
         data = spool.document(path) if path in spool else self._stores.content.read(descriptor.digest)
         if parse_digest(descriptor.digest).algorithm != "sha256":
             raise InvalidParameter(f"unsupported digest of a {descriptor.media_type}: {descriptor.digest}")
@@ -182,7 +187,7 @@ def _from_docker(spool: Spool) -> Iterator[_Found]:
     if "manifest.json" not in spool:
         return
     for image in decode(list[ArchivedImage], spool.document("manifest.json"), "manifest.json")[:_MAX_MANIFESTS]:
-        layers = [(path, _digest_of_path(path)) for path in image.layers or ()]
+        layers = [(path, digest_of_path(path)) for path in image.layers or ()]
         yield _Found(
             spool.document(image.config), layers, None, [reference.parse(name).tagged() for name in image.repo_tags or ()]
         )
@@ -206,14 +211,3 @@ def _annotated_names(annotations: dict[str, str] | None) -> list[Reference]:
         if ":" not in name and "/" not in name:
             return []
     return [reference.parse(name).tagged()]
-
-
-def _blob_path(digest: str) -> str:
-    parsed = parse_digest(digest)
-    return f"blobs/{parsed.algorithm}/{parsed.hex}"
-
-
-def _digest_of_path(path: str) -> str:
-    """The digest that a path of an OCI layout promises; nothing for other paths."""
-    folder, _, name = path.rpartition("/")
-    return f"sha256:{name}" if folder == "blobs/sha256" and len(name) == 64 else ""

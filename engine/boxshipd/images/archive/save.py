@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from boxshipd.images.archive.names import blob_path
 from boxshipd.images.catalogue import Record
 from boxshipd.images.content import LAYOUT, ContentStore
 from boxshipd.images.digest import parse_digest
@@ -64,7 +65,7 @@ def write_archive(content: ContentStore, selections: Sequence[Selection]) -> Ite
 def _blob(content: ContentStore, digest: str) -> Iterator[bytes]:
     with open(content.path(digest), "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        yield _header(_path(digest), size)
+        yield _header(blob_path(digest), size)
         while data := file.read(MIB):
             yield data
     if padding := -size % _BLOCK:
@@ -97,7 +98,7 @@ def _archived(selection: Selection, manifest: Manifest) -> ArchivedImage:
         for layer, described in zip(layers, manifest.layers, strict=True)
     }
     tags = [name.familiar for name in selection.names if name.tag]
-    return ArchivedImage(_path(selection.record.id), tags or None, [_path(layer.blob) for layer in layers], sources)
+    return ArchivedImage(blob_path(selection.record.id), tags or None, [blob_path(layer.blob) for layer in layers], sources)
 
 
 def _repositories(selections: Sequence[Selection]) -> dict[str, dict[str, str]]:
@@ -110,11 +111,6 @@ def _repositories(selections: Sequence[Selection]) -> dict[str, dict[str, str]]:
             if name.tag:
                 found.setdefault(name.familiar_name, {})[name.tag] = top
     return found
-
-
-def _path(digest: str) -> str:
-    parsed = parse_digest(digest)
-    return f"blobs/{parsed.algorithm}/{parsed.hex}"
 
 
 def _file(name: str, data: bytes) -> bytes:
