@@ -1,7 +1,8 @@
-"""Writing big files around the page cache.
+"""Writing and reading big files around the page cache.
 
 What is written once and not read soon would only push out what others need, and filling fresh pages costs more processor time
-than all else that is done to a layer. Where the file system can't do it, this writes as always.
+than all else that is done to a layer. Where the file system can't do it, this writes and reads as always; and what is in the
+cache is read from there.
 """
 
 from __future__ import annotations
@@ -72,11 +73,67 @@ class DirectWriter:
         self._filled -= length
 
     def _set_direct(self, wanted: bool) -> None:
-        flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+        self._direct = _set_direct(self._fd, wanted)
+
+
+class FileSource:
+    """A file read from its start, through a descriptor that stays the caller's.
+
+    Args:
+        fd: the file; nobody else may read through this descriptor meanwhile.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._offset = 0
+        self._buffer: mmap.mmap | None = None
+        self._begin = self._end = 0
+        if os.fstat(fd).st_size >= _BUFFER and not _is_cached(fd) and _set_direct(fd, True):
+            self._buffer = mmap.mmap(-1, _BUFFER)
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes."""
+        if self._begin == self._end:
+            if self._buffer is None:
+                data = os.pread(self._fd, size, self._offset)
+                self._offset += len(data)
+                return data
+            self._fill(self._buffer)
+        assert self._buffer is not None
+        data = self._buffer[self._begin : min(self._end, self._begin + size)]
+        self._begin += len(data)
+        return data
+
+    def _fill(self, buffer: mmap.mmap) -> None:
+        # What follows a short read, which is the file's end, begins at no multiple of a page.
+        if self._offset % _ALIGNMENT:
+            _set_direct(self._fd, False)
         try:
-            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags | os.O_DIRECT if wanted else flags & ~os.O_DIRECT)
+            count = os.preadv(self._fd, [buffer], self._offset)
         except OSError as error:
-            if not wanted or error.errno not in _REFUSED:
+            if error.errno not in _REFUSED:
                 raise
-            wanted = False
-        self._direct = wanted
+            _set_direct(self._fd, False)
+            count = os.preadv(self._fd, [buffer], self._offset)
+        self._begin, self._end = 0, count
+        self._offset += count
+
+
+def _is_cached(fd: int) -> bool:
+    """Whether a file's beginning is in the page cache; the rest is taken to be so as well."""
+    try:
+        return bool(os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT))
+    except OSError:
+        return False
+
+
+def _set_direct(fd: int, wanted: bool) -> bool:
+    """Have a descriptor go around the page cache, or not; whether it does."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT if wanted else flags & ~os.O_DIRECT)
+    except OSError as error:
+        if not wanted or error.errno not in _REFUSED:
+            raise
+        return False
+    return wanted

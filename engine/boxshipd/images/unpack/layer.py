@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from boxshipd.images.unpack.apply import LayerApplier
-from boxshipd.images.unpack.compression import CHUNK, FileSource, Source, decompressed
+from boxshipd.images.unpack.compression import CHUNK, Source, decompressed
+from boxshipd.images.unpack.direct import FileSource
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.unpack.tar import TarReader
 from boxshipd.images.unpack.tree import Tree
