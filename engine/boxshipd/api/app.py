@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
@@ -30,6 +31,7 @@ from boxshipd.api.system import SystemOperations
 from boxshipd.api.version import split_version
 from boxshipd.api.volumes import VolumeOperations
 from boxshipd.containers.service import Containers
+from boxshipd.disk_usage import disk_usage
 from boxshipd.events import Events
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class Application:
         info: Callable[[], Awaitable[Info]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
-        self._router = Router(OPERATIONS, _handlers(containers, images, volumes, events, SystemOperations(info, shutdown)))
+        system = SystemOperations(info, partial(disk_usage, containers, images, volumes), shutdown)
+        self._router = Router(OPERATIONS, _handlers(containers, images, volumes, events, system))
 
     def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:
         """The protocol factory for one listener; ``guard`` where a browser could reach it."""
@@ -154,6 +157,7 @@ def _handlers(
         "ImagePrune": of_images.prune,
         "ImageTag": of_images.tag,
         "PutContainerArchive": files.extract,
+        "SystemDataUsage": system.disk_usage,
         "SystemEvents": EventOperations(events).stream,
         "SystemEventsWebsocket": EventOperations(events).websocket,
         "SystemInfo": system.info,
