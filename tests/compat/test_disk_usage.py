@@ -1,16 +1,15 @@
-"""What ``system df`` tells, with Docker's own command line and docker-py as its readers; and images for several platforms."""
+"""What ``system df`` tells, with Docker's own command line and docker-py as its readers."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 
 import docker
 import pytest
 from boxshipd.images import platform
 from conftest import busybox_archive, needs_root, stop_and_check
-from support.archives import SourceImage, digest, files, oci_archive
+from support.archives import SourceImage, files, oci_archive
 from support.daemon import DOCKER, Daemon
 
 pytestmark = [needs_root, pytest.mark.skipif(DOCKER is None, reason="no docker command")]
@@ -97,38 +96,3 @@ def test_docker_reads_it(fresh):
         assert len(client.df()["Images"]) == 3
     finally:
         client.close()
-
-
-def test_docker_has_each_platform_of_a_name(fresh, tmp_path):
-    mine = SourceImage([files(a=b"mine")], ["multi:1"], "gzip", {"Cmd": ["x"]}, HERE)
-    other = SourceImage([files(a=b"other")], ["multi:1"], "gzip", {"Cmd": ["x"]}, "s390x")
-    fresh.cli("docker", "load", stdin=oci_archive(mine, other, nested=True))
-
-    def said(*words: str) -> str:
-        return fresh.cli("docker", *words).stdout.decode().strip()
-
-    assert said("image", "inspect", "-f", "{{.Id}}", "multi:1") == mine.id
-    assert said("image", "inspect", "--platform", "linux/s390x", "-f", "{{.Id}}", "multi:1") == other.id
-    assert said("images", "-q", "multi").startswith(mine.id.removeprefix("sha256:")[:12])
-    created = fresh.cli("docker", "create", "--network", "none", "--platform", "linux/s390x", "multi:1")
-    assert said("inspect", "-f", "{{.Image}}", created.stdout.decode().strip()) == other.id
-    fresh.cli("docker", "rm", created.stdout.decode().strip())
-    saved = tmp_path / "saved.tar"
-    said("save", "-o", str(saved), "multi:1")
-    raw = json.loads(subprocess.check_output(["tar", "-xOf", str(saved), "index.json"]))
-    (entry,) = raw["manifests"]
-    assert entry["mediaType"] == "application/vnd.oci.image.index.v1+json"
-    said("save", "-o", str(saved), "--platform", "linux/s390x", "multi:1")
-    (entry,) = json.loads(subprocess.check_output(["tar", "-xOf", str(saved), "index.json"]))["manifests"]
-    assert entry["digest"] == digest(other.manifest)
-    said("rmi", "--platform", "linux/s390x", "multi:1")
-    said("rmi", "multi:1")
-
-
-def test_an_image_of_another_architecture_is_warned_of_and_fails_as_docker_s(fresh):
-    foreign = SourceImage([files(x=b"\x7fELF nothing that runs here")], ["foreign:1"], "", {"Cmd": ["/x"]}, "s390x")
-    fresh.cli("docker", "load", stdin=oci_archive(foreign))
-    created = fresh.cli("docker", "create", "--network", "none", "foreign:1")
-    assert b"does not match the detected host platform (linux/" in created.stderr
-    fresh.cli("docker", "rm", created.stdout.decode().strip())
-    fresh.cli("docker", "rmi", "foreign:1")
