@@ -22,6 +22,7 @@ from benchmarks import image
 from benchmarks.archives import CASES, Case, Made, make
 from benchmarks.engine import Engine
 from benchmarks.memory import pss
+from benchmarks.registries import beside, put
 from benchmarks.report import percentile, table
 
 _SAMPLE_SECONDS = 0.05
@@ -31,7 +32,7 @@ _BUFFER = 1 << 20
 def load(engine: Engine, made: Made) -> None:
     """``POST /images/load``, the archive straight from its file."""
     with _request(engine, "POST", "/v1.41/images/load?quiet=1", made.archive) as answer:
-        body = b"".join(answer)
+        body = b"".join(map(bytes, answer))
     if b"errorDetail" in body or b"Loaded image" not in body:
         raise RuntimeError(f"{engine.name}: load: {body!r}")
 
@@ -45,7 +46,32 @@ def save(engine: Engine, made: Made) -> None:
 
 
 ACTS: dict[str, Callable[[Engine, Made], None]] = {"load": load, "save": save}
-"""What is measured of every image, in this order. Another act (a pull, a push) is another entry."""
+"""What is measured of every image, in this order."""
+
+
+def pull(engine: Engine, host: str, name: str) -> None:
+    """``POST /images/create`` of an image in a registry."""
+    repository, _, tag = name.partition(":")
+    with _request(engine, "POST", f"/v1.41/images/create?fromImage={host}/{repository}&tag={tag}") as answer:
+        body = b"".join(map(bytes, answer))
+    if b"Downloaded newer image" not in body:
+        raise RuntimeError(f"{engine.name}: pull: {body[-2000:]!r}")
+
+
+def push(engine: Engine, host: str, name: str) -> None:
+    """``POST /images/{name}/push`` of an image that is called by a registry's name."""
+    repository, _, tag = name.partition(":")
+    with _request(engine, "POST", f"/v1.41/images/{host}/{repository}/push?tag={tag}") as answer:
+        body = b"".join(map(bytes, answer))
+    if b"digest: sha256:" not in body:
+        raise RuntimeError(f"{engine.name}: push: {body[-2000:]!r}")
+
+
+def _tag(engine: Engine, name: str, target: str) -> None:
+    repository, _, tag = target.rpartition(":")
+    with _request(engine, "POST", f"/v1.41/images/{name}/tag?repo={repository}&tag={tag}") as answer:
+        if body := b"".join(map(bytes, answer)):
+            raise RuntimeError(f"{engine.name}: tag: {body!r}")
 
 
 @contextmanager
@@ -55,6 +81,8 @@ def _request(engine: Engine, method: str, path: str, body: Path | None = None) -
         connection.connect(engine.socket)
         length = body.stat().st_size if body else 0
         head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Type: application/x-tar\r\n"
+        # dockerd wants credentials to push, if only empty ones.
+        head += "X-Registry-Auth: e30=\r\n"
         connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
         if body is not None:
             with body.open("rb") as file:
@@ -65,7 +93,7 @@ def _request(engine: Engine, method: str, path: str, body: Path | None = None) -
             if not more:
                 raise RuntimeError(f"{engine.name}: {method} {path}: no answer")
             top += more
-        if top.split(b" ", 2)[1] != b"200":
+        if top.split(b" ", 2)[1] not in (b"200", b"201"):
             raise RuntimeError(f"{engine.name}: {method} {path}: {top!r}")
         yield _body(connection, top.partition(b"\r\n\r\n")[2])
 
@@ -145,6 +173,31 @@ def _round(engines: list[Engine], case: Case, home: Path, seed: int, results: _R
     os.sync()
 
 
+def _remote_round(engines: list[Engine], case: Case, home: Path, seed: int, results: _Results) -> None:
+    """Pull an image that nobody has yet from a registry, and push it to an empty one."""
+    made = make(case, home, seed)
+    root = Path(tempfile.mkdtemp(prefix="registry-", dir=home))
+    put(made, root)
+    os.sync()
+    turn = seed % len(engines)
+    for engine in [*engines[turn:], *engines[:turn]]:
+        watch = case.name == "500 MB layer"
+        with beside(engine, root) as host, _Peak(engine) if watch else _Unwatched() as watched:
+            begin = time.perf_counter()
+            pull(engine, host, made.name)
+            results.add(engine.name, f"pull {case.name}", time.perf_counter() - begin)
+        if isinstance(watched, _Peak):
+            results.memory.setdefault(f"{engine.name}, pull", []).append(watched.peak)
+        os.sync()
+        empty = Path(tempfile.mkdtemp(prefix="registry-", dir=home))
+        with beside(engine, empty) as target:
+            _tag(engine, f"{host}/{made.name}", f"{target}/{made.name}")
+            begin = time.perf_counter()
+            push(engine, target, made.name)
+            results.add(engine.name, f"push {case.name}", time.perf_counter() - begin)
+        os.sync()
+
+
 class _Unwatched:
     def __enter__(self) -> None:
         return None
@@ -199,7 +252,8 @@ def run(engines: list[Engine], rounds: int = 3) -> None:
         for case in CASES:
             for number in range(rounds):
                 _round(engines, case, home, 1000 * os.getpid() + number, results)
-        for act in ACTS:
+                _remote_round(engines, case, home, 1000 * os.getpid() + 500 + number, results)
+        for act in (*ACTS, "pull", "push"):
             rows = {
                 who: {
                     what.removeprefix(f"{act} "): percentile(times, 0.5) for what, times in row.items() if what.startswith(act)
