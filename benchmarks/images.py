@@ -107,18 +107,18 @@ def _body(connection: socket.socket, first: bytes) -> Iterator[memoryview]:
 
 
 class _Peak:
-    """The most memory an engine's processes take together (PSS), beyond what they took at first."""
+    """The most memory an engine's processes take together (PSS), beyond what they took when idle."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, idle: float) -> None:
         self._engine = engine
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
-        self.before = pss(set(engine.pids()))
+        self._idle = idle
         self.peak = 0.0
 
     def _watch(self) -> None:
         while not self._done.wait(_SAMPLE_SECONDS):
-            self.peak = max(self.peak, pss(set(self._engine.pids())) - self.before)
+            self.peak = max(self.peak, pss(set(self._engine.pids())) - self._idle)
 
     def __enter__(self) -> _Peak:
         self._thread.start()
@@ -131,6 +131,7 @@ class _Peak:
 
 @dataclass
 class _Results:
+    idle: dict[str, float]
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     memory: dict[str, list[float]] = field(default_factory=dict)
 
@@ -162,7 +163,11 @@ def _round(engines: list[Engine], case: Case, home: Path, seed: int, results: _R
     turn = seed % len(engines)
     for engine in [*engines[turn:], *engines[:turn]]:
         for name, act in ACTS.items():
-            with _Peak(engine) if (name, case.name) == ("load", "500 MB layer") else _Unwatched() as watched:
+            with (
+                _Peak(engine, results.idle[engine.name])
+                if (name, case.name) == ("load", "500 MB layer")
+                else _Unwatched() as watched
+            ):
                 begin = time.perf_counter()
                 act(engine, made)
                 results.add(engine.name, f"{name} {case.name}", time.perf_counter() - begin)
@@ -246,9 +251,10 @@ def _start_during_load(engine: Engine, home: Path, seed: int) -> dict[str, float
 
 def run(engines: list[Engine], rounds: int = 3) -> None:
     """Measure and print."""
-    results = _Results()
+    results = _Results({engine.name: pss(set(engine.pids())) for engine in engines})
     with tempfile.TemporaryDirectory(prefix="boxship-bench-images-") as directory:
         home = Path(directory)
+        # The big layer first: idle is what an engine takes before it has done any of this.
         for case in CASES:
             for number in range(rounds):
                 _round(engines, case, home, 1000 * os.getpid() + number, results)
