@@ -187,7 +187,7 @@ def _remote_round(engines: list[Engine], case: Case, home: Path, seed: int, resu
     turn = seed % len(engines)
     for engine in [*engines[turn:], *engines[:turn]]:
         watch = case.name == "500 MB layer"
-        with beside(engine, root) as host, _Peak(engine) if watch else _Unwatched() as watched:
+        with beside(engine, root) as host, _Peak(engine, results.idle[engine.name]) if watch else _Unwatched() as watched:
             begin = time.perf_counter()
             pull(engine, host, made.name)
             results.add(engine.name, f"pull {case.name}", time.perf_counter() - begin)

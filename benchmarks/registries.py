@@ -1,4 +1,4 @@
-"""Debian's docker-registry on loopback, for pulls and pushes: one for every engine, in the network namespace that is its own."""
+"""Debian's docker-registry on loopback, for pulls and pushes: one for every engine, in its own network namespace."""
 
 from __future__ import annotations
 

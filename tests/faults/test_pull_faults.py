@@ -178,7 +178,7 @@ def test_nobody_pulls_for_nobody(daemon: Daemon, registry: Registry, proxy: Faul
 
 def test_a_full_disk(registry: Registry):
     """It is said so, the daemon stays usable, and nothing of the pull takes room any more."""
-    image = one_layer(registry, "full", 60 * MIB, 25)
+    one_layer(registry, "full", 60 * MIB, 25)
     daemon = Daemon()
     daemon.data_root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", daemon.data_root], check=True)

@@ -1,6 +1,7 @@
 """Whose credentials are for which registry."""
 
 import base64
+import contextlib
 import json
 
 import pytest
@@ -31,10 +32,8 @@ def test_all_registries():
 
 @given(st.text(max_size=200))
 def test_any_header_is_read_or_refused(text):
-    try:
-        decode_header(text)
-    except InvalidParameter as error:
-        assert text not in str(error) or len(text) < 30
+    with contextlib.suppress(InvalidParameter):
+        assert isinstance(decode_header(text), AuthConfig)
 
 
 def test_errors_tell_no_secrets():
