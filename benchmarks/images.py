@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks import image
@@ -227,26 +228,37 @@ async def _starts(engine: Engine, until: threading.Event, count: int) -> list[fl
     return times
 
 
-def _start_during_load(engine: Engine, home: Path, seed: int) -> dict[str, float]:
-    """A container's start while nothing else happens, and while images are loaded."""
+def _start_meanwhile(engine: Engine, home: Path, seed: int) -> dict[str, float]:
+    """A container's start while nothing else happens, and while images are loaded and pulled."""
     found = {"idle": percentile(asyncio.run(_starts(engine, threading.Event(), 40)), 0.5)}
     for number, case in enumerate(CASES):
         made = make(case, home, seed + number)
         os.sync()
-        done = threading.Event()
-
-        def work(made: Made = made, done: threading.Event = done) -> None:
-            try:
-                load(engine, made)
-            finally:
-                done.set()
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        times = asyncio.run(_starts(engine, done, 10_000))
-        thread.join()
-        found[f"loading {case.name}"] = percentile(times, 0.5)
+        found[f"loading {case.name}"] = _start_during(engine, partial(load, engine, made))
+        made = make(case, home, seed + 100 + number)
+        root = Path(tempfile.mkdtemp(prefix="registry-", dir=home))
+        put(made, root)
+        os.sync()
+        with beside(engine, root) as host:
+            found[f"pulling {case.name}"] = _start_during(engine, partial(pull, engine, host, made.name))
     return found
+
+
+def _start_during(engine: Engine, act: Callable[[], None]) -> float:
+    """Milliseconds of a start, p50, while something goes on."""
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            act()
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    times = asyncio.run(_starts(engine, done, 10_000))
+    thread.join()
+    return percentile(times, 0.5)
 
 
 def run(engines: list[Engine], rounds: int = 3) -> None:
@@ -269,5 +281,5 @@ def run(engines: list[Engine], rounds: int = 3) -> None:
             table(act, {who: row for who, row in rows.items() if row}, "s", digits=2)
         peaks = {who: {"PSS above idle": max(values)} for who, values in results.memory.items()}
         table("memory while the 500 MB layer is loaded", peaks, "MB")
-        starts = {engine.name: _start_during_load(engine, home, 1000 * os.getpid() + 100) for engine in engines}
+        starts = {engine.name: _start_meanwhile(engine, home, 1000 * os.getpid() + 100) for engine in engines}
         table("start of a container meanwhile, p50", starts, "ms")

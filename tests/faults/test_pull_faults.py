@@ -176,6 +176,22 @@ def test_nobody_pulls_for_nobody(daemon: Daemon, registry: Registry, proxy: Faul
     assert min(bytes_asked(proxy, sha256(image.blobs[0]))) >= MIB
 
 
+def test_pulls_that_hang_hold_up_no_start(daemon: Daemon, registry: Registry, proxy: FaultyProxy):
+    """More pulls than there are places for them, all of them stuck: containers start as ever, and so do other pulls' jobs."""
+    image = one_layer(registry, "hang", 2 * MIB, 27)
+    held = Fault(path="blobs/" + sha256(image.blobs[0]), times=-1, hold_after=MIB)
+    proxy.faults = [held]
+    for number in range(20):
+        registry.put_manifest("hang", f"t{number}", image.manifest, image.media_type)
+    pulls = [Pull(daemon, f"{proxy.host}/hang:t{number}") for number in range(20)]
+    assert held.held.wait(60)
+    assert daemon.cli("docker", "run", "--rm", "--network", "none", "busybox", "echo", "started").stdout == b"started\n"
+    held.let_go.set()
+    held.times = 0
+    for pull in pulls:
+        assert pull.finish()[-1]["status"].startswith("Status: Downloaded newer image")
+
+
 def test_a_full_disk(registry: Registry):
     """It is said so, the daemon stays usable, and nothing of the pull takes room any more."""
     one_layer(registry, "full", 60 * MIB, 25)
