@@ -181,8 +181,7 @@ class _Joining(Program):
         self._step = "namespaces"
         namespaces.setns(target.pidfd, self._kinds)
         if target.user_namespace:
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
+            process.set_ids(0, 0)
             # New credentials make the process as dumpable as fs.suid_dumpable has it.
             process.prctl(process.PR_SET_DUMPABLE, 0)
         try:

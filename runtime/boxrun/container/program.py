@@ -112,9 +112,7 @@ class Program:
         if identity.uid:
             capabilities.keep_across_setuid()
         entered = self._change_directory(last=False)
-        os.setgroups(identity.groups)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
+        process.set_ids(identity.uid, identity.gid, identity.groups)
         if identity.uid or identity.gid:
             # A change of ids makes the process as dumpable as fs.suid_dumpable has it.
             process.prctl(process.PR_SET_DUMPABLE, 0)

@@ -48,7 +48,7 @@ class Starter:
     def admit(self, spec: Spec) -> Container:
         """The container of a start to come."""
         record = RunRecord(id=spec.id, run=time.time_ns(), state_dir=spec.state_dir, cgroup=spec.cgroup)
-        return Container(record, self._run, self._cgroups, self._watchers)
+        return Container(record, self._run, self._cgroups, self._watchers, self._zygotes.recycle)
 
     async def start(
         self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
@@ -100,7 +100,7 @@ class Starter:
 
     async def _attempt(self, container: Container, start: Start, fds: Sequence[int]) -> Started:
         for attempt in range(1, ATTEMPTS + 1):
-            sock = await self._zygotes.shim()
+            sock = await (self._zygotes.start_shim() if start.secluded and attempt == 1 else self._zygotes.shim())
             container.expect()
             link = container.connect(sock)
             try:
