@@ -30,7 +30,7 @@ class ExecCaretaker(Caretaker):
         try:
             with self._cgroups.open(self._start.cgroup) as group:
                 group.open_joins()
-                target = Target(self._start.exec_of, joins[0], group, order.user_namespace)
+                target = Target(self._start.exec_of, joins[0], group, order.user_namespace, order.secluded)
                 joined = join(target, order.process, order.seccomp, stdio, registered=self._register)
         except CgroupError as error:
             raise StartFault("cgroup", 0, f"container {self._start.exec_of} is not running: {error}") from error

@@ -90,11 +90,15 @@ class Payload(Struct, frozen=True, kw_only=True):
 
 
 class ExecPayload(Struct, frozen=True, kw_only=True):
-    """What it takes to run a further program in a container, in a memfd of its own."""
+    """What it takes to run a further program in a container, in a memfd of its own.
+
+    ``secluded``: for certain no process in the container can trace one that is about to execute a program.
+    """
 
     process: Process
     seccomp: bytes = b""
     user_namespace: bool = False
+    secluded: bool = False
 
 
 class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", omit_defaults=True):

@@ -54,7 +54,12 @@ class NeverGreetedError(ShimError):
 
 
 class Container:
-    """A container, from its start to its release."""
+    """A container, from its start to its release.
+
+    Attributes:
+        traceable: a process in it, or in its pid namespace, may have the power to trace others (CAP_SYS_PTRACE); where this
+            supervisor hasn't started it, nobody knows.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class Container:
         self.log_dropped = 0
         self.paused = False
         self.group_lock = GroupLock()
+        self.traceable = True
         self._awaited = False
         self._tidy = False
         self._forgotten = False
@@ -347,6 +353,12 @@ class Container:
         if alive and shim:
             with suppress(ProcessLookupError):
                 os.kill(shim, SIGKILL)
+
+    async def expose(self) -> None:
+        """From now on a process may trace others in it; those that count on the contrary are waited for."""
+        if not self.traceable:
+            async with self.group_lock:
+                self.traceable = True
 
     def join_descriptor(self) -> int:
         """The descriptor through which others join this container's namespaces, -1 where it doesn't run."""
