@@ -67,6 +67,7 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     runtimes: dict[str, Runtime] = {}
     default_runtime: str = OWN_RUNTIME
     cdi_spec_dirs: tuple[str, ...] = CDI_SPEC_DIRS
+    signature_policy: str = ""
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -125,6 +126,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("runtimes", "add-runtime", "runtimes", "Register another OCI runtime (name=path)", reloadable=True),
     Option("default-runtime", "default-runtime", "text", "Runtime of containers that ask for none", reloadable=True),
     Option("cdi-spec-dirs", "cdi-spec-dir", "list", "Directories with the specifications of CDI devices"),
+    Option(
+        "signature-policy",
+        "signature-policy",
+        "text",
+        "File that says which images must be signed, and by whom",
+        reloadable=True,
+    ),
     Option("dns", "dns", "list", "DNS servers of containers"),
     Option("dns-opts", "dns-opt", "list", "DNS options of containers"),
     Option("dns-search", "dns-search", "list", "DNS search domains of containers"),
@@ -294,7 +302,7 @@ def build(values: Mapping[str, Any]) -> Config:
         prepared["tls"] = prepared["tlsverify"] = True
     if prepared.get("tls"):
         _default_certificates(prepared)
-    for key in ("data-root", "exec-root", "pidfile"):
+    for key in ("data-root", "exec-root", "pidfile", "signature-policy"):
         if prepared.get(key):
             prepared[key] = os.path.abspath(prepared[key])
     try:

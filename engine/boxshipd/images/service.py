@@ -37,6 +37,8 @@ from boxshipd.images.snapshots import SnapshotStore
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.workers import Cancellation, StreamSource, Workers
 from boxshipd.state.store import Store
+from boxshipd.trust.policy import TARBALL
+from boxshipd.trust.verifier import Trust
 
 Publish = Callable[[str, str, str, Mapping[str, str]], object]
 """Publishes an event: its type, its action, the id of what it happened to, and attributes."""
@@ -49,7 +51,9 @@ __all__ = ["Image", "ImageUse", "Images", "Publish", "Uses"]
 class Images:
     """All images of a daemon. Make it with ``Images.open``; to be used on the event loop."""
 
-    def __init__(self, stores: Stores, publish: Publish, uses: Uses) -> None:
+    def __init__(self, stores: Stores, publish: Publish, uses: Uses, trust: Trust | None = None) -> None:
+        # The signature policy, if there is one; it may be replaced while the daemon runs.
+        self.trust = trust
         self._stores = stores
         self._catalogue = stores.catalogue
         self._publish = publish
@@ -62,7 +66,16 @@ class Images:
         self._cleaning: set[asyncio.Future[int]] = set()
 
     @classmethod
-    async def open(cls, data_root: str, store: Store, *, publish: Publish, uses: Uses, limits: Limits = DEFAULT_LIMITS) -> Self:
+    async def open(
+        cls,
+        data_root: str,
+        store: Store,
+        *,
+        publish: Publish,
+        uses: Uses,
+        limits: Limits = DEFAULT_LIMITS,
+        trust: Trust | None = None,
+    ) -> Self:
         """Open the images below a data root, and remove what a crash has left there.
 
         Args:
@@ -71,12 +84,13 @@ class Images:
             publish: where events go.
             uses: tells which containers use an image.
             limits: what archives may take.
+            trust: the signature policy, if there is one.
         """
         content = ContentStore(os.path.join(data_root, "content"))
         snapshots = SnapshotStore(os.path.join(data_root, "snapshots"))
         catalogue = Catalogue(store, content)
         await catalogue.open()
-        images = cls(Stores(content, snapshots, catalogue, limits), publish, uses)
+        images = cls(Stores(content, snapshots, catalogue, limits), publish, uses, trust)
         blobs, chains = catalogue.content()
         await images._workers.run(partial(content.sweep, blobs))
         await images._workers.run(partial(snapshots.sweep, chains))
@@ -223,14 +237,20 @@ class Images:
             chunks: the archive.
             quiet: say only which images were loaded.
             wanted: the platform to take where an image is there for several.
+
+        Raises:
+            Untrusted: the signature policy doesn't let archives in.
         """
+        trust = self.trust
+        if trust is not None:
+            trust.admit_loading()
         cancellation = Cancellation()
         source = StreamSource(chunks, cancellation)
         progress = LayerProgress(cancellation, "Loading layer", quiet=quiet)
         assembly = Assembly(self._stores, progress.update)
         try:
             work = asyncio.ensure_future(
-                self._workers.run(lambda: Loader(self._stores, assembly, wanted).load(source), cancellation)
+                self._workers.run(lambda: Loader(self._stores, assembly, wanted, trust).load(source), cancellation)
             )
             # Left early, the work must have ended before what it needs is let go.
             async with contextlib.aclosing(progress.messages(work)) as messages:
@@ -260,7 +280,12 @@ class Images:
             message: a comment for its history.
             changes: Dockerfile instructions that change its configuration.
             wanted: the platform it is said to be for; this machine's by default.
+
+        Raises:
+            Untrusted: the signature policy doesn't let root file systems in.
         """
+        if self.trust is not None:
+            self.trust.admit_archive(TARBALL)
         name = _target(repo, tag)
         cancellation = Cancellation()
         source = StreamSource(chunks, cancellation)

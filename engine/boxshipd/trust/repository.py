@@ -1,0 +1,41 @@
+"""What verification needs of a registry: to read from the repository that the image comes from, and nothing else.
+
+The client of registries implements it. Whatever it returns is verified here once more, so that nothing hangs on its care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Served(Struct, frozen=True):
+    """A document as the registry served it: its bytes, and the ``Content-Type`` it was given."""
+
+    data: bytes
+    media_type: str
+
+
+class Repository(Protocol):
+    """Reads from one repository at one registry, that which the image was found at.
+
+    Absence must be told from failure: only a 404 is absence. Everything else raises a ``DaemonError``, and the image is refused
+    for it. ``limit`` bounds what is read of an answer's body in bytes; where there is more, it raises.
+    """
+
+    async def manifest(self, reference: str, limit: int) -> Served | None:
+        """The manifest or index of a tag or digest; None where there is none."""
+        ...
+
+    async def blob(self, digest: str, limit: int) -> bytes | None:
+        """A blob; None where there is none."""
+        ...
+
+    def referrers(self, digest: str, limit: int) -> AsyncGenerator[Served, None]:
+        """The pages of the list of what refers to a manifest (``GET /v2/<name>/referrers/<digest>``).
+
+        None at all where the registry hasn't that API: it answers 404, or as some do 400, 405 or 406.
+        """
+        ...
