@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvloop
@@ -37,8 +37,11 @@ from boxshipd.runtime.connector import SupervisorConnector
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
-from boxshipd.trust.verifier import Trust, open_trust
 from boxshipd.volumes.service import Volumes
+
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +215,11 @@ def _trust(config: Config) -> Trust | None:
     Raises:
         InvalidParameter: it can't be kept to the letter.
     """
-    return open_trust(config.signature_policy) if config.signature_policy else None
+    if not config.signature_policy:
+        return None
+    from boxshipd.trust.verifier import open_trust
+
+    return open_trust(config.signature_policy)
 
 
 def _settings(config: Config) -> Settings:

@@ -14,7 +14,6 @@ import typer
 from boxshipd import __version__
 from boxshipd.config import ABSENT_FLAGS, OPTIONS, ConfigError, Option, load, refuse_absent
 from boxshipd.errors import DaemonError
-from boxshipd.trust.verifier import open_trust
 
 _SWITCHES = {f"--{option.flag}" for option in OPTIONS if option.kind == "bool"}
 _SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in OPTIONS if option.kind == "bool" and option.short}
@@ -103,6 +102,8 @@ def _command() -> Callable[..., None]:
             flags = given_flags(options)
             policy = load(flags, config_file).signature_policy
             if policy:
+                from boxshipd.trust.verifier import open_trust
+
                 open_trust(policy)
         except (ConfigError, DaemonError) as error:
             typer.echo(f"boxshipd: {error}", err=True)

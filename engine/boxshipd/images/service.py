@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from boxship.types.images import (
     ImageDeleteItem,
@@ -37,8 +37,10 @@ from boxshipd.images.snapshots import SnapshotStore
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.workers import Cancellation, StreamSource, Workers
 from boxshipd.state.store import Store
-from boxshipd.trust.policy import TARBALL
-from boxshipd.trust.verifier import Trust
+
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
 
 Publish = Callable[[str, str, str, Mapping[str, str]], object]
 """Publishes an event: its type, its action, the id of what it happened to, and attributes."""
@@ -285,7 +287,7 @@ class Images:
             Untrusted: the signature policy doesn't let root file systems in.
         """
         if self.trust is not None:
-            self.trust.admit_archive(TARBALL)
+            self.trust.admit_root_file_system()
         name = _target(repo, tag)
         cancellation = Cancellation()
         source = StreamSource(chunks, cancellation)

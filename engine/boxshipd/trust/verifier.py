@@ -26,7 +26,7 @@ from boxshipd.trust.check import Check
 from boxshipd.trust.discovery import Candidate, Search, subject_of
 from boxshipd.trust.documents import refuse_ambiguous
 from boxshipd.trust.errors import Untrusted
-from boxshipd.trust.policy import DOCKER_ARCHIVE, OCI_ARCHIVE, KeySource, Policy, read_policy
+from boxshipd.trust.policy import DOCKER_ARCHIVE, OCI_ARCHIVE, TARBALL, KeySource, Policy, read_policy
 from boxshipd.trust.repository import Repository
 
 if TYPE_CHECKING:
@@ -64,20 +64,6 @@ class Trust:
             raise Untrusted(f"image {name.familiar} is rejected by the signature policy {self._policy.path} ({rule.where})")
         return bool(rule.signatures)
 
-    def admit_archive(self, transport: str) -> None:
-        """Refuse an archive that the policy doesn't let in.
-
-        Args:
-            transport: what kind of archive, in the policy's words.
-
-        Raises:
-            Untrusted: the policy rejects it, or requires signatures, which archives don't have.
-        """
-        rule = self._policy.rule_for_archive(transport)
-        if rule.rejects or rule.signatures:
-            why = "is rejected" if rule.rejects else "must be signed, which an archive can't be: it is refused"
-            raise Untrusted(f"a {transport} {why} by the signature policy {self._policy.path} ({rule.where})")
-
     def admit_loading(self) -> None:
         """Refuse archives of images at once, where the policy lets none in whatever its form.
 
@@ -85,9 +71,33 @@ class Trust:
             Untrusted: that is so.
         """
         try:
-            self.admit_archive(OCI_ARCHIVE)
+            self.admit_oci_archive()
         except Untrusted:
-            self.admit_archive(DOCKER_ARCHIVE)
+            self.admit_docker_archive()
+
+    def admit_oci_archive(self) -> None:
+        """Refuse an archive that is an OCI layout, unless the policy lets such in.
+
+        Raises:
+            Untrusted: the policy rejects it, or requires signatures, which archives don't have.
+        """
+        self._admit_archive(OCI_ARCHIVE)
+
+    def admit_docker_archive(self) -> None:
+        """Refuse an archive as ``docker save`` writes it, unless the policy lets such in.
+
+        Raises:
+            Untrusted: the policy rejects it, or requires signatures, which archives don't have.
+        """
+        self._admit_archive(DOCKER_ARCHIVE)
+
+    def admit_root_file_system(self) -> None:
+        """Refuse a root file system that is imported, unless the policy lets such in.
+
+        Raises:
+            Untrusted: the policy rejects it, or requires signatures, which archives don't have.
+        """
+        self._admit_archive(TARBALL)
 
     async def verify(
         self, name: Reference, digest: str, manifest: bytes, repository: Repository, *, indexes: Sequence[bytes] = ()
@@ -126,6 +136,12 @@ class Trust:
             f"image {name.familiar} is refused: the signature policy {self._policy.path} ({rule.where}) requires a signature "
             f"of {looked_for} as {checks[0].wanted}; found: {found}"
         )
+
+    def _admit_archive(self, transport: str) -> None:
+        rule = self._policy.rule_for_archive(transport)
+        if rule.rejects or rule.signatures:
+            why = "is rejected" if rule.rejects else "has no signatures, which are required, and is rejected"
+            raise Untrusted(f"{transport} {why} by the signature policy {self._policy.path} ({rule.where})")
 
 
 def open_trust(path: str) -> Trust:

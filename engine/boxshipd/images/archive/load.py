@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.images import platform, reference
@@ -33,8 +34,10 @@ from boxshipd.images.model import (
 )
 from boxshipd.images.reference import Reference
 from boxshipd.images.unpack.compression import Source
-from boxshipd.trust.policy import DOCKER_ARCHIVE, OCI_ARCHIVE
-from boxshipd.trust.verifier import Trust
+
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
 
 _MAX_NESTING = 4
 _MAX_MANIFESTS = 1000
@@ -85,9 +88,10 @@ class Loader:
 
     def _admit(self, spool: Spool) -> None:
         """Ask the signature policy: an archive in two forms must be let in as either, since it has images as either."""
-        for document, transport in (("index.json", OCI_ARCHIVE), ("manifest.json", DOCKER_ARCHIVE)):
-            if self._trust is not None and document in spool:
-                self._trust.admit_archive(transport)
+        if self._trust is not None and "index.json" in spool:
+            self._trust.admit_oci_archive()
+        if self._trust is not None and "manifest.json" in spool:
+            self._trust.admit_docker_archive()
 
     def _of_platform(self, images: Iterator[_Found]) -> list[_Found]:
         """The images of the wanted platform, if one is wanted.
