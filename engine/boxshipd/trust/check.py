@@ -68,7 +68,7 @@ class Check:
         if claim.reference is None:
             if not isinstance(self._identity, MatchDigestOnly):
                 hint = '"signedIdentity" of the type "matchDigestOnly" accepts it'
-                raise BadSignature(f"a signature that names no image, as Sigstore bundles are; {hint}")
+                raise BadSignature(f"a signature that names no image, as those in Sigstore bundles do; {hint}")
         elif not matches(self._identity, self._name, claim.reference):
             raise BadSignature(f"a signature as {claim.reference[:200]!r}{self._hint(claim.reference)}")
 

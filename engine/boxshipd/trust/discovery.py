@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from boxshipd.errors import InvalidParameter
 from boxshipd.images.digest import Digest, parse_digest
+from boxshipd.images.errors import HostileOrBroken
 from boxshipd.trust.bundle import BUNDLE_LIMIT
 from boxshipd.trust.documents import (
     BUNDLE_TYPES,
@@ -93,10 +94,10 @@ class Search:
 
     async def _tagged(self) -> AsyncGenerator[Candidate, None]:
         tag = f"{self._subject.replace(':', '-')}.sig"
-        served = await self._repository.manifest(tag, DOCUMENT_LIMIT)
-        if served is None:
-            return
         try:
+            served = await self._manifest(tag)
+            if served is None:
+                return
             manifest = await asyncio.to_thread(read_manifest, served.data, served.media_type)
         except BadSignature as error:
             self.problems.append(f"{tag}: {error}")
@@ -146,10 +147,13 @@ class Search:
         if pages:
             return
         tag = self._subject.replace(":", "-")
-        served_tag = await self._repository.manifest(tag, DOCUMENT_LIMIT)
-        if served_tag is not None:
-            for descriptor in await self._entries(tag, served_tag):
-                yield descriptor
+        try:
+            kept = await self._manifest(tag)
+        except BadSignature as error:
+            self.problems.append(f"{tag}: {error}")
+            return
+        for descriptor in await self._entries(tag, kept) if kept is not None else ():
+            yield descriptor
 
     async def _entries(self, where: str, served: Served) -> list[Descriptor]:
         try:
@@ -170,7 +174,7 @@ class Search:
         digest = checked_digest(descriptor)
         if descriptor.size > DOCUMENT_LIMIT:
             raise BadSignature(f"a manifest of {descriptor.size} bytes: at most {DOCUMENT_LIMIT}")
-        served = await self._repository.manifest(descriptor.digest, DOCUMENT_LIMIT)
+        served = await self._manifest(descriptor.digest)
         if served is None:
             raise BadSignature("the registry lists it and hasn't it")
         _check_content(served.data, digest, descriptor.size)
@@ -203,20 +207,36 @@ class Search:
         if others:
             self.problems.append(f"{where}: {others} layers that are no signatures")
 
+    async def _manifest(self, name: str) -> Served | None:
+        """The document of a tag or digest.
+
+        Raises:
+            BadSignature: it can't be used.
+        """
+        try:
+            return await self._repository.manifest(name, DOCUMENT_LIMIT)
+        except HostileOrBroken as error:
+            raise BadSignature(str(error)) from error
+
     async def _layer(self, layer: Descriptor, limit: int) -> bytes:
-        """A layer's blob, verified; fetched once, as many signatures are often of one and the same payload."""
+        """A layer's blob, verified."""
         digest = checked_digest(layer)
         if layer.size > limit:
             raise BadSignature(f"a signature of {layer.size} bytes: at most {limit}")
         if layer.digest in self._blobs:
             data = self._blobs[layer.digest]
         else:
-            fetched = await self._repository.blob(layer.digest, layer.size)
+            try:
+                fetched = await self._repository.blob(layer.digest, limit)
+            except HostileOrBroken as error:
+                raise BadSignature(str(error)) from error
             if fetched is None:
                 raise BadSignature(f"the registry hasn't its blob {layer.digest}")
             data = fetched
         _check_content(data, digest, layer.size)
-        self._blobs[layer.digest] = data
+        if limit == PAYLOAD_LIMIT:
+            # Many signatures are often of one payload; of a bundle there is one, and it is larger.
+            self._blobs[layer.digest] = data
         return data
 
 

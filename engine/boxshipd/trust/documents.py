@@ -26,6 +26,7 @@ SIGNATURE_KEY = "dev.cosignproject.cosign/signature"
 BUNDLE_TYPES = re.compile(r"application/vnd\.dev\.sigstore\.bundle(\.v0\.3\+json|\+json;\s?version=0\.[23])")
 """The layers' types that bundles have. Source: sigstore-go pkg/bundle, MediaTypeString and getBundleVersion."""
 
+_ABSENT = Raw()
 D = TypeVar("D", "SignatureManifest", "ReferrersIndex")
 
 
@@ -49,7 +50,7 @@ class SignatureManifest(Struct, frozen=True, rename="camel"):
     artifact_type: str = ""
     subject: Descriptor | None = None
     # There to be refused: a document with both is a manifest to one reader and an index to another.
-    manifests: Raw | None = None
+    manifests: Raw = _ABSENT
 
 
 class ReferrersIndex(Struct, frozen=True, rename="camel"):
@@ -58,7 +59,7 @@ class ReferrersIndex(Struct, frozen=True, rename="camel"):
     schema_version: int
     manifests: list[Descriptor]
     media_type: str = OCI_INDEX
-    layers: Raw | None = None
+    layers: Raw = _ABSENT
 
 
 def read_manifest(data: bytes, served_as: str) -> SignatureManifest:
@@ -72,7 +73,7 @@ def read_manifest(data: bytes, served_as: str) -> SignatureManifest:
         BadSignature: it isn't one.
     """
     manifest = _decode(SignatureManifest, data, "manifest")
-    if manifest.manifests is not None:
+    if _there(manifest.manifests):
         raise BadSignature("a document that is both a manifest and an index")
     _check(manifest.schema_version, manifest.media_type, served_as, OCI_MANIFEST)
     return manifest
@@ -85,16 +86,16 @@ def read_index(data: bytes, served_as: str) -> ReferrersIndex:
         BadSignature: it isn't one.
     """
     index = _decode(ReferrersIndex, data, "list of referrers")
-    if index.layers is not None:
+    if _there(index.layers):
         raise BadSignature("a document that is both a manifest and an index")
     _check(index.schema_version, index.media_type, served_as, OCI_INDEX)
     return index
 
 
 class _Kinds(Struct, frozen=True):
-    manifests: Raw | None = None
-    layers: Raw | None = None
-    config: Raw | None = None
+    manifests: Raw = _ABSENT
+    layers: Raw = _ABSENT
+    config: Raw = _ABSENT
 
 
 def refuse_ambiguous(data: bytes, *, an_index: bool) -> None:
@@ -106,10 +107,16 @@ def refuse_ambiguous(data: bytes, *, an_index: bool) -> None:
         InvalidParameter: it can be read as what it isn't said to be, or not at all.
     """
     kinds = decode(_Kinds, data, "index" if an_index else "manifest")
-    if (kinds.manifests is not None) == (kinds.layers is not None or kinds.config is not None):
+    lists = _there(kinds.manifests)
+    if lists == (_there(kinds.layers) or _there(kinds.config)):
         raise InvalidParameter("a document that is both a manifest and an index, or neither")
-    if (kinds.manifests is not None) != an_index:
+    if lists != an_index:
         raise InvalidParameter(f"an {'index' if an_index else 'manifest'} was announced, and it is the other")
+
+
+def _there(field: Raw) -> bool:
+    """Whether a document has a field that says something."""
+    return bytes(field) not in (b"", b"null")
 
 
 def checked_digest(descriptor: Descriptor) -> Digest:

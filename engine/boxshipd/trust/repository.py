@@ -21,8 +21,9 @@ class Served(Struct, frozen=True):
 class Repository(Protocol):
     """Reads from one repository at one registry, that which the image was found at.
 
-    Absence must be told from failure: only a 404 is absence. Everything else raises a ``DaemonError``, and the image is refused
-    for it. ``limit`` bounds what is read of an answer's body in bytes; where there is more, it raises.
+    Absence must be told from failure: only a 404 is absence. ``limit`` bounds what is read of an answer's body in bytes. What
+    is larger, or isn't what its digest says, raises ``HostileOrBroken``, and counts as a signature that isn't good: others may
+    be. Every other ``DaemonError`` ends the verification, and the image is refused.
     """
 
     async def manifest(self, reference: str, limit: int) -> Served | None:
