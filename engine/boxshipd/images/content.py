@@ -2,7 +2,8 @@
 
 A blob begins as a file in ``ingest`` and moves into ``blobs`` by a rename once its digest is known and its bytes are on the
 disk. It stays as long as something pins it (work in progress) or the database names it. What a crash leaves behind is
-removed at the next start. Source: OCI image specification, image-layout.md.
+removed at the next start, but for partial blobs that can be gone on with (``ingest``). Source: OCI image specification,
+image-layout.md.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from typing import Self
 from boxshipd.errors import InternalError, NotFound
 from boxshipd.images.digest import parse_digest, sha256
 from boxshipd.images.errors import DigestMismatch
+from boxshipd.images.ingest import KEPT_SECONDS, PARTIAL, Ingest, sweep_partial
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MODE = 0o700
@@ -136,6 +138,31 @@ class ContentStore:
         """A new blob."""
         return BlobWriter(self._ingest)
 
+    def ingest(self, digest: str, size: int, claim: Callable[[str], bool] | None = None) -> Ingest:
+        """A blob of known digest and size, which goes on where an earlier attempt stopped; see ``Session.ingest``.
+
+        Args:
+            digest: the blob's digest.
+            size: its length in bytes.
+            claim: pins it once it is there; ``self.claim`` where none is given, and then the caller takes that back.
+
+        Raises:
+            InvalidParameter: that is no digest, or no size.
+        """
+        sweep_partial(self._ingest, KEPT_SECONDS)
+        place = self.path(digest)
+
+        def publish(path: str) -> Blob:
+            if not (claim or self.claim)(digest):
+                os.rename(path, place)
+            return Blob(digest, size)
+
+        return Ingest(self._ingest, digest, size, publish)
+
+    def discard_partial(self) -> int:
+        """Remove what abandoned ingests have left, however young; the bytes that became free."""
+        return sweep_partial(self._ingest, 0)
+
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
         """Work that brings content in: what it pins can't be removed until it ends."""
@@ -178,9 +205,11 @@ class ContentStore:
             return size
 
     def sweep(self, named: Collection[str]) -> None:
-        """At start: remove what a crash has left, that is unfinished blobs and those that nothing names."""
+        """At start: remove what a crash has left: unfinished blobs that nobody goes on with, and those that nothing names."""
+        sweep_partial(self._ingest, KEPT_SECONDS)
         for name in os.listdir(self._ingest):
-            os.unlink(os.path.join(self._ingest, name))
+            if not name.startswith(PARTIAL):
+                os.unlink(os.path.join(self._ingest, name))
         for algorithm in ("sha256", "sha512"):
             for name in os.listdir(os.path.join(self.root, "blobs", algorithm)):
                 digest = f"{algorithm}:{name}"
@@ -216,6 +245,16 @@ class Session:
         if not self.claim(digest):
             os.rename(writer.path, self._store.path(digest))
         return Blob(digest, blob.size)
+
+    def ingest(self, digest: str, size: int) -> Ingest:
+        """A blob of known digest and size that comes in pieces; committed, it is pinned by this session.
+
+        While another ingest of the same blob is under way, this one has a file of its own and can't be resumed.
+
+        Raises:
+            InvalidParameter: that is no digest, or no size.
+        """
+        return self._store.ingest(digest, size, self.claim)
 
     def put(self, data: bytes) -> Blob:
         """Take a small blob in."""
