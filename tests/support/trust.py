@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 from boxshipd.images import reference
 from boxshipd.images.errors import LimitExceeded
+from boxshipd.trust.documents import DOCUMENT_LIMIT
 from boxshipd.trust.repository import Served
 from boxshipd.trust.verifier import Trust, open_trust
 
@@ -32,21 +33,21 @@ class MemoryRepository:
         self.pages: dict[str, list[Served]] = {}
         self.asked: list[str] = []
 
-    async def manifest(self, reference: str, limit: int) -> Served | None:
+    async def manifest(self, reference: str) -> Served | None:
         self.asked.append(reference)
         served = self.manifests.get(reference)
-        if served is not None and len(served.data) > limit:
-            raise LimitExceeded(f"more than {limit} bytes")
+        if served is not None and len(served.data) > DOCUMENT_LIMIT:
+            raise LimitExceeded(f"more than {DOCUMENT_LIMIT} bytes")
         return served
 
-    async def blob(self, digest: str, limit: int) -> bytes | None:
+    async def blob(self, digest: str, size: int) -> bytes | None:
         self.asked.append(digest)
         data = self.blobs.get(digest)
-        if data is not None and len(data) > limit:
-            raise LimitExceeded(f"more than {limit} bytes")
+        if data is not None and len(data) > size:
+            raise LimitExceeded(f"more than {size} bytes")
         return data
 
-    async def referrers(self, digest: str, limit: int) -> AsyncGenerator[Served, None]:
+    async def referrers(self, digest: str) -> AsyncGenerator[Served, None]:
         self.asked.append(f"referrers of {digest}")
         for page in self.pages.get(digest, [Served(b'{"schemaVersion":2,"manifests":[]}', INDEX)] if self.api else []):
             yield page

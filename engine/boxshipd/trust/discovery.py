@@ -135,7 +135,7 @@ class Search:
     async def _listed(self) -> AsyncGenerator[Descriptor, None]:
         """What refers to the image, by the registry's own list, or by the one that clients keep under a tag."""
         pages = listed = 0
-        async with contextlib.aclosing(self._repository.referrers(self._subject, DOCUMENT_LIMIT)) as lists:
+        async with contextlib.aclosing(self._repository.referrers(self._subject)) as lists:
             async for served in lists:
                 pages += 1
                 for descriptor in await self._entries("referrers", served):
@@ -214,7 +214,7 @@ class Search:
             BadSignature: it can't be used.
         """
         try:
-            return await self._repository.manifest(name, DOCUMENT_LIMIT)
+            return await self._repository.manifest(name)
         except HostileOrBroken as error:
             raise BadSignature(str(error)) from error
 
@@ -227,7 +227,7 @@ class Search:
             data = self._blobs[layer.digest]
         else:
             try:
-                fetched = await self._repository.blob(layer.digest, limit)
+                fetched = await self._repository.blob(layer.digest, layer.size)
             except HostileOrBroken as error:
                 raise BadSignature(str(error)) from error
             if fetched is None:

@@ -19,23 +19,23 @@ class Served(Struct, frozen=True):
 
 
 class Repository(Protocol):
-    """Reads from one repository at one registry, that which the image was found at.
+    """Reads from one repository, at the registry or the mirrors that the image may come from.
 
-    Absence must be told from failure: only a 404 is absence. ``limit`` bounds what is read of an answer's body in bytes. What
-    is larger, or isn't what its digest says, raises ``HostileOrBroken``, and counts as a signature that isn't good: others may
-    be. Every other ``DaemonError`` ends the verification, and the image is refused.
+    Absence must be told from failure: only a 404 is absence. What is too large, isn't what its digest says or can't be
+    understood raises ``HostileOrBroken``, and counts as a signature that isn't good: others may be. Every other ``DaemonError``
+    ends the verification, and the image is refused.
     """
 
-    async def manifest(self, reference: str, limit: int) -> Served | None:
-        """The manifest or index of a tag or digest; None where there is none."""
+    async def manifest(self, reference: str) -> Served | None:
+        """The manifest or index of a tag or digest, of at most ``documents.DOCUMENT_LIMIT`` bytes; None where there is none."""
         ...
 
-    async def blob(self, digest: str, limit: int) -> bytes | None:
-        """A blob; None where there is none."""
+    async def blob(self, digest: str, size: int) -> bytes | None:
+        """A blob of exactly ``size`` bytes; None where there is none."""
         ...
 
-    def referrers(self, digest: str, limit: int) -> AsyncGenerator[Served, None]:
-        """The pages of the list of what refers to a manifest (``GET /v2/<name>/referrers/<digest>``).
+    def referrers(self, digest: str) -> AsyncGenerator[Served, None]:
+        """The pages of the list of what refers to a manifest (``GET /v2/<name>/referrers/<digest>``), bounded like manifests.
 
         None at all where the registry hasn't that API: it answers 404, or as some do 400, 405 or 406.
         """

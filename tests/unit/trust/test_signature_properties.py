@@ -71,7 +71,7 @@ def refused(trust, repository) -> bool:
     return False
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(position=st.integers(0, len(PAYLOAD) - 1), byte=st.integers(0, 255), field=st.sampled_from(["payload", "signature"]))
 def test_no_byte_of_a_payload_or_its_signature_can_be_changed(trusts, position, byte, field):
     layer = signed_layer(SIGNER, PAYLOAD)
@@ -88,7 +88,7 @@ def test_no_byte_of_a_payload_or_its_signature_can_be_changed(trusts, position, 
     assert refused(trusts["matchRepository"], repository) is (changed != data)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(position=st.integers(0, len(STATEMENT) - 1), byte=st.integers(0, 255))
 def test_no_byte_of_a_statement_can_be_changed(trusts, position, byte):
     changed = STATEMENT[:position] + bytes([byte]) + STATEMENT[position + 1 :]
@@ -128,7 +128,7 @@ def damaged(draw, whole: bytes) -> bytes:
     return whole[:start] + draw(st.binary(max_size=6)) + whole[end:]
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(
     tagged=documents | damaged(signature_manifest([Layer(b"x", annotations={SIGNATURE_KEY: "AA=="})])),
     listed=documents | damaged(referrers_index([referrer_manifest([], IMAGE)])),
@@ -148,7 +148,7 @@ def test_nothing_that_is_served_does_anything_but_refuse(trusts, tagged, listed,
         assert refused(trust, repository)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(made=damaged(bundle(SIGNER, statement(digest(b"another image")))) | documents)
 def test_no_bundle_does_anything_but_refuse(trusts, made):
     layer = Layer(made, BUNDLE)
