@@ -48,16 +48,18 @@ class RegistryClient:
             credentials: for the registry; its mirrors don't get them.
             purpose: what for.
         """
-        return [self.repository(place, credentials) for place in await self.hosts.endpoints(name, purpose)]
+        return [
+            self._repository(place, ANONYMOUS if place.mirror else credentials, self._memory)
+            for place in await self.hosts.endpoints(name, purpose)
+        ]
 
-    def repository(self, endpoint: Endpoint, credentials: Credentials) -> Repository:
-        """The repository at an endpoint."""
-        identity = ANONYMOUS if endpoint.mirror else credentials
-        return Repository(self.transport, self.authorizer(endpoint, identity), self._plain)
+    async def unremembered(self, name: Reference, credentials: Credentials) -> Repository:
+        """The registry's own repository, asked as if for the first time: no token of an earlier request counts."""
+        return self._repository((await self.hosts.endpoints(name, "push"))[-1], credentials, Memory())
 
-    def authorizer(self, endpoint: Endpoint, credentials: Credentials) -> Authorizer:
-        """What says to an endpoint who somebody is."""
-        return Authorizer(self.transport, endpoint, credentials, self._memory, self.hosts.insecure)
+    def _repository(self, endpoint: Endpoint, credentials: Credentials, memory: Memory) -> Repository:
+        authorizer = Authorizer(self.transport, endpoint, credentials, memory, self.hosts.insecure)
+        return Repository(self.transport, authorizer, self._plain)
 
     def reconfigured(self, mirrors: Sequence[str], insecure: Sequence[str], registries: Mapping[str, RegistrySettings]) -> None:
         """Take other settings over, for what begins from now on."""

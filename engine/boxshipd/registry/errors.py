@@ -27,7 +27,7 @@ class RegistryError(InternalError):
     """A registry can't be used as it was asked for."""
 
 
-class Unreachable(RegistryError):
+class Unreachable(RegistryError):  # noqa: N818 - an outcome, named as one
     """No connection, no TLS, a cut or a stalled transfer.
 
     Attributes:
@@ -41,11 +41,11 @@ class Unreachable(RegistryError):
         self.plain = plain
 
 
-class BadAnswer(RegistryError):
+class BadAnswer(RegistryError):  # noqa: N818 - an outcome, named as one
     """An answer that breaks the protocol or a bound."""
 
 
-class Refused(RegistryError):
+class Refused(RegistryError):  # noqa: N818 - an outcome, named as one
     """A status that says no.
 
     Attributes:
@@ -75,7 +75,7 @@ class Absent(Refused, NotFound):
     """The registry has no such thing."""
 
 
-class LoginFailed(RegistryError, Unauthorized):
+class LoginFailed(RegistryError, Unauthorized):  # noqa: N818
     """What ``docker login`` is told."""
 
 

@@ -111,11 +111,9 @@ class Hosts:
         insecure = await self.insecure(name.domain)
         found: list[Endpoint] = []
         if purpose == "pull":
-            for mirror in settings.mirrors:
-                found.append(await self._mirror(mirror, name, prefix))
+            found += [await self._mirror(mirror, name, prefix) for mirror in settings.mirrors]
             if name.domain == DEFAULT_DOMAIN:
-                for mirror in self.mirrors:
-                    found.append(await self._mirror(mirror, name, name.domain))
+                found += [await self._hub_mirror(mirror, name) for mirror in self.mirrors]
         own: Endpoint | None = None
         described = await asyncio.to_thread(hosts_file.read, self.directories, name.domain)
         if described is not None:
@@ -145,17 +143,20 @@ class Hosts:
         return name.domain, RegistrySettings()
 
     async def _mirror(self, address: str, name: Reference, prefix: str) -> Endpoint:
+        """A mirror of ``registries``: its path takes the place of the prefix."""
         url = URL(address)
-        host = url.authority
-        insecure = await self.insecure(host)
-        if url.scheme == "http" and not insecure:
-            # As with Docker: an administrator who writes http:// means it.
-            insecure = True
         rest = name.name.removeprefix(prefix).strip("/")
-        if prefix == name.domain == DEFAULT_DOMAIN and address in self.mirrors:
-            return Endpoint(_root(url), rest, host, verify=not insecure, mirror=True)
         repository = f"{url.path.strip('/')}/{rest}".strip("/")
-        return Endpoint(_root(url.origin()), repository, host, verify=not insecure, mirror=True)
+        return await self._copy(url.origin(), repository)
+
+    async def _hub_mirror(self, address: str, name: Reference) -> Endpoint:
+        """A mirror of ``registry-mirrors``: its path comes before the API's root."""
+        return await self._copy(URL(address), name.path)
+
+    async def _copy(self, url: URL, repository: str) -> Endpoint:
+        # Who writes http:// for a mirror means it, as with Docker.
+        insecure = url.scheme == "http" or await self.insecure(url.authority)
+        return Endpoint(_root(url), repository, url.authority, verify=not insecure, mirror=True)
 
 
 def _described(host: Host, name: Reference) -> Endpoint:

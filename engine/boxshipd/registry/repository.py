@@ -30,11 +30,14 @@ class Repository:
         transport: the connections.
         authorizer: says who we are; its endpoint is where the repository is.
         plain: hosts found to speak HTTP without TLS; shared by all repositories.
+
+    Attributes:
+        authorizer: see above.
     """
 
     def __init__(self, transport: Transport, authorizer: Authorizer, plain: set[str]) -> None:
         self._transport = transport
-        self._authorizer = authorizer
+        self.authorizer = authorizer
         self._plain = plain
         if self.endpoint.plain and self.endpoint.certificates in plain:
             self._without_tls()
@@ -42,7 +45,7 @@ class Repository:
     @property
     def endpoint(self) -> Endpoint:
         """Where it is."""
-        return self._authorizer.endpoint
+        return self.authorizer.endpoint
 
     @property
     def name(self) -> str:
@@ -65,7 +68,7 @@ class Repository:
         target: str | URL,
         *,
         accept: Sequence[int] = (200,),
-        scopes: Sequence[str] = (),
+        scopes: Sequence[str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: Body = None,
         slow: bool = False,
@@ -74,9 +77,9 @@ class Repository:
 
         Args:
             method: of HTTP.
-            target: what follows the repository's name in the path, or a whole URL that an earlier answer gave.
+            target: what follows the repository's name in the path, or a URL, relative to the API's root where it isn't whole.
             accept: statuses that are no error.
-            scopes: what has to be allowed; pulling by default.
+            scopes: what has to be allowed; pulling from this repository by default.
             headers: further ones.
             body: what to send.
             slow: whether the answer may take the registry minutes.
@@ -86,7 +89,7 @@ class Repository:
             Refused: the status is another one.
             BadAnswer: the answer makes no sense.
         """
-        scopes = scopes or (self.scope("pull"),)
+        scopes = (self.scope("pull"),) if scopes is None else scopes
         tried_plain = False
         attempt = 0
         while True:
@@ -94,7 +97,7 @@ class Repository:
             url = self._url(target)
             home = url.origin() == self.endpoint.origin
             try:
-                authorization = await self._authorizer.header(scopes) if home else ""
+                authorization = await self.authorizer.header(scopes) if home else ""
                 sent = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
                 sending = self._transport.send(method, url, endpoint=self.endpoint, headers=sent, body=body, slow=slow)
                 # Only what comes before the answer is tried again here: what comes after it is the caller's.
@@ -109,7 +112,7 @@ class Repository:
                 if (
                     response.status == 401
                     and attempt < _ATTEMPTS
-                    and await self._authorizer.challenged(response, authorization, scopes)
+                    and await self.authorizer.challenged(response, authorization, scopes)
                 ):
                     continue
                 if response.status not in accept:
@@ -120,7 +123,7 @@ class Repository:
                 return
 
     def _final(self, error: Exception) -> Exception:
-        missing = self._authorizer.missing() if isinstance(error, AccessDenied) and error.status == 401 else ""
+        missing = self.authorizer.missing() if isinstance(error, AccessDenied) and error.status == 401 else ""
         if missing and isinstance(error, AccessDenied):
             return AccessDenied(f"{self.endpoint.certificates}: {missing}", error.status, error.code)
         return error
@@ -142,7 +145,7 @@ class Repository:
         return url
 
     def _without_tls(self) -> None:
-        self._authorizer.endpoint = replace(self.endpoint, root=self.endpoint.root.with_scheme("http"))
+        self.authorizer.endpoint = replace(self.endpoint, root=self.endpoint.root.with_scheme("http"))
 
 
 class _entered:  # noqa: N801 - reads as a statement

@@ -44,7 +44,7 @@ class Timing(Struct, frozen=True, kw_only=True):
     def delay(self, attempt: int, asked: float | None = None) -> float:
         """How long to wait after attempt number ``attempt``; somewhat random, so that not everybody comes back at once."""
         usual = min(self.first_delay * 2.0 ** min(attempt - 1, 16), self.longest_delay)
-        return max(usual * random.uniform(0.8, 1.2), asked or 0.0)  # noqa: S311 - no secret
+        return max(usual * random.uniform(0.8, 1.2), asked or 0.0)
 
 
 async def retrying(work: Callable[[], Awaitable[T]], timing: Timing, tell: Tell | None = None) -> T:

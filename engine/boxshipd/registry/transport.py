@@ -83,7 +83,7 @@ class Transport:
             raise BadAnswer(f"{_named(method, url)}: stopped after {_REDIRECT_LIMIT} redirects")
 
     @asynccontextmanager
-    async def _once(
+    async def _once(  # noqa: PLR0917 - a request's parts
         self, method: str, url: URL, endpoint: Endpoint, headers: Mapping[str, str], body: Body, slow: bool
     ) -> AsyncIterator[ClientResponse]:
         home = url.origin() == endpoint.origin
