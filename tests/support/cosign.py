@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    NoEncryption,
     PrivateFormat,
     PublicFormat,
 )
@@ -70,22 +69,6 @@ class Signer:
             return self.private.sign(message, padding.PKCS1v15(), hashes.SHA256())
         strength = {"p256": hashes.SHA256, "p384": hashes.SHA384, "p521": hashes.SHA512}[self.kind]
         return self.private.sign(message, ec.ECDSA(strength() if strong else hashes.SHA256()))
-
-    def encrypted_key(self, password: bytes) -> bytes:
-        """The private key as ``cosign generate-key-pair`` keeps it: scrypt and NaCl's secretbox, in JSON, in PEM."""
-        from nacl.secret import SecretBox
-
-        salt, nonce = bytes(range(32)), bytes(range(24))
-        key = hashlib.scrypt(password, salt=salt, n=32768, r=8, p=1, maxmem=1 << 26, dklen=32)
-        plain = self.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        document = {
-            "kdf": {"name": "scrypt", "params": {"N": 32768, "r": 8, "p": 1}, "salt": _b64(salt)},
-            "cipher": {"name": "nacl/secretbox", "nonce": _b64(nonce)},
-            "ciphertext": _b64(SecretBox(key).encrypt(plain, nonce).ciphertext),
-        }
-        body = _b64(json.dumps(document).encode())
-        lines = "\n".join(body[start : start + 64] for start in range(0, len(body), 64))
-        return f"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY-----\n{lines}\n-----END ENCRYPTED COSIGN PRIVATE KEY-----\n".encode()
 
     def private_pem(self) -> bytes:
         """The private key, as nobody should name it in a policy."""

@@ -146,13 +146,13 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 
 def decode_base64(text: str, what: str) -> bytes:
-    """Decode standard base64 without anything around it.
+    """Decode standard base64 with nothing else in it but ends of lines, which Go's decoder, and so cosign, passes over.
 
     Raises:
         BadSignature: it isn't that.
     """
     try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
+        return base64.b64decode(text.replace("\r", "").replace("\n", "").encode("ascii"), validate=True)
     except (UnicodeEncodeError, binascii.Error, ValueError) as error:
         raise BadSignature(f"{what} isn't base64: {error}") from error
 

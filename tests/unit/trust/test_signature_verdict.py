@@ -104,6 +104,15 @@ async def test_a_bundle_names_no_image_so_it_must_be_said_that_this_will_do(tmp_
     )
 
 
+async def test_a_signature_in_several_lines(tmp_path, repository):
+    """As ``openssl dgst -sign | base64`` writes them, which ``cosign attach signature`` takes as they are."""
+    layer = honest(Signer("rsa"))
+    text = layer.annotations[SIGNATURE_KEY]
+    layer.annotations[SIGNATURE_KEY] = "\r\n".join(text[start : start + 76] for start in range(0, len(text), 76)) + "\n"
+    repository.sign(layer)
+    await verify(trust_in(tmp_path, Signer("rsa")), repository)
+
+
 async def test_one_good_signature_among_others_is_enough(tmp_path, repository):
     signer, other = Signer(), Signer(which=1)
     repository.sign(
