@@ -222,7 +222,7 @@ class Build:
             return None
         if known.blob != blob.digest and not self._stores.catalogue.verified(blob.digest, known.diff):
             path = self._stores.content.path(blob.digest)
-            actual = diff_id(path, limits=self._stores.limits, progress=self._watch(position, blob))
+            actual = diff_id(path, digest=blob.digest, limits=self._stores.limits, progress=self._watch(position, blob))
             self._check(position, actual)
         return _Done(blob, known.size)
 
@@ -234,6 +234,7 @@ class Build:
                 stores.content.path(blob.digest),
                 unpacking.root,
                 lowest=position == 0,
+                digest=blob.digest,
                 limits=stores.limits,
                 progress=self._watch(position, blob),
             )

@@ -120,7 +120,9 @@ class Ingest:
             self._note()
 
     def commit(self) -> Blob:
-        """Verify the whole, put it on the disk and make a blob of it, pinned by the session that asked for the ingest.
+        """Verify the whole and make a blob of it, pinned by the session that asked for the ingest.
+
+        It is on the disk for certain after ``ContentStore.sync``, which ends every build.
 
         Raises:
             DigestMismatch: bytes are missing, or it isn't what its digest says; then the next attempt begins anew.
@@ -134,7 +136,6 @@ class Ingest:
         if actual != self.digest:
             self.reset()
             raise DigestMismatch(f"content has digest {actual}, not {self.digest} as announced")
-        os.fsync(self._fd)
         blob = self._publish(self.path)
         self._committed = True
         return blob

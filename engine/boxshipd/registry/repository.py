@@ -103,7 +103,8 @@ class Repository:
                 # Only what comes before the answer is tried again here: what comes after it is the caller's.
                 response = await sending.__aenter__()
             except Unreachable as error:
-                if not (error.plain and self.endpoint.plain and self.endpoint.origin.scheme == "https") or tried_plain:
+                # Of several requests at a time, one may have found out already.
+                if not (error.plain and self.endpoint.plain and home and url.scheme == "https") or tried_plain:
                     raise
                 tried_plain = True
                 self._without_tls()

@@ -123,11 +123,13 @@ class LayerApplier:
             raise LimitExceeded("archive has too many directories with long names")
 
     def _file(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+        # Mostly what is wanted already, so that nothing has to be changed afterwards.
+        mode = entry.mode & 0o777
         try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+            fd = os.open(name, _CREATE, mode, dir_fd=parent)
         except FileExistsError:
             self._make_room(parent, name)
-            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+            fd = os.open(name, _CREATE, mode, dir_fd=parent)
         try:
             self._fill(entry, fd, reader)
         finally:
@@ -212,8 +214,13 @@ class LayerApplier:
 
     def _describe(self, entry: Entry, fd: int) -> None:
         """Give an open file or directory its owner, mode and extended attributes, in the order in which none undoes another."""
-        os.fchown(fd, entry.uid, entry.gid)
-        os.fchmod(fd, entry.mode)
+        present = os.fstat(fd)
+        owned = present.st_uid == entry.uid and present.st_gid == entry.gid
+        if not owned:
+            os.fchown(fd, entry.uid, entry.gid)
+        # A change of owner may have taken set-id bits away.
+        if stat.S_IMODE(present.st_mode) != entry.mode or not owned:
+            os.fchmod(fd, entry.mode)
         for key, value in entry.xattrs.items():
             self._set_xattr(fd, key, value)
 

@@ -118,7 +118,13 @@ def ignore(_: int) -> None:
 
 
 def unpack_layer(
-    blob: str, root: str, *, lowest: bool, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore
+    blob: str,
+    root: str,
+    *,
+    lowest: bool,
+    digest: str = "",
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int], None] = ignore,
 ) -> Unpacked:
     """Unpack the blob at a path into the empty directory ``root``.
 
@@ -126,6 +132,7 @@ def unpack_layer(
         blob: a tar archive, plain or compressed.
         root: where to.
         lowest: there is no layer below, so that there is nothing to hide.
+        digest: the blob's digest where that has been verified: an archive that isn't compressed isn't hashed again.
         limits: what it may take.
         progress: called with the bytes of the blob read so far, from another thread; it may raise to end the work.
 
@@ -135,7 +142,11 @@ def unpack_layer(
     """
     fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        kind, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        if not kind and digest.startswith("sha256:"):
+            with Tree(root, layered=not lowest) as tree:
+                size = LayerApplier(tree, limits).apply(TarReader(plain, limits))
+                return Unpacked(digest, size, tuple(tree.implied))
         with ReadAhead(plain) as source, Tree(root, layered=not lowest) as tree:
             size = LayerApplier(tree, limits).apply(TarReader(source, limits))
             return Unpacked(source.digest(), size, tuple(tree.implied))
@@ -143,18 +154,20 @@ def unpack_layer(
         os.close(fd)
 
 
-def diff_id(blob: str, *, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore) -> str:
-    """The digest of a layer's archive, uncompressed, without unpacking it.
+def diff_id(blob: str, *, digest: str = "", limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore) -> str:
+    """The digest of a layer's archive, uncompressed, without unpacking it; ``digest`` as for ``unpack_layer``.
 
     Raises:
         HostileOrBroken: the blob can't be decompressed.
     """
-    checksum = hashlib.sha256()
     fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        kind, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        if not kind and digest.startswith("sha256:"):
+            return digest
+        checksum = hashlib.sha256()
         while data := plain.read(CHUNK):
             checksum.update(data)
+        return f"sha256:{checksum.hexdigest()}"
     finally:
         os.close(fd)
-    return f"sha256:{checksum.hexdigest()}"
