@@ -132,8 +132,8 @@ class Hosts:
         bare = URL(f"http://{host}").host or ""
         if bare in self._insecure_hosts:
             return True
-        # All of a name's addresses: one more in a forged answer makes no registry an insecure one. A name all of whose addresses
-        # are forged still is taken for what they say, as with Docker.
+        # All of a name's addresses: one more in a forged answer makes no registry an insecure one. A name all of whose
+        # addresses are forged still is taken for what they say, as with Docker.
         addresses = await _addresses(bare)
         return bool(addresses) and all(any(address in network for network in self.networks) for address in addresses)
 
