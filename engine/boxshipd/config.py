@@ -21,7 +21,7 @@ from boxshipd.containers.log_config import validate_options
 from boxshipd.errors import DaemonError
 from boxshipd.registry.client import ClientSettings
 from boxshipd.registry.hosts import CERTIFICATE_DIRECTORIES, RegistrySettings, check_insecure, check_mirror
-from boxshipd.registry.proxies import Proxies
+from boxshipd.registry.proxies import Proxies, masked
 from boxshipd.registry.timing import Timing
 
 DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"
@@ -71,6 +71,7 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     runtimes: dict[str, Runtime] = {}
     default_runtime: str = OWN_RUNTIME
     cdi_spec_dirs: tuple[str, ...] = CDI_SPEC_DIRS
+    signature_policy: str = ""
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -157,6 +158,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("runtimes", "add-runtime", "runtimes", "Register another OCI runtime (name=path)", reloadable=True),
     Option("default-runtime", "default-runtime", "text", "Runtime of containers that ask for none", reloadable=True),
     Option("cdi-spec-dirs", "cdi-spec-dir", "list", "Directories with the specifications of CDI devices"),
+    Option(
+        "signature-policy",
+        "signature-policy",
+        "text",
+        "File that says which images must be signed, and by whom",
+        reloadable=True,
+    ),
     Option("dns", "dns", "list", "DNS servers of containers"),
     Option("dns-opts", "dns-opt", "list", "DNS options of containers"),
     Option("dns-search", "dns-search", "list", "DNS search domains of containers"),
@@ -261,6 +269,7 @@ _FLAG_OF_ABSENT = {
 ABSENT_FLAGS = {_FLAG_OF_ABSENT.get(key, key): key for key in ABSENT}
 """From the flag to the key."""
 
+_WITH_USERS = frozenset({"proxies", "http-proxy", "https-proxy", "registry-mirrors"})
 _LEVELS = ("debug", "info", "warn", "error", "fatal", "panic", "trace")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 
@@ -279,7 +288,9 @@ def load(flags: Mapping[str, Any], config_file: str | None) -> Config:
     try:
         values = read_file(path)
         conflicts = [
-            f"{key}: (from flag: {_shown(flags[key])}, from file: {_shown(values[key])})" for key in values if key in flags
+            f"{key}: (from flag: {_told(key, flags[key])}, from file: {_told(key, values[key])})"
+            for key in values
+            if key in flags
         ]
         if conflicts:
             raise ConfigError(
@@ -342,7 +353,7 @@ def build(values: Mapping[str, Any]) -> Config:
         prepared["tls"] = prepared["tlsverify"] = True
     if prepared.get("tls"):
         _default_certificates(prepared)
-    for key in ("data-root", "exec-root", "pidfile"):
+    for key in ("data-root", "exec-root", "pidfile", "signature-policy"):
         if prepared.get(key):
             prepared[key] = os.path.abspath(prepared[key])
     try:
@@ -471,6 +482,19 @@ def _validate_registries(config: Config) -> None:
             raise ConfigError(f"invalid {key}: {value}")
     if config.max_download_attempts <= 0:
         raise ConfigError(f"invalid max download attempts: {config.max_download_attempts}")
+
+
+def _told(key: str, value: Any) -> str:
+    """A value for a message, without the passwords that addresses of proxies and mirrors may have."""
+    return _shown(_without_users(value) if key in _WITH_USERS else value)
+
+
+def _without_users(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_users(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_users(entry) for entry in value]
+    return masked(value) if isinstance(value, str) else value
 
 
 def _shown(value: Any) -> str:

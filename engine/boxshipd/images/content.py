@@ -131,6 +131,10 @@ class ContentStore:
         except FileNotFoundError:
             raise NotFound(f"content {digest} not found") from None
 
+    def has(self, digest: str) -> bool:
+        """Whether there is a blob of a digest, at this moment."""
+        return os.path.exists(self.path(digest))
+
     def read(self, digest: str) -> bytes:
         """A small blob's bytes, verified.
 

@@ -21,7 +21,7 @@ from boxshipd.images import platform, reference
 from boxshipd.images.manifest_push import ManifestPusher
 from boxshipd.images.model import DOCUMENT_LIMIT, ImageConfig, Platform, decode
 from boxshipd.images.output import Output
-from boxshipd.images.pull import Puller, Verify
+from boxshipd.images.pull import Puller
 from boxshipd.images.pull_layers import Slots
 from boxshipd.images.push import Pusher
 from boxshipd.images.reference import Reference
@@ -50,7 +50,6 @@ class Distribution:
         settings: of the registry client.
         downloads: how many blobs come in at once.
         uploads: how many go out at once.
-        verify: asked before an image comes in.
     """
 
     def __init__(
@@ -61,14 +60,13 @@ class Distribution:
         *,
         downloads: int = 3,
         uploads: int = 5,
-        verify: Verify | None = None,
     ) -> None:
         self._images = images
         self._scheduler = scheduler
         self._client = RegistryClient(settings)
         self._threads = Workers(_THREADS, "blobs")
         self._downloads, self._uploads = Slots(downloads), Slots(uploads)
-        self._puller = Puller(images, self._downloads, self._threads, verify)
+        self._puller = Puller(images, self._downloads, self._threads)
         self._pusher = Pusher(images, self._uploads, self._threads)
         self._manifests = ManifestPusher(images, self._threads)
         self._sharing = Sharing()

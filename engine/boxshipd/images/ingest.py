@@ -15,7 +15,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +24,7 @@ import msgspec
 from boxshipd.errors import InvalidParameter
 from boxshipd.images.digest import Digest, parse_digest
 from boxshipd.images.errors import DigestMismatch
+from boxshipd.images.unpack.direct import ALIGNMENT, FileSource, Run, open_direct
 from boxshipd.images.unpack.limits import MIB
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 PARTIAL = "partial-"
 _NOTE = ".ranges"
 _NOTE_EVERY = 8 * MIB
-_PIECE = MIB
+# From which size on a blob is written around the page cache, and how many of its ranges at a time.
+_DIRECT = 4 * MIB
+_RUNS = 8
 KEPT_SECONDS = 24 * 3600.0
 """How long an abandoned partial file is kept after its last byte."""
 
@@ -62,6 +65,8 @@ class Ingest:
         self._unnoted = 0
         self._ranges = self._known_ranges() if self._resumable else []
         self._committed = False
+        self._direct = open_direct(self.path) if size >= _DIRECT else None
+        self._runs: list[Run] = []
 
     @property
     def offset(self) -> int:
@@ -97,10 +102,11 @@ class Ingest:
         length = len(data)
         if offset < 0 or offset + length > self.size:
             raise DigestMismatch(f"content {self.digest} has more than the {self.size} bytes announced")
-        rest, position = memoryview(data), offset
-        while rest:
-            count = os.pwrite(self._fd, rest, position)
-            rest, position = rest[count:], position + count
+        with self._run(offset) as run:
+            if run is not None:
+                run.write(memoryview(data))
+            else:
+                _write_at(self._fd, memoryview(data), offset)
         with self._lock:
             if offset == self._hashed:
                 self._hash.update(data)
@@ -110,21 +116,9 @@ class Ingest:
             if self._unnoted >= _NOTE_EVERY:
                 self._note()
 
-    def catch_up(self) -> None:
-        """Hash what has come out of order and has no gap before it any more, so that ``commit`` has less to do."""
-        while True:
-            with self._lock:
-                length = min(_PIECE, self._prefix() - self._hashed)
-                if length <= 0:
-                    return
-                data = os.pread(self._fd, length, self._hashed)
-                if not data:
-                    return
-                self._hash.update(data)
-                self._hashed += len(data)
-
     def reset(self) -> None:
         """Throw away what is there: it was found to be wrong."""
+        self._flush()
         with self._lock:
             os.ftruncate(self._fd, 0)
             self._ranges = []
@@ -144,6 +138,7 @@ class Ingest:
             raise DigestMismatch(
                 f"content {self.digest} has {self.size - sum(length for _, length in gaps)} of {self.size} bytes"
             )
+        self._flush()
         self._hash_rest()
         actual = f"{parse_digest(self.digest).algorithm}:{self._hash.hexdigest()}"
         if actual != self.digest:
@@ -158,6 +153,17 @@ class Ingest:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
+            self._flush()
+        except OSError:
+            # Where something has gone wrong already, that is what there is to tell.
+            if error is None:
+                raise
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Keep what can be gone on with, and remove the rest."""
+        try:
             if self._committed or not self._resumable or not self._ranges:
                 for path in (self.path, self.path + _NOTE):
                     with contextlib.suppress(FileNotFoundError):
@@ -167,6 +173,49 @@ class Ingest:
                     self._note()
         finally:
             os.close(self._fd)
+            if self._direct is not None:
+                os.close(self._direct)
+
+    @contextlib.contextmanager
+    def _run(self, offset: int) -> Iterator[Run | None]:
+        """The run that ends at an offset, or a new one, for this thread alone; None for what is written as always."""
+        with self._lock:
+            run = next((run for run in self._runs if run.end == offset and not run.taken), None)
+            if run is None and self._direct is not None and offset % ALIGNMENT == 0:
+                self._make_room()
+                run = Run(self._fd, self._direct, offset)
+                self._runs.append(run)
+            if run is not None:
+                run.taken = True
+        try:
+            yield run
+        finally:
+            if run is not None:
+                run.taken = False
+
+    def _make_room(self) -> None:
+        """End the oldest run that nobody writes to, where there are many: its bytes are on record, and must not be lost."""
+        idle = next((run for run in self._runs if not run.taken), None)
+        if len(self._runs) >= _RUNS and idle is not None:
+            idle.flush()
+            self._runs.remove(idle)
+
+    def _flush(self) -> None:
+        """Write out what is in buffers; nobody may be writing.
+
+        Raises:
+            OSError: the disk refused. What isn't on it is missing again then.
+        """
+        failure: OSError | None = None
+        runs, self._runs = self._runs, []
+        for run in runs:
+            try:
+                run.flush()
+            except OSError as error:
+                failure = error
+                self._ranges = _without(self._ranges, run.start, run.end)
+        if failure is not None:
+            raise failure
 
     def _open(self, directory: str, digest: Digest) -> None:
         """Open this blob's partial file; while another ingest has it, one of our own that can't be resumed."""
@@ -201,9 +250,12 @@ class Ingest:
         self._unnoted = 0
         if not self._resumable:
             return
+        written = self._ranges
+        for run in self._runs:
+            written = _without(written, run.start, run.end)
         fresh = f"{self.path}{_NOTE}.new"
         with open(fresh, "wb") as file:
-            file.write(msgspec.json.encode(self._ranges))
+            file.write(msgspec.json.encode(written))
         os.rename(fresh, self.path + _NOTE)
 
     def _prefix(self) -> int:
@@ -211,12 +263,16 @@ class Ingest:
 
     def _hash_rest(self) -> None:
         """Hash what came before this attempt, or out of order."""
-        while self._hashed < self.size:
-            piece = os.pread(self._fd, min(_PIECE, self.size - self._hashed), self._hashed)
-            if not piece:
-                return
-            self._hash.update(piece)
-            self._hashed += len(piece)
+        if self._hashed == self.size:
+            return
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            source = FileSource(fd, self._hashed)
+            while self._hashed < self.size and (piece := source.read(min(MIB, self.size - self._hashed))):
+                self._hash.update(piece)
+                self._hashed += len(piece)
+        finally:
+            os.close(fd)
 
 
 def lock(path: str) -> int | None:
@@ -263,6 +319,18 @@ def _is_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def _write_at(fd: int, data: memoryview, offset: int) -> None:
+    while data:
+        count = os.pwrite(fd, data, offset)
+        data, offset = data[count:], offset + count
+
+
+def _without(ranges: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """Ranges without one."""
+    left = [(first, min(last, start)) for first, last in ranges] + [(max(first, end), last) for first, last in ranges]
+    return sorted({(first, last) for first, last in left if first < last})
 
 
 def _with(ranges: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

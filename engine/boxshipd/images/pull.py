@@ -8,8 +8,7 @@ Source: moby daemon/internal/distribution (pull_v2.go, xfer/download.go), whose 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.images import choice, platform
@@ -21,6 +20,7 @@ from boxshipd.images.output import Output
 from boxshipd.images.pull_layers import LayerPull, Slots, Tools
 from boxshipd.images.reference import Reference
 from boxshipd.images.remote import Remote
+from boxshipd.images.signatures import RemoteSignatures
 from boxshipd.images.workers import Cancellation, Workers
 from boxshipd.registry import documents
 from boxshipd.registry.documents import Document, RemoteDescriptor, RemoteIndex, RemoteManifest
@@ -33,21 +33,6 @@ _NESTED = 3
 """How many indexes may lie within each other."""
 
 
-class Fetch(Protocol):
-    """What a verification may ask of the repository that an image comes from."""
-
-    async def manifest(self, reference: str) -> Document:
-        """The manifest or index of a tag or digest, verified; ``registry.errors.Absent`` where there is none."""
-
-    async def blob(self, digest: str, size: int) -> bytes:
-        """A small blob, verified; ``registry.errors.Absent`` where there is none."""
-
-
-Verify = Callable[[Reference, str, bytes, Fetch], Awaitable[None]]
-"""Asked whether an image may come in, by its name, the digest of the manifest or index that the name means, and that itself.
-It raises an error of the daemon's where not. Nothing of the image has been unpacked by then."""
-
-
 class Puller:
     """Brings images in.
 
@@ -55,14 +40,12 @@ class Puller:
         images: the images there are.
         slots: places for downloads.
         threads: what writes and hashes blobs.
-        verify: asked before anything of an image is brought in.
     """
 
-    def __init__(self, images: Images, slots: Slots, threads: Workers, verify: Verify | None) -> None:
+    def __init__(self, images: Images, slots: Slots, threads: Workers) -> None:
         self._images = images
         self._catalogue = images.stores.catalogue
         self._tools = Tools(slots, threads)
-        self._verify = verify
 
     async def pull(self, remote: Remote, name: Reference, wanted: Platform | None, output: Output) -> bool:
         """Pull one image.
@@ -78,19 +61,23 @@ class Puller:
 
         Raises:
             NotFound: there is no such image, or none for the platform.
+            Untrusted: the signature policy doesn't let it in.
             RegistryError: it can't be had.
             HostileOrBroken: it can't be used.
         """
         reference = name.digest or name.tag
-        output.message(f"Pulling from {name.path}", reference)
+        trust = self._images.trust
+        signed = trust is not None and trust.admit(name)
         known = self._known(name, wanted)
         if known is not None and name.tag and not name.digest and await remote.unchanged(name.tag, known.digest):
             document = known
         else:
             document = await remote.resolve(reference)
-        if self._verify is not None:
-            await self._verify(name, document.digest, document.data, remote)
-        manifest = await self._choose(remote, document, wanted)
+        manifest, indexes = await self._choose(remote, document, wanted)
+        if trust is not None and signed:
+            await trust.verify(name, manifest.digest, manifest.data, RemoteSignatures(remote), indexes=indexes)
+        # Not before: an image that can't be had, or isn't let in, is answered with a status of its own.
+        output.message(f"Pulling from {name.path}", reference)
         record, fresh = await self._image(remote, name, document, manifest, output)
         output.message(f"Digest: {document.digest}")
         if wanted is not None and not platform.matches(wanted, record.platform):
@@ -112,11 +99,13 @@ class Puller:
         except (NotFound, InvalidParameter):
             return None
 
-    async def _choose(self, remote: Remote, document: Document, wanted: Platform | None) -> Document:
-        """The manifest for a platform."""
+    async def _choose(self, remote: Remote, document: Document, wanted: Platform | None) -> tuple[Document, list[bytes]]:
+        """The manifest for a platform, and the indexes that led to it, outermost first."""
+        indexes: list[bytes] = []
         for _ in range(_NESTED):
             if not isinstance(document.content, RemoteIndex):
-                return document
+                return document, indexes
+            indexes.append(document.data)
             document = await self._document(remote, choice.choose(document.content, wanted or platform.host()))
         raise BadDocument(f"invalid manifest: more than {_NESTED} indexes within each other")
 

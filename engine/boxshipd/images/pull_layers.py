@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from boxshipd.images import arrival
-from boxshipd.images.arrival import Arriving
 from boxshipd.images.assembly import Assembly, Build
 from boxshipd.images.content import Blob
 from boxshipd.images.digest import parse_digest
@@ -111,8 +109,6 @@ class LayerPull:
         self._present: set[str] = set()
         self._shown: dict[str, str] = {}
         self._due: dict[str, float] = {}
-        # Blobs that are unpacked while they come in, until that is done.
-        self._early: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, layers: Sequence[RemoteDescriptor]) -> None:
         """Bring all layers in and unpack them, each as soon as it can be.
@@ -127,7 +123,7 @@ class LayerPull:
             async with asyncio.TaskGroup() as group:
                 for position, layer in enumerate(layers):
                     if layer.digest not in arrivals:
-                        arrivals[layer.digest] = group.create_task(self._arrive(layer, group))
+                        arrivals[layer.digest] = group.create_task(self._arrive(layer))
                     group.create_task(self._unpack(position, layer, arrivals[layer.digest]))
         except BaseExceptionGroup as errors:
             self._cancellation.cancel()
@@ -135,7 +131,10 @@ class LayerPull:
 
     def extracted(self, diff: str, done: int, total: int) -> None:
         """On a worker's thread: so much of a layer's blob has been unpacked."""
-        self._tell_extracted(self._shown[diff], done, total)
+        now = self._loop.time()
+        if now >= self._due.get(diff, 0.0) or done == total:
+            self._due[diff] = now + _INTERVAL
+            self._loop.call_soon_threadsafe(self._output.progress, self._shown[diff], "Extracting", done, total)
 
     def _announce(self, layers: Sequence[RemoteDescriptor]) -> None:
         catalogue = self._images.stores.catalogue
@@ -149,23 +148,15 @@ class LayerPull:
             (self._present if here else wanted).add(layer.digest)
             self._output.update(_short(layer.digest), "Already exists" if here else "Pulling fs layer")
 
-    def _tell_extracted(self, subject: str, done: int, total: int) -> None:
-        now = self._loop.time()
-        if now >= self._due.get(subject, 0.0) or done == total:
-            self._due[subject] = now + _INTERVAL
-            self._loop.call_soon_threadsafe(self._output.progress, subject, "Extracting", done, total)
-
     async def _unpack(self, position: int, layer: RemoteDescriptor, coming: asyncio.Task[Blob]) -> None:
         # Shielded: cancelled as a task of the group, not through each of those who wait for it.
         blob = await asyncio.shield(coming)
-        if early := self._early.get(layer.digest):
-            await asyncio.shield(early)
         await self._images.workers.run(lambda: self._build.layer(position, blob), self._cancellation)
         if layer.digest not in self._present:
             # After what the thread has said of its progress.
             self._loop.call_soon(self._output.update, _short(layer.digest), "Pull complete")
 
-    async def _arrive(self, layer: RemoteDescriptor, group: asyncio.TaskGroup) -> Blob:
+    async def _arrive(self, layer: RemoteDescriptor) -> Blob:
         """See to it that a layer's blob is in the content store."""
         content, session, subject = self._images.stores.content, self._assembly.session, _short(layer.digest)
         turn = self._tools.turns[layer.digest]
@@ -175,7 +166,7 @@ class LayerPull:
                 if not session.claim(layer.digest):
                     async with self._tools.slots.one(lambda: self._output.update(subject, "Waiting")):
                         with session.ingest(layer.digest, layer.size) as ingest:
-                            await self._download(layer, ingest, self._begin_unpacking(layer, ingest, group))
+                            await self._download(layer, ingest)
                 elif content.size(layer.digest) != layer.size:
                     size = content.size(layer.digest)
                     raise DigestMismatch(f"layer {layer.digest} has {size} bytes, listed with {layer.size}")
@@ -187,29 +178,7 @@ class LayerPull:
                 self._tools.turns.pop(layer.digest, None)
         return Blob(layer.digest, layer.size)
 
-    def _begin_unpacking(self, layer: RemoteDescriptor, ingest: Ingest, group: asyncio.TaskGroup) -> Arriving | None:
-        """Have a layer unpacked while it comes in, where that is worth while."""
-        if layer.size < arrival.LEAST or layer.digest in self._present:
-            return None
-
-        def moved(done: int) -> None:
-            self._cancellation.check()
-            self._tell_extracted(_short(layer.digest), done, layer.size)
-
-        arriving = Arriving(ingest, moved)
-        self._cancellation.on_cancel(arriving.give_up)
-        self._early[layer.digest] = group.create_task(self._unpack_early(layer.digest, arriving))
-        return arriving
-
-    async def _unpack_early(self, digest: str, arriving: Arriving) -> None:
-        with Workers(1, "arriving") as thread:
-            try:
-                work = lambda: arrival.unpack(self._images.stores, self._assembly, digest, arriving)  # noqa: E731
-                await thread.run(work, self._cancellation)
-            finally:
-                arriving.close()
-
-    async def _download(self, layer: RemoteDescriptor, ingest: Ingest, arriving: Arriving | None) -> None:
+    async def _download(self, layer: RemoteDescriptor, ingest: Ingest) -> None:
         subject = _short(layer.digest)
         for last in (False, True) if _begun(ingest) else (True,):
             there = layer.size - sum(length for _, length in ingest.missing())
@@ -218,8 +187,6 @@ class LayerPull:
                 nonlocal there
                 there += count
                 self._output.progress(subject, "Downloading", there, layer.size)
-                if arriving is not None:
-                    arriving.grown(ingest.offset)
 
             await self._remote.fetch(
                 lambda place: Download(
@@ -235,14 +202,10 @@ class LayerPull:
             try:
                 await self._tools.threads.run(ingest.commit)
             except DigestMismatch as error:
-                if arriving is not None:
-                    arriving.give_up()
                 # What an earlier attempt had left may be the damaged part; it is gone now.
                 if last:
                     raise DigestMismatch(f"filesystem layer verification failed for digest {layer.digest}: {error}") from error
             else:
-                if arriving is not None:
-                    arriving.grown(layer.size)
                 return
 
 

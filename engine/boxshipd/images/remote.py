@@ -31,6 +31,11 @@ class Remote:
         self.name = name
         self._places = list(places)
 
+    @property
+    def places(self) -> list[Repository]:
+        """Where it is to be had, in the order to be asked; the registry itself is the last."""
+        return list(self._places)
+
     async def resolve(self, reference: str) -> Document:
         """The manifest or index of a tag or digest.
 

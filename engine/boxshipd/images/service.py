@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from boxship.types.images import (
     ImageDeleteItem,
@@ -38,6 +38,10 @@ from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.workers import Cancellation, Workers
 from boxshipd.state.store import Store
 
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
+
 Publish = Callable[[str, str, str, Mapping[str, str]], object]
 """Publishes an event: its type, its action, the id of what it happened to, and attributes."""
 Uses = Callable[[str], Sequence[ImageUse]]
@@ -49,7 +53,9 @@ __all__ = ["Image", "ImageUse", "Images", "Publish", "Uses"]
 class Images:
     """All images of a daemon. Make it with ``Images.open``; to be used on the event loop."""
 
-    def __init__(self, stores: Stores, publish: Publish, uses: Uses) -> None:
+    def __init__(self, stores: Stores, publish: Publish, uses: Uses, trust: Trust | None = None) -> None:
+        # The signature policy, if there is one; it may be replaced while the daemon runs.
+        self.trust = trust
         self._stores = stores
         self._catalogue = stores.catalogue
         self._publish = publish
@@ -63,7 +69,16 @@ class Images:
         self._archives = Archives(stores, self._workers, self._names_lock, release=self._release, event=self._event)
 
     @classmethod
-    async def open(cls, data_root: str, store: Store, *, publish: Publish, uses: Uses, limits: Limits = DEFAULT_LIMITS) -> Self:
+    async def open(
+        cls,
+        data_root: str,
+        store: Store,
+        *,
+        publish: Publish,
+        uses: Uses,
+        limits: Limits = DEFAULT_LIMITS,
+        trust: Trust | None = None,
+    ) -> Self:
         """Open the images below a data root, and remove what a crash has left there.
 
         Args:
@@ -72,12 +87,13 @@ class Images:
             publish: where events go.
             uses: tells which containers use an image.
             limits: what archives may take.
+            trust: the signature policy, if there is one.
         """
         content = ContentStore(os.path.join(data_root, "content"))
         snapshots = SnapshotStore(os.path.join(data_root, "snapshots"))
         catalogue = Catalogue(store, content)
         await catalogue.open()
-        images = cls(Stores(content, snapshots, catalogue, limits), publish, uses)
+        images = cls(Stores(content, snapshots, catalogue, limits), publish, uses, trust)
         blobs, chains = catalogue.content()
         await images._workers.run(partial(content.sweep, blobs))
         await images._workers.run(partial(snapshots.sweep, chains))
@@ -289,7 +305,7 @@ class Images:
         self, chunks: AsyncIterator[bytes], quiet: bool = False, wanted: str = ""
     ) -> AsyncGenerator[ProgressMessage, None]:
         """Take in an archive of images; as ``Archives.load``."""
-        return self._archives.load(chunks, quiet, wanted)
+        return self._archives.load(chunks, quiet, wanted, self.trust)
 
     def import_(  # noqa: PLR0917 - a field of the request each
         self,
@@ -301,7 +317,7 @@ class Images:
         wanted: str = "",
     ) -> AsyncGenerator[ProgressMessage, None]:
         """Make an image of a root file system's archive; as ``Archives.import_``."""
-        return self._archives.import_(chunks, repo, tag, message, changes, wanted)
+        return self._archives.import_(chunks, repo, tag, message, changes, wanted, self.trust)
 
     def get(self, names: Sequence[str], wanted: str = "") -> AsyncGenerator[bytes, None]:
         """Images as one archive; as ``Archives.get``."""

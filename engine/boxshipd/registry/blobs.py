@@ -29,6 +29,8 @@ PART = 16 << 20
 """The bytes of a blob that are asked for at once."""
 CONNECTIONS = 3
 """How many parts of a blob come at a time."""
+_FAST = 0.5
+"""Seconds that a part takes at most over a connection that needs no others beside it."""
 _PIECE = 1 << 20
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
@@ -43,9 +45,6 @@ class Sink(Protocol):
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write some of it."""
-
-    def catch_up(self) -> None:
-        """Hash what has no gap before it any more."""
 
     def reset(self) -> None:
         """Throw away what is there."""
@@ -149,23 +148,37 @@ class Download:
         ]
 
     async def _side_by_side(self, parts: list[tuple[int, int]]) -> None:
-        """The first part shows whether there are ranges at all; the rest is shared by a few connections."""
-        first = asyncio.Event()
+        """The first part shows whether there are ranges at all; the rest is shared by a few connections, where one is slow.
+
+        A fast one brings all of it in order, so that it is hashed as it comes.
+        """
+        slow = asyncio.Event()
+        loop = asyncio.get_running_loop()
         waiting = iter(parts[1:])
 
         async def others() -> None:
-            await first.wait()
+            await slow.wait()
+            await rest()
+
+        async def rest() -> None:
             for part in waiting:
                 if not self._ranges:
                     return
+                timer = loop.call_later(_FAST, slow.set)
                 await self._with_patience(part)
+                timer.cancel()
 
         async def leading() -> None:
+            begun: list[asyncio.TimerHandle] = []
             try:
-                await self._with_patience(parts[0], first.set)
+                await self._with_patience(parts[0], lambda: begun.append(loop.call_later(_FAST, slow.set)))
+                for timer in begun:
+                    timer.cancel()
+                await rest()
             finally:
-                first.set()
-            await others()
+                for timer in begun:
+                    timer.cancel()
+                slow.set()
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -223,7 +236,7 @@ class Download:
                     raise DigestMismatch(f"blob {self._digest} has more than the {self._sink.size} bytes announced")
                 if pending is not None:
                     await pending
-                pending = self._on_thread(self._write, offset, piece)
+                pending = self._on_thread(self._sink.write_at, offset, piece)
                 offset += len(piece)
                 self._arrived(len(piece))
                 yield len(piece)
@@ -232,10 +245,6 @@ class Download:
         finally:
             if pending is not None:
                 await settled(pending)
-
-    def _write(self, offset: int, piece: bytes) -> None:
-        self._sink.write_at(offset, piece)
-        self._sink.catch_up()
 
     def _on_thread(self, function: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

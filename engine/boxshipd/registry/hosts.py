@@ -21,6 +21,7 @@ from boxshipd.images.reference import DEFAULT_DOMAIN, Reference
 from boxshipd.registry import hosts_file
 from boxshipd.registry.errors import RegistryError
 from boxshipd.registry.hosts_file import Host
+from boxshipd.registry.proxies import masked
 
 Purpose = Literal["pull", "push"]
 HUB = "registry-1.docker.io"
@@ -131,7 +132,10 @@ class Hosts:
         bare = URL(f"http://{host}").host or ""
         if bare in self._insecure_hosts:
             return True
-        return any(address in network for address in await _addresses(bare) for network in self.networks)
+        # All of a name's addresses: one more in a forged answer makes no registry an insecure one. A name all of whose
+        # addresses are forged still is taken for what they say, as with Docker.
+        addresses = await _addresses(bare)
+        return bool(addresses) and all(any(address in network for network in self.networks) for address in addresses)
 
     def _settings(self, name: Reference) -> tuple[str, RegistrySettings]:
         """The settings with the longest prefix of a repository's name."""
@@ -204,13 +208,13 @@ def check_mirror(text: str) -> None:
     try:
         url = URL(text)
     except ValueError as error:
-        raise RegistryError(f'invalid mirror: "{text}" is not a valid URI: {error}') from None
+        raise RegistryError(f'invalid mirror: "{masked(text)}" is not a valid URI: {error}') from None
     if url.scheme not in ("http", "https"):
         raise RegistryError(
-            f"invalid mirror: unsupported scheme \"{url.scheme}\" in \"{text}\": must use either 'https://' or 'http://'"
+            f"invalid mirror: unsupported scheme \"{url.scheme}\" in \"{masked(text)}\": must use either 'https://' or 'http://'"
         )
     if url.query_string or url.fragment or not url.host:
-        raise RegistryError(f'invalid mirror: query or fragment at end of the URI "{text}"')
+        raise RegistryError(f'invalid mirror: query or fragment at end of the URI "{masked(text)}"')
     if url.user is not None:
         raise RegistryError(f'invalid mirror: username/password not allowed in URI "{url.with_user(None)}"')
 

@@ -39,7 +39,7 @@ class Proxies(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_
 
     def masked(self) -> Proxies:
         """The same without passwords, for people to see."""
-        return Proxies(http_proxy=_masked(self.http_proxy), https_proxy=_masked(self.https_proxy), no_proxy=self.no_proxy)
+        return Proxies(http_proxy=masked(self.http_proxy), https_proxy=masked(self.https_proxy), no_proxy=self.no_proxy)
 
     def for_url(self, url: URL) -> URL | None:
         """The proxy for ``url``; None where it is reached directly.
@@ -53,9 +53,9 @@ class Proxies(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_
         try:
             proxy = URL(text if "://" in text else f"http://{text}")
         except ValueError as error:
-            raise RegistryError(f"invalid proxy address {_masked(text)}: {error}") from None
+            raise RegistryError(f"invalid proxy address {masked(text)}: {error}") from None
         if proxy.scheme not in _DEFAULT_PORTS or not proxy.host:
-            raise RegistryError(f"invalid proxy address {_masked(text)}: it must begin with http:// or https://")
+            raise RegistryError(f"invalid proxy address {masked(text)}: it must begin with http:// or https://")
         return proxy
 
 
@@ -104,10 +104,13 @@ def _split_port(entry: str) -> tuple[str, int]:
     return name, int(port) if port.isascii() and port.isdecimal() else 0
 
 
-def _masked(text: str) -> str:
-    """An address whose user and password, if any, are hidden as Docker hides them."""
-    scheme, separator, rest = text.rpartition("://")
-    authority, slash, path = rest.partition("/")
-    if "@" not in authority:
+def masked(text: str) -> str:
+    """An address whose user and password, if any, are hidden as Docker hides them.
+
+    All up to the last ``@`` is hidden: in a password that should have been escaped, a slash ends nothing.
+    """
+    before, at, host = text.rpartition("@")
+    if not at:
         return text
-    return f"{scheme}{separator}xxxxx:xxxxx@{authority.rpartition('@')[2]}{slash}{path}"
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme}://xxxxx:xxxxx@{host}" if separator and ":" not in scheme else f"xxxxx:xxxxx@{host}"

@@ -136,6 +136,8 @@ class Repository:
             url = self.endpoint.root.join(target)
             if url.scheme not in ("http", "https") or not url.host:
                 raise BadAnswer(f"registry {self.endpoint.certificates} names a location that isn't an address")
+            # Whoever names a place doesn't say who we are there.
+            url = url.with_user(None)
             if url.scheme == "http" and self.endpoint.origin.scheme == "https":
                 if url.authority != self.endpoint.origin.authority:
                     raise BadAnswer(f"registry {self.endpoint.certificates} names a location without TLS")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 import msgspec
+from aiohttp import ClientResponse
 from msgspec import Struct
 from yarl import URL
 
@@ -50,8 +51,7 @@ async def _page(repository: Repository, target: str | URL) -> tuple[list[str], U
     async def attempt() -> tuple[list[str], URL | None]:
         async with repository.request("GET", target) as response:
             data = await read_bounded(response, _PAGE_LIMIT, "list of tags")
-            link = _NEXT.search(",".join(response.headers.getall("Link", ())))
-            following = response.url.join(URL(link[1], encoded=True)) if link else None
+            following = next_page(response)
             if following is not None and following.origin() != response.url.origin():
                 raise BadAnswer("the list of tags goes on at another host")
         try:
@@ -60,3 +60,9 @@ async def _page(repository: Repository, target: str | URL) -> tuple[list[str], U
             raise BadAnswer(f"repository {repository.name} lists its tags in a form that can't be understood") from None
 
     return await retrying(attempt, repository.timing)
+
+
+def next_page(response: ClientResponse) -> URL | None:
+    """Where a list goes on, if it does."""
+    link = _NEXT.search(",".join(response.headers.getall("Link", ())))
+    return response.url.join(URL(link[1], encoded=True)) if link else None

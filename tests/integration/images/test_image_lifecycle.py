@@ -349,3 +349,20 @@ async def test_the_kernel_s_overlay_shows_the_image(images, tmp_path):
     assert shown.decode().split() == [".", "./etc", "./etc/only", "./top", "0"]
     shown = run("unshare", "--mount", "sh", "-c", script, "sh", ":".join(layers[1:]), str(tmp_path))
     assert shown.decode().split() == [".", "./etc", "./etc/keep", "./etc/new", "./top", "7"]
+
+
+async def test_loading_what_is_there_already_never_holds_more_than_one_layer_of_it_twice(engine, images):
+    layers = [tar((member(f"f{number}"), os.urandom(400_000))) for number in range(5)]
+    archive = docker_archive(SourceImage(layers, ["there:1"]))
+    await load(images, archive)
+    held = []
+
+    async def watched():
+        async for chunk in chunks(archive):
+            directory = os.path.join(engine.root, "content/ingest")
+            held.append(sum(os.stat(os.path.join(directory, name)).st_size for name in os.listdir(directory)))
+            yield chunk
+
+    async for _ in images.load(watched()):
+        pass
+    assert 0 < max(held) <= len(layers[0])

@@ -16,6 +16,7 @@ from boxshipd.api.security import BrowserGuard
 from boxshipd.containers.service import AttachOptions, Containers
 from boxshipd.errors import Conflict, InternalError, NotFound
 from boxshipd.events import Events
+from boxshipd.images.distribution import Distribution
 from boxshipd.logs import LogSource
 from boxshipd.volumes.service import Volumes
 
@@ -124,6 +125,13 @@ class DictionaryImages:
         yield ",".join(names).encode()
 
 
+class NoRegistries(Distribution):
+    """Registries of a machine without a network: what is asked for is looked at, and no further."""
+
+    def __init__(self) -> None:
+        pass
+
+
 class NoVolumes(Volumes):
     """Volumes that no test of the protocol asks for."""
 
@@ -145,6 +153,7 @@ class Api:
         self.application = Application(
             containers=self.containers,
             images=self.images,
+            distribution=NoRegistries(),
             volumes=NoVolumes(),
             events=self.events,
             info=self._info,

@@ -194,7 +194,6 @@ async def test_names_may_have_slashes_and_escapes(api):
     assert await _message(api, "GET /images/missing/get") == (404, "No such image: missing:latest")
 
 
-async def test_pull_is_refused_and_names_the_image(api):
-    status, message = await _message(api, "POST /images/create?fromImage=alpine&tag=3.20")
-    assert status == 501
-    assert message.startswith("pulling alpine:3.20 from a registry is not available in Boxship 0.1")
+async def test_what_can_not_be_a_name_is_not_pulled(api):
+    status, message = await _message(api, "POST /images/create?fromImage=Alpine&tag=3.20")
+    assert (status, message) == (400, "invalid reference format: repository name (library/Alpine) must be lowercase")

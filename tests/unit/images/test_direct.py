@@ -2,6 +2,7 @@
 
 import os
 import random
+from functools import partial
 
 import pytest
 from boxshipd.images.unpack.direct import DirectWriter, FileSource
@@ -30,6 +31,8 @@ def test_what_is_written_is_read(tmp_path, length, step):
             while piece := source.read(step):
                 pieces.append(piece)
             assert b"".join(pieces) == data
+            rest = FileSource(file.fileno(), length // 3)
+            assert b"".join(iter(partial(rest.read, step), b"")) == data[length // 3 :]
 
 
 def test_a_file_system_that_refuses_is_written_and_read_as_always(tmp_path, monkeypatch):

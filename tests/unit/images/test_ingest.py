@@ -1,6 +1,7 @@
 """Blobs that come in pieces, out of order, and after interruptions."""
 
 import hashlib
+import json
 import os
 import random
 import threading
@@ -69,6 +70,53 @@ def test_ranges_come_in_any_order_from_any_thread_and_gaps_are_known(store):
                 thread.join()
             assert ingest.commit().digest == NAME
     assert store.read(NAME) == DATA
+
+
+BIG = random.Random(2).randbytes((9 << 20) + 777)
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["around-the-cache", "as-always"])
+def test_a_big_blob_in_parallel_ranges_and_in_two_attempts(store, monkeypatch, direct):
+    if not direct:
+        monkeypatch.setattr("boxshipd.images.ingest.open_direct", lambda path: None)
+    name, part = digest(BIG), 2 << 20
+
+    def bring(ingest, start: int, end: int, step: int) -> None:
+        for position in range(start, end, step):
+            ingest.write_at(position, BIG[position : min(position + step, end)])
+
+    with store.session() as session:
+        with session.ingest(name, len(BIG)) as ingest:
+            steps = (100_003, 1 << 20, 65_536, 300_001)
+            threads = [
+                threading.Thread(target=bring, args=(ingest, part * n, part * n + 1_500_001, steps[n])) for n in range(4)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            gaps = ingest.missing()
+            assert len(gaps) == 4
+        with session.ingest(name, len(BIG)) as ingest:
+            assert ingest.missing() == gaps
+            for start, length in reversed(gaps):
+                bring(ingest, start, start + length, 333_333)
+            ingest.commit()
+    assert store.read(name) == BIG
+
+
+def test_what_is_only_in_a_buffer_is_not_noted_as_there(store):
+    name = digest(BIG)
+    with store.ingest(name, len(BIG)) as ingest:
+        for position in range(0, 8 << 20, 700_000):
+            ingest.write(BIG[position : position + 700_000])
+        # What a kill would leave now.
+        (note,) = [entry for entry in partial(store) if entry.endswith(".ranges")]
+        with open(os.path.join(store.root, "ingest", note)) as file:
+            ((start, end),) = json.load(file)
+        with open(os.path.join(store.root, "ingest", note.removesuffix(".ranges")), "rb") as file:
+            assert file.read(end) == BIG[:end]
+        assert (start, ingest.offset > end) == (0, True)
 
 
 def test_bytes_written_twice_are_counted_once(store):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.images import platform, reference
@@ -35,6 +36,10 @@ from boxshipd.images.model import (
 )
 from boxshipd.images.reference import Reference
 from boxshipd.images.unpack.compression import Source
+
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
 
 _MAX_NESTING = 4
 _MAX_MANIFESTS = 1000
@@ -65,7 +70,8 @@ class Loaded:
 class Loader:
     """Loads one archive, on a worker's thread."""
 
-    def __init__(self, stores: Stores, assembly: Assembly, wanted: str = "") -> None:
+    def __init__(self, stores: Stores, assembly: Assembly, wanted: str = "", trust: Trust | None = None) -> None:
+        self._trust = trust
         self._stores = stores
         self._assembly = assembly
         self._wanted: Platform | None = platform.parse(wanted) if wanted else None
@@ -75,16 +81,25 @@ class Loader:
 
         Raises:
             InvalidParameter: it is no archive of images, or a hostile one.
+            Untrusted: the signature policy doesn't let such an archive in.
         """
         with (
             Preparation(self._stores, self._assembly) as preparation,
             Spool(self._stores.content, self._assembly.session, self._stores.limits, preparation) as spool,
         ):
             spool.fill(source)
+            self._admit(spool)
             found = _merge([*self._from_index(spool), *self._of_platform(_from_docker(spool))])
             if not found:
                 raise InvalidParameter("archive has no images: it has neither a manifest.json nor an index.json that lists one")
             return [self._assemble(spool, image) for image in found]
+
+    def _admit(self, spool: Spool) -> None:
+        """Ask the signature policy: an archive in two forms must be let in as either, since it has images as either."""
+        if self._trust is not None and "index.json" in spool:
+            self._trust.admit_oci_archive()
+        if self._trust is not None and "manifest.json" in spool:
+            self._trust.admit_docker_archive()
 
     def _of_platform(self, images: Iterator[_Found]) -> list[_Found]:
         """The images of the wanted platform, if one is wanted.

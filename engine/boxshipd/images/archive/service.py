@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from boxship.types.images import ProgressMessage
 
@@ -18,6 +19,10 @@ from boxshipd.images.catalogue import Record
 from boxshipd.images.progress import LayerProgress, line
 from boxshipd.images.reference import Reference
 from boxshipd.images.workers import Cancellation, StreamSource, Workers
+
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
 
 
 class Archives:
@@ -47,7 +52,7 @@ class Archives:
         self._event = event
 
     async def load(
-        self, chunks: AsyncIterator[bytes], quiet: bool = False, wanted: str = ""
+        self, chunks: AsyncIterator[bytes], quiet: bool = False, wanted: str = "", trust: Trust | None = None
     ) -> AsyncGenerator[ProgressMessage, None]:
         """Take in an archive of images.
 
@@ -55,14 +60,20 @@ class Archives:
             chunks: the archive.
             quiet: say only which images were loaded.
             wanted: the platform to take where an image is there for several; all by default.
+            trust: the signature policy, if there is one.
+
+        Raises:
+            Untrusted: the policy doesn't let archives in.
         """
+        if trust is not None:
+            trust.admit_loading()
         cancellation = Cancellation()
         source = StreamSource(chunks, cancellation)
         progress = LayerProgress(cancellation, "Loading layer", quiet=quiet)
         assembly = Assembly(self._stores, progress.update)
         try:
             work = asyncio.ensure_future(
-                self._workers.run(lambda: Loader(self._stores, assembly, wanted).load(source), cancellation)
+                self._workers.run(lambda: Loader(self._stores, assembly, wanted, trust).load(source), cancellation)
             )
             # Left early, the work must have ended before what it needs is let go.
             async with contextlib.aclosing(progress.messages(work)) as messages:
@@ -83,6 +94,7 @@ class Archives:
         message: str = "",
         changes: Sequence[str] = (),
         wanted: str = "",
+        trust: Trust | None = None,
     ) -> AsyncGenerator[ProgressMessage, None]:
         """Make an image of one layer out of a root file system's archive.
 
@@ -93,7 +105,13 @@ class Archives:
             message: a comment for its history.
             changes: Dockerfile instructions that change its configuration.
             wanted: the platform it is said to be for; this machine's by default.
+            trust: the signature policy, if there is one.
+
+        Raises:
+            Untrusted: the policy doesn't let root file systems in.
         """
+        if trust is not None:
+            trust.admit_root_file_system()
         name = target(repo, tag)
         cancellation = Cancellation()
         source = StreamSource(chunks, cancellation)

@@ -76,6 +76,7 @@ class Spool:
     def _store(self, name: str, size: int, reader: TarReader) -> None:
         """A file that comes twice replaces the first, as it would on disk."""
         self._links.pop(name, None)
+        self._committed.pop(name, None)
         if name in self._files:
             self._files.pop(name).__exit__(None, None, None)
         writer = self._stack.enter_context(self._content.writer(small=size < _SMALL))
@@ -88,6 +89,10 @@ class Spool:
             writer.pause()
             layer.finish(writer.digest)
         self._files[name] = writer
+        if self._content.has(writer.digest) and not name.startswith("blobs/sha512/"):
+            # Nothing is kept twice, not even until the archive's end.
+            self._committed[name] = self._session.commit(writer)
+            writer.__exit__(None, None, None)
 
     def _link(self, name: str, target: str) -> None:
         self._files.pop(name, None)

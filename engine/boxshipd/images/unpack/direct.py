@@ -16,7 +16,7 @@ from boxshipd.images.unpack.limits import MIB
 
 _BUFFER = MIB
 # Every file system takes offsets, lengths and addresses that are multiples of a page.
-_ALIGNMENT = mmap.PAGESIZE
+ALIGNMENT = mmap.PAGESIZE
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
@@ -46,7 +46,7 @@ class DirectWriter:
 
     def flush(self) -> None:
         """Write what is left, and let go of the buffer. Nothing may be written afterwards."""
-        whole = self._filled - self._filled % _ALIGNMENT
+        whole = self._filled - self._filled % ALIGNMENT
         if self._direct and whole:
             self._write_out(whole)
         self._set_direct(False)
@@ -67,7 +67,7 @@ class DirectWriter:
                         raise
                     self._set_direct(False)
                 # After a short write nothing is aligned any more.
-                if position % _ALIGNMENT and self._direct:
+                if position % ALIGNMENT and self._direct:
                     self._set_direct(False)
             view[: self._filled - length] = bytes(view[length : self._filled])
         self._filled -= length
@@ -76,16 +76,80 @@ class DirectWriter:
         self._direct = _set_direct(self._fd, wanted)
 
 
+class Run:
+    """Bytes that follow one another in a file, on their way there by whole buffers.
+
+    Args:
+        fd: the file, for parts of pages.
+        direct: the same file around the page cache.
+        offset: where they begin, a multiple of ``ALIGNMENT``.
+
+    Attributes:
+        start: where in the file what is in the buffer belongs.
+        end: where the next byte belongs.
+        taken: somebody is writing to it.
+    """
+
+    def __init__(self, fd: int, direct: int, offset: int) -> None:
+        self._fd = fd
+        self._direct = direct
+        self._buffer = mmap.mmap(-1, _BUFFER)
+        self.start = self.end = offset
+        self.taken = False
+
+    def write(self, data: memoryview) -> None:
+        """Append."""
+        while data:
+            filled = self.end - self.start
+            count = min(len(data), _BUFFER - filled)
+            self._buffer[filled : filled + count] = data[:count]
+            self.end += count
+            data = data[count:]
+            if self.end - self.start == _BUFFER:
+                self._write_out(self._direct)
+
+    def flush(self) -> None:
+        """Write what is in the buffer, and let go of it. Nothing may be written afterwards."""
+        if self.end > self.start:
+            self._write_out(self._fd)
+        self._buffer.close()
+
+    def _write_out(self, fd: int) -> None:
+        with memoryview(self._buffer)[: self.end - self.start] as whole:
+            position = 0
+            while position < len(whole):
+                try:
+                    position += os.pwrite(fd, whole[position:], self.start + position)
+                except OSError as error:
+                    if fd == self._fd or error.errno not in _REFUSED:
+                        raise
+                    fd = self._fd
+                if position % ALIGNMENT:
+                    fd = self._fd
+        self.start = self.end
+
+
+def open_direct(path: str) -> int | None:
+    """A file for writing around the page cache; None where its file system can't."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        return None
+
+
 class FileSource:
-    """A file read from its start, through a descriptor that stays the caller's.
+    """A file read through a descriptor that stays the caller's.
 
     Args:
         fd: the file; nobody else may read through this descriptor meanwhile.
+        offset: where to begin.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, offset: int = 0) -> None:
         self._fd = fd
-        self._offset = 0
+        self._offset = offset
         self._buffer: mmap.mmap | None = None
         self._begin = self._end = 0
         if os.fstat(fd).st_size >= _BUFFER and not _is_cached(fd) and _set_direct(fd, True):
@@ -105,18 +169,17 @@ class FileSource:
         return data
 
     def _fill(self, buffer: mmap.mmap) -> None:
-        # What follows a short read, which is the file's end, begins at no multiple of a page.
-        if self._offset % _ALIGNMENT:
-            _set_direct(self._fd, False)
+        # Reading begins at a multiple of a page, before what is wanted if need be.
+        skipped = self._offset % ALIGNMENT
         try:
-            count = os.preadv(self._fd, [buffer], self._offset)
+            count = os.preadv(self._fd, [buffer], self._offset - skipped)
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise
             _set_direct(self._fd, False)
-            count = os.preadv(self._fd, [buffer], self._offset)
-        self._begin, self._end = 0, count
-        self._offset += count
+            count = os.preadv(self._fd, [buffer], self._offset - skipped)
+        self._begin, self._end = min(skipped, count), count
+        self._offset += self._end - self._begin
 
 
 def _is_cached(fd: int) -> bool:
