@@ -103,7 +103,9 @@ async def test_cuts_cost_only_what_had_not_come(client: RegistryClient, proxy: F
     starts = sorted(
         int(seen.headers["Range"].removeprefix("bytes=").partition("-")[0]) for seen in proxy.requests("GET", "blobs")
     )
-    assert len(starts) == len(set(starts)) == 14
+    # How much of the last piece gets through before a cut is the network's affair; that none of it comes twice is ours.
+    assert len(starts) == len(set(starts))
+    assert len(starts) >= 6 + 4
 
 
 async def test_without_ranges_all_of_it_comes_again(client: RegistryClient, proxy: FaultyProxy, content: ContentStore):

@@ -8,9 +8,10 @@ Source: moby daemon/internal/distribution (pull_v2.go, xfer/download.go), whose 
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING
 
-from boxshipd.errors import InvalidParameter, NotFound
+from boxshipd.errors import InternalError, InvalidParameter, NotFound
 from boxshipd.images import choice, platform
 from boxshipd.images.assembly import Assembly, Build
 from boxshipd.images.catalogue import Record
@@ -64,6 +65,7 @@ class Puller:
             Untrusted: the signature policy doesn't let it in.
             RegistryError: it can't be had.
             HostileOrBroken: it can't be used.
+            InternalError: the disk refuses.
         """
         reference = name.digest or name.tag
         trust = self._images.trust
@@ -78,7 +80,14 @@ class Puller:
             await trust.verify(name, manifest.digest, manifest.data, RemoteSignatures(remote), indexes=indexes)
         # Not before: an image that can't be had, or isn't let in, is answered with a status of its own.
         output.message(f"Pulling from {name.path}", reference)
-        record, fresh = await self._image(remote, name, document, manifest, output)
+        try:
+            record, fresh = await self._image(remote, name, document, manifest, output)
+        except OSError as error:
+            # Connections' errors have names of their own by now: this one is the disk's.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                # Others need the room more than the next pull needs what has come.
+                await self._images.workers.run(self._images.stores.content.discard_partial)
+            raise InternalError(f"failed to store {name.familiar}: {(error.strerror or str(error)).lower()}") from error
         output.message(f"Digest: {document.digest}")
         if wanted is not None and not platform.matches(wanted, record.platform):
             output.message(

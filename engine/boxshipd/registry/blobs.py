@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +16,6 @@ from typing import Any, Protocol
 
 from aiohttp import ClientResponse
 
-from boxshipd.errors import InternalError
 from boxshipd.images.digest import parse_digest
 from boxshipd.images.errors import DigestMismatch
 from boxshipd.registry.errors import Absent, BadAnswer, RegistryBusy, Unreachable
@@ -45,9 +43,6 @@ class Sink(Protocol):
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write some of it."""
-
-    def reset(self) -> None:
-        """Throw away what is there."""
 
 
 async def small(repository: Repository, digest: str, size: int, limit: int) -> bytes:
@@ -124,20 +119,13 @@ class Download:
             Absent: there is no such blob.
             Unreachable: the registry can't be reached any more.
             DigestMismatch: the blob hasn't the size announced.
-            InternalError: the disk is full.
+            OSError: the disk refuses.
         """
-        try:
-            while parts := self._parts():
-                if len(parts) == 1 or not self._ranges:
-                    await self._with_patience(parts[0])
-                else:
-                    await self._side_by_side(parts)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            # Nobody can go on with it, and others need the room.
-            await self._on_thread(self._sink.reset)
-            raise InternalError(f"failed to store blob {self._digest}: {(error.strerror or str(error)).lower()}") from error
+        while parts := self._parts():
+            if len(parts) == 1 or not self._ranges:
+                await self._with_patience(parts[0])
+            else:
+                await self._side_by_side(parts)
 
     def _parts(self) -> list[tuple[int, int]]:
         """What is missing, cut into parts."""
