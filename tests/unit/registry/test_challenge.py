@@ -2,8 +2,11 @@
 
 import pytest
 from boxshipd.registry.challenge import Challenge, parse
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+# A busy machine makes no input a slow one.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 REALM = "https://auth.docker.io/token"
 
@@ -33,11 +36,13 @@ def test_several_headers():
     ]
 
 
+@UNHURRIED
 @given(st.lists(st.text(max_size=300), max_size=5))
 def test_anything_is_read_without_an_error(headers):
     assert len(parse(headers)) <= 16
 
 
+@UNHURRIED
 @given(st.text(alphabet='Basicreaml =,"\\ \t', max_size=2000))
 def test_what_looks_like_a_challenge_is_read_in_no_time(header):
     for found in parse([header]):
@@ -51,6 +56,7 @@ def test_long_headers_cost_nothing(header):
     assert len(parse([header])) <= 16
 
 
+@UNHURRIED
 @given(
     st.dictionaries(
         st.text("abcdefgh", min_size=1, max_size=8),

@@ -5,9 +5,12 @@ import json
 import pytest
 from boxshipd.errors import InvalidParameter
 from boxshipd.registry.documents import RemoteIndex, RemoteManifest, read
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.remote_images import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, RemoteImage, index, layer, sha256
+
+# A busy machine makes no input a slow one.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 IMAGE = RemoteImage([layer({"a": b"a"})])
 DIGEST = "sha256:" + "0" * 64
@@ -46,6 +49,7 @@ names = st.sampled_from(["schemaVersion", "mediaType", "config", "layers", "mani
 values = st.sampled_from([2, 1, OCI_INDEX, OCI_MANIFEST, DESCRIPTOR, [DESCRIPTOR], []]) | anything
 
 
+@UNHURRIED
 @given(st.dictionaries(names, values, max_size=7), st.sampled_from(TYPES))
 def test_documents_are_one_thing_or_refused(fields, served_as):
     data = json.dumps(fields).encode()
@@ -60,6 +64,7 @@ def test_documents_are_one_thing_or_refused(fields, served_as):
     assert fields.get("mediaType", document.media_type) == document.media_type
 
 
+@UNHURRIED
 @given(st.binary(max_size=200), st.sampled_from(TYPES))
 def test_bytes_are_refused(data, served_as):
     with pytest.raises(InvalidParameter):
