@@ -19,6 +19,7 @@ O = TypeVar("O", bound=Options)  # noqa: E741 - the one type variable here
 class GlobalOptions(Options):
     """Flags that stand before the command."""
 
+    config = Text("Location of client config files", shown="~/.docker")
     debug = Switch("Show where in the program an error came from", short="D")
     host = Items("Daemon socket to connect to", short="H")
     tls = Switch("Use TLS; implied by --tlsverify")
@@ -83,6 +84,10 @@ class Context:
     def print(self, text: str, end: str = "\n") -> None:
         """Write to standard output."""
         sys.stdout.write(text + end)
+
+    def flush(self) -> None:
+        """Send standard output on its way, before something writes to its descriptor."""
+        sys.stdout.flush()
 
     def warn(self, text: str) -> None:
         """Write a line to standard error, after what standard output holds."""

@@ -40,6 +40,8 @@ IMAGE: dict[str, tuple[str, str, str]] = {
     "inspect": ("inspect", "INSPECT_IMAGE", "Display detailed information on one or more images"),
     "load": ("archives", "LOAD", "Load an image from a tar archive or STDIN"),
     "ls": ("images", "IMAGES", "List images"),
+    "pull": ("pull", "PULL", "Download an image from a registry"),
+    "push": ("pull", "PUSH", "Upload an image to a registry"),
     "prune": ("prune", "PRUNE_IMAGES", "Remove unused images"),
     "rm": ("images", "RMI", "Remove one or more images"),
     "save": ("archives", "SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
@@ -69,6 +71,9 @@ TOP: dict[str, tuple[str, str, str]] = {
     "events": SYSTEM["events"],
     "info": SYSTEM["info"],
     "completion": ("completion", "COMPLETION", "Print the completion script for bash, zsh or fish"),
+    "login": ("login", "LOGIN", "Authenticate to a registry"),
+    "logout": ("login", "LOGOUT", "Log out from a registry"),
+    "search": ("search", "SEARCH", "Search Docker Hub for images"),
     "version": ("version", "VERSION", "Show the Boxship version information"),
 }
 GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
@@ -96,16 +101,11 @@ ABSENT = frozenset(
         "compose",
         "config",
         "context",
-        "login",
-        "logout",
         "manifest",
         "network",
         "node",
         "plugin",
         "port",
-        "pull",
-        "push",
-        "search",
         "secret",
         "service",
         "stack",
@@ -115,7 +115,7 @@ ABSENT = frozenset(
 )
 ABSENT_IN_GROUP: dict[str, frozenset[str]] = {
     "container": frozenset(["port"]),
-    "image": frozenset(["build", "pull", "push"]),
+    "image": frozenset(["build"]),
     "system": frozenset(("df",)),
     "volume": frozenset(("update",)),
 }
