@@ -53,13 +53,23 @@ class Context:
         if self._api is None:
             from boxship.api import API
 
-            hosts = self.options.host
-            if len(hosts) > 1:
-                raise UsageError("specify only one -H")
-            self._api = API(hosts[0] if hosts else None, self._tls_files())
+            self._api = API(self.host, self.tls_files())
         return self._api
 
-    def _tls_files(self) -> TLSFiles | None:
+    @property
+    def host(self) -> str | None:
+        """The daemon's address on the command line, None where there is none.
+
+        Raises:
+            UsageError: there are several.
+        """
+        hosts = self.options.host
+        if len(hosts) > 1:
+            raise UsageError("specify only one -H")
+        return hosts[0] if hosts else None
+
+    def tls_files(self) -> TLSFiles | None:
+        """How to speak TLS over ``tcp://``, None for plain text."""
         import os
 
         options, env = self.options, os.environ

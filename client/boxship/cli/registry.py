@@ -35,6 +35,7 @@ CONTAINER: dict[str, tuple[str, str, str]] = {
     "wait": ("lifecycle", "WAIT", "Block until one or more containers stop, then print their exit codes"),
 }
 IMAGE: dict[str, tuple[str, str, str]] = {
+    "cp": ("image_cp", "IMAGE_CP", "Copy images from one daemon to another"),
     "history": ("history", "HISTORY", "Show the history of an image"),
     "import": ("archives", "IMPORT", "Import the contents from a tarball to create a filesystem image"),
     "inspect": ("inspect", "INSPECT_IMAGE", "Display detailed information on one or more images"),
@@ -63,7 +64,7 @@ VOLUME: dict[str, tuple[str, str, str]] = {
 }
 TOP: dict[str, tuple[str, str, str]] = {
     **{name: entry for name, entry in CONTAINER.items() if name not in ("inspect", "ls", "prune")},
-    **{name: entry for name, entry in IMAGE.items() if name not in ("inspect", "ls", "prune", "rm")},
+    **{name: entry for name, entry in IMAGE.items() if name not in ("cp", "inspect", "ls", "prune", "rm")},
     "ps": CONTAINER["ls"],
     "images": IMAGE["ls"],
     "rmi": IMAGE["rm"],
