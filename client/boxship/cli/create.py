@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from boxship.cli.command import Command, Context
 from boxship.cli.container_config import create_body
 from boxship.cli.container_flags import CreateOptions
-from boxship.errors import CommandError, NotFound
+from boxship.errors import CommandError, InvalidValue, NotFound
 
 if TYPE_CHECKING:
     from boxship.references import Reference
@@ -45,6 +45,7 @@ def create(
     if options.pull not in ("always", "missing", "never"):
         raise CommandError(f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', _FAILURE)
     image = arguments[0]
+    platform = _platform(options)
     body = create_body(options, image, arguments[1:], detached=detached)
     if options.tty:
         from boxship.terminal.raw import window_size
@@ -57,7 +58,7 @@ def create(
         from boxship.references import parse
 
         _pull(context, options, parse(image))
-    answer = _create(context, options, image, body, meanwhile)
+    answer = _create(context, options, image, platform, body, meanwhile=meanwhile)
     for warning in answer.get("Warnings") or ():
         context.warn(f"WARNING: {warning}")
     container: str = answer["Id"]
@@ -67,9 +68,15 @@ def create(
 
 
 def _create(
-    context: Context, options: CreateOptions, image: str, body: dict[str, Any], meanwhile: Callable[[], object]
+    context: Context,
+    options: CreateOptions,
+    image: str,
+    platform: str | None,
+    body: dict[str, Any],
+    *,
+    meanwhile: Callable[[], object],
 ) -> dict[str, Any]:
-    query = {"name": options.name or None, "platform": _platform(options)}
+    query = {"name": options.name or None, "platform": platform}
     try:
         answer: dict[str, Any] = context.api.call_meanwhile("POST", "/containers/create", query, body, meanwhile=meanwhile)
     except NotFound as error:
@@ -91,9 +98,10 @@ def _platform(options: CreateOptions) -> str | None:
     from boxship.cli.platforms import parse
 
     try:
-        return "/".join(parse(text)[key] for key in ("os", "architecture", "variant") if key in parse(text))
+        platform = parse(text)
     except CommandError as error:
-        raise CommandError(f"error parsing specified platform: {error}", _FAILURE) from error
+        raise InvalidValue(f"error parsing specified platform: {error}") from error
+    return "/".join(platform[key] for key in ("os", "architecture", "variant") if key in platform)
 
 
 def _to_be_pulled(options: CreateOptions, image: str, error: NotFound) -> Reference | None:

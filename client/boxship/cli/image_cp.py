@@ -73,9 +73,11 @@ def _copy_images(context: Context, options: ImageCpOptions, images: list[str], s
     from boxship.cli.platforms import encode
     from boxship.transfer.images import copy_images
 
+    platform = encode(source, options.platform, "1.48")
+    encode(destination, options.platform, "1.48")
     shown = _Shown(", ".join(images), quiet=options.quiet)
     try:
-        moved = copy_images(source, destination, images, platform=encode(options.platform), progress=shown.sent)
+        moved = copy_images(source, destination, images, platform=platform, progress=shown.sent)
     finally:
         shown.clear()
     for image, identifier, state in moved:
@@ -131,8 +133,8 @@ IMAGE_CP: Command[ImageCpOptions] = Command(
     _run,
     minimum=1,
     description=(
-        "Streams one daemon's save into the other's load: nothing is stored in between, ids and digests stay the same, what the "
-        "destination has isn't sent. Addresses are those of -H: unix://, tcp:// or ssh://. "
+        "Streams one daemon's save into the other's load: nothing is stored in between, ids and digests stay the same, and "
+        "what is there already isn't sent. Addresses are those of -H: unix://, tcp:// or ssh://. "
         "Example: boxship image cp --to ssh://root@other.example app:1.2"
     ),
 )

@@ -9,7 +9,7 @@ from boxship.cli.command import Command, Context
 from boxship.cli.filters import FORMAT_HELP, check_filter, encode_filters
 from boxship.cli.flags import Absent, Items, Options, Switch, Text
 from boxship.cli.references import split
-from boxship.errors import APIError, BadRequest
+from boxship.errors import APIError
 from boxship.http.target import quote
 from boxship.terminal.table import render
 from boxship.units import human_duration, human_size, local_time
@@ -119,10 +119,12 @@ class RmiOptions(Options):
 
 
 def _run_rmi(context: Context, options: RmiOptions, arguments: list[str]) -> int:
-    import json
+    platforms = None
+    if options.platform:
+        from boxship.cli.platforms import encode_all
 
-    platforms = [json.dumps(_platform(item)) for value in options.platform for item in value.split(",")]
-    query = {"force": options.force or None, "noprune": options.no_prune or None, "platforms": platforms or None}
+        platforms = encode_all(context.api, options.platform, "1.50")
+    query = {"force": options.force or None, "noprune": options.no_prune or None, "platforms": platforms}
     failed = False
     for image in arguments:
         try:
@@ -132,14 +134,6 @@ def _run_rmi(context: Context, options: RmiOptions, arguments: list[str]) -> int
             failed = True
             context.warn(f"Error response from daemon: {error}")
     return int(failed)
-
-
-def _platform(text: str) -> dict[str, str]:
-    names = ("os", "architecture", "variant")
-    parts = text.split("/")
-    if not all(parts) or len(parts) > len(names):
-        raise BadRequest(400, f'"{text}" is an invalid platform')
-    return dict(zip(names, parts, strict=False))
 
 
 class TagOptions(Options):

@@ -61,9 +61,9 @@ def _given(context: Context, options: LoginOptions) -> tuple[str, str]:
             raise CommandError("password is empty")
         return options.username.strip(), password
     if options.given("password"):
-        context.warn("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
         if not options.password:
             raise CommandError("password is empty")
+        context.warn("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
     return options.username.strip(), options.password
 
 

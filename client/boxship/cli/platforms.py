@@ -8,8 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from typing import TYPE_CHECKING
 
+from boxship.api import numbers
 from boxship.errors import CommandError
+
+if TYPE_CHECKING:
+    from boxship.api import API
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_.-]+")
 _SYSTEMS = frozenset(
@@ -54,22 +59,37 @@ def parse(text: str) -> dict[str, str]:
     return _platform(parts[0].lower(), parts[1], parts[2] if len(parts) > 2 else "")
 
 
-def encode(text: str) -> str | None:
+def encode(api: API, text: str, since: str) -> str | None:
     """A platform in the JSON that queries carry, None for an empty text.
 
+    Args:
+        api: the daemon it is for.
+        text: the platform.
+        since: the API version that knows the parameter; an older daemon would ignore it.
+
     Raises:
-        CommandError: it isn't a platform.
+        CommandError: it isn't a platform, or the daemon is too old.
     """
-    return json.dumps(parse(text), separators=(",", ":")) if text else None
+    encoded = encode_all(api, (text,) if text else (), since)
+    return encoded[0] if encoded else None
 
 
-def encode_all(texts: tuple[str, ...]) -> list[str] | None:
+def encode_all(api: API, texts: tuple[str, ...], since: str) -> list[str] | None:
     """Platforms in the JSON that queries carry, each text holding one or more between commas; None for none.
 
+    Args:
+        api: the daemon they are for.
+        texts: the platforms.
+        since: the API version that knows the parameter; an older daemon would ignore it.
+
     Raises:
-        CommandError: one isn't a platform.
+        CommandError: one isn't a platform, or the daemon is too old.
     """
-    return [json.dumps(parse(one), separators=(",", ":")) for text in texts for one in text.split(",")] or None
+    encoded = [json.dumps(parse(one), separators=(",", ":")) for text in texts for one in text.split(",")]
+    if encoded and (version := api.negotiate()) < numbers(since):
+        known = ".".join(map(str, version))
+        raise CommandError(f'"--platform" requires API version {since}, but the daemon API version is {known}')
+    return encoded or None
 
 
 def _platform(system: str, architecture: str, variant: str) -> dict[str, str]:

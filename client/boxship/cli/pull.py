@@ -105,7 +105,7 @@ def _push(context: Context, options: PushOptions, arguments: list[str]) -> int:
     if options.platform:
         from boxship.cli.platforms import encode
 
-        platform = encode(options.platform)
+        platform = encode(context.api, options.platform, "1.46")
         note(_ONE_PLATFORM, 1)
     reference = _reference(context, arguments[0], all_tags=options.all_tags, quiet=options.quiet)
     if reference.digest:

@@ -48,7 +48,15 @@ IMAGE: dict[str, tuple[str, str, str]] = {
     "save": ("archives", "SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
     "tag": ("images", "TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
 }
+MANIFEST: dict[str, tuple[str, str, str]] = {
+    "annotate": ("manifest", "ANNOTATE", "Add additional information to a local image manifest"),
+    "create": ("manifest", "CREATE", "Create a local manifest list for annotating and pushing to a registry"),
+    "inspect": ("manifest", "INSPECT", "Display an image manifest, or manifest list"),
+    "push": ("manifest", "PUSH", "Push a manifest list to a repository"),
+    "rm": ("manifest", "REMOVE", "Delete one or more manifest lists from local storage"),
+}
 SYSTEM: dict[str, tuple[str, str, str]] = {
+    "df": ("df", "DF", "Show disk usage"),
     "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection"),
     "events": ("events", "EVENTS", "Get real time events from the server"),
     "info": ("info", "INFO", "Display system-wide information"),
@@ -80,6 +88,7 @@ TOP: dict[str, tuple[str, str, str]] = {
 GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
     "container": ("Manage containers", CONTAINER),
     "image": ("Manage images", IMAGE),
+    "manifest": ("Manage image manifests and manifest lists", MANIFEST),
     "system": ("Manage Boxship", SYSTEM),
     "volume": ("Manage volumes", VOLUME),
 }
@@ -88,6 +97,7 @@ HIDDEN = frozenset(("dial-stdio",))
 ALIASES: dict[str, dict[str, str]] = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
+    "manifest": {},
     "system": {},
     "volume": {"list": "ls", "remove": "rm"},
 }
@@ -102,7 +112,6 @@ ABSENT = frozenset(
         "compose",
         "config",
         "context",
-        "manifest",
         "network",
         "node",
         "plugin",
@@ -117,7 +126,8 @@ ABSENT = frozenset(
 ABSENT_IN_GROUP: dict[str, frozenset[str]] = {
     "container": frozenset(["port"]),
     "image": frozenset(["build"]),
-    "system": frozenset(("df",)),
+    "manifest": frozenset(),
+    "system": frozenset(),
     "volume": frozenset(("update",)),
 }
 
