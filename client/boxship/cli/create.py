@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from boxship.cli.command import Command, Context
 from boxship.cli.container_config import create_body
 from boxship.cli.container_flags import CreateOptions
-from boxship.errors import CommandError, InvalidValue, NotFound
+from boxship.errors import BadRequest, CommandError, InvalidValue, NotFound
 
 if TYPE_CHECKING:
     from boxship.references import Reference
@@ -79,6 +79,13 @@ def _create(
     query = {"name": options.name or None, "platform": platform}
     try:
         answer: dict[str, Any] = context.api.call_meanwhile("POST", "/containers/create", query, body, meanwhile=meanwhile)
+    except BadRequest as error:
+        if "invalid reference format" in str(error):
+            from boxship.references import parse
+
+            # Says what is wrong with the name, as Docker's client does before it asks.
+            parse(image)
+        raise
     except NotFound as error:
         reference = _to_be_pulled(options, image, error)
         if reference is None:
