@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from binascii import b2a_base64
 from collections.abc import Iterable
+from hashlib import sha1
 
 from boxship.errors import ProtocolError
 from boxship.http.connection import Headers
@@ -53,8 +54,6 @@ class Handshake:
         Raises:
             ProtocolError: it is no answer to this handshake.
         """
-        from hashlib import sha1
-
         digest = sha1(self._key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
         if headers.get("sec-websocket-accept") != b2a_base64(digest, newline=False).decode():
             raise ProtocolError("the daemon's websocket handshake has the wrong key")
