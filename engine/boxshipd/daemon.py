@@ -29,6 +29,7 @@ from boxshipd.containers.settings import Settings
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
 from boxshipd.heap import share_one_arena
+from boxshipd.images.distribution import Distribution
 from boxshipd.images.image import ImageUse
 from boxshipd.images.service import Images
 from boxshipd.info import engine_id, engine_info
@@ -107,6 +108,7 @@ class Daemon:
             application = Application(
                 containers=self._containers,
                 images=self._images,
+                distribution=self._distribution,
                 volumes=self._volumes,
                 events=self._events,
                 info=self._describe,
@@ -139,6 +141,14 @@ class Daemon:
         self._runtime = RuntimeLink(SupervisorConnector(config.exec_root, config.level))
         stack.push_async_callback(self._runtime.close)
         scheduler = Scheduler()
+        self._distribution = Distribution(
+            self._images,
+            scheduler,
+            config.registry_client,
+            downloads=config.max_concurrent_downloads,
+            uploads=config.max_concurrent_uploads,
+        )
+        stack.push_async_callback(self._distribution.close)
         stack.push_async_callback(scheduler.close, DRAIN_TIMEOUT)
         self._containers = Containers(
             store=self._store,
@@ -197,6 +207,7 @@ class Daemon:
         self._config = fresh
         log_format.set_level(fresh.level)
         self._containers.reconfigure(_settings(fresh))
+        self._distribution.reconfigure(fresh.registry_client, fresh.max_concurrent_downloads, fresh.max_concurrent_uploads)
         self._events.publish("daemon", "reload", engine_id(fresh.data_root), {"name": socket.gethostname(), **_reloaded(fresh)})
         logger.info("configuration reloaded")
 
@@ -248,7 +259,15 @@ def _reloaded(config: Config) -> dict[str, str]:
         "labels": str(list(config.labels)).replace("'", '"'),
         "live-restore": str(config.live_restore).lower(),
         "shutdown-timeout": str(config.shutdown_timeout),
+        "registry-mirrors": _listed(config.registry_mirrors),
+        "insecure-registries": _listed(config.insecure_registries),
+        "max-concurrent-downloads": str(config.max_concurrent_downloads),
+        "max-concurrent-uploads": str(config.max_concurrent_uploads),
     }
+
+
+def _listed(values: Sequence[str]) -> str:
+    return msgspec.json.encode(list(values)).decode()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Source: Docker Engine API v1.51, the Image operations.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,21 +13,22 @@ from aiohttp.web_response import StreamResponse
 from boxship.types.images import ImageInspect, OCIPlatform
 
 from boxshipd.api.call import Call, empty_response, json_response
-from boxshipd.api.coverage import RELEASE
+from boxshipd.api.distribution import registry_auth
 from boxshipd.api.jsonstream import closed_afterwards, stream_progress
-from boxshipd.errors import InvalidParameter, NotImplementedHere
+from boxshipd.errors import InvalidParameter
 from boxshipd.filters import Filters
-from boxshipd.images import platform as platforms
 
 if TYPE_CHECKING:
+    from boxshipd.images.distribution import Distribution
     from boxshipd.images.service import Images
 
 
 class ImageOperations:
     """The operations on images."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, distribution: Distribution) -> None:
         self._images = images
+        self._distribution = distribution
 
     async def list(self, call: Call) -> StreamResponse:
         """ImageList."""
@@ -68,31 +70,52 @@ class ImageOperations:
         return json_response(await self._images.prune(Filters.parse(call.query.text("filters"))))
 
     async def create(self, call: Call) -> StreamResponse:
-        """ImageCreate: import an archive of a root file system (``fromSrc=-``). Pulling takes a registry client."""
+        """ImageCreate: pull an image (``fromImage``), or import an archive (``fromSrc``: ``-`` for the body, or a URL)."""
         query = call.query
         if image := query.text("fromImage"):
-            if platform := query.text("platform"):
-                platforms.parse(platform)
-            tag = query.text("tag")
-            reference = image if not tag else f"{image}@{tag}" if ":" in tag else f"{image}:{tag}"
-            raise NotImplementedHere(
-                f"pulling {reference} from a registry is not available in Boxship {RELEASE}; load or import an image, "
-                "or use the embedded boxship/base"
-            )
-        if (source := query.text("fromSrc")) != "-":
-            raise NotImplementedHere(
-                f'importing from "{source}" is not available in Boxship {RELEASE}: send the archive itself (fromSrc=-)'
-            )
+            return await self._pull(call, image)
+        source = query.text("fromSrc")
         platform = query.text("platform") if call.version >= (1, 32) else ""
-        messages = self._images.import_(
-            call.chunks(),
+        take_in = partial(
+            self._images.import_,
             repo=query.text("repo"),
             tag=query.text("tag"),
             message=query.text("message") or f"Imported from {source}",
             changes=query.texts("changes"),
             wanted=platform,
         )
+        messages = take_in(call.chunks()) if source == "-" else self._distribution.import_from(source, take_in)
         return await stream_progress(call, messages)
+
+    async def _pull(self, call: Call, image: str) -> StreamResponse:
+        query = call.query
+        messages = self._distribution.pull(
+            image,
+            query.text("tag"),
+            registry_auth(call),
+            query.text("platform") if call.version >= (1, 32) else "",
+            everything=True,
+        )
+        with call.cancelled_when_lost():
+            return await stream_progress(call, messages)
+
+    async def push(self, call: Call) -> StreamResponse:
+        """ImagePush."""
+        wanted = _platform(call, "platform", since=(1, 46))
+        messages = self._distribution.push(call.name, call.query.text("tag"), registry_auth(call), wanted)
+        with call.cancelled_when_lost():
+            return await stream_progress(call, messages)
+
+    async def search(self, call: Call) -> StreamResponse:
+        """ImageSearch."""
+        query = call.query
+        term = query.text("term")
+        if not term:
+            raise InvalidParameter("term not found")
+        filters = Filters.parse(query.text("filters"))
+        with call.cancelled_when_lost():
+            found = await self._distribution.search(term, query.integer("limit"), filters, registry_auth(call))
+        return json_response(found)
 
     async def load(self, call: Call) -> StreamResponse:
         """ImageLoad."""

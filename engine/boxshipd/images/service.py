@@ -26,7 +26,7 @@ from boxshipd.images import base, lookup, platform, queries, reference
 from boxshipd.images.archive.import_ import Importer
 from boxshipd.images.archive.load import Loaded, Loader
 from boxshipd.images.archive.save import Selection, write_archive
-from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.assembly import Assembly, Progress, Stores
 from boxshipd.images.catalogue import Catalogue, Record
 from boxshipd.images.content import ContentStore
 from boxshipd.images.image import Image, ImageUse
@@ -85,6 +85,42 @@ class Images:
     def close(self) -> None:
         """End the threads; work under way is finished first."""
         self._workers.close()
+
+    # For what brings images in from registries and takes them there
+
+    @property
+    def stores(self) -> Stores:
+        """Where images are kept."""
+        return self._stores
+
+    @property
+    def workers(self) -> Workers:
+        """The threads for heavy work."""
+        return self._workers
+
+    @contextlib.asynccontextmanager
+    async def assembling(self, progress: Progress) -> AsyncIterator[Assembly]:
+        """Put images together inside the block; what no image names at its end is removed.
+
+        Args:
+            progress: called on workers' threads; it raises Cancelled to have the work given up.
+        """
+        assembly = Assembly(self._stores, progress)
+        try:
+            yield assembly
+        finally:
+            await self._release(assembly)
+
+    async def adopt(self, record: Record, names: Sequence[Reference], index: bytes | None) -> tuple[Record, bool]:
+        """Record an image that came under some names, with the index it came with if it did; whether the first name is news."""
+        async with self._names_lock:
+            known = self._catalogue.named(names[0], record.platform)
+            return await self._catalogue.add(record, names, index), known is None or known.id != record.id
+
+    def announce(self, action: str, record: Record, name: Reference) -> None:
+        """Publish what happened to an image by a name of it, as Docker does it for ``pull`` and ``push``."""
+        labels = record.config.config.labels if record.config.config else None
+        self._publish("image", action, name.familiar, {**(labels or {}), "name": name.familiar_name})
 
     async def resolve(self, text: str, wanted: str = "") -> Image:
         """The image a container is to be made of. The embedded base image is made when it is first asked for.

@@ -51,6 +51,11 @@ class Workers:
     def __init__(self, count: int = 3, name: str = "images") -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads themselves, for those who see to the end of their work on their own."""
+        return self._pool
+
     async def run(self, function: Callable[[], T], cancellation: Cancellation | None = None) -> T:
         """Run ``function`` on a thread. If the caller is cancelled, the thread is told, and waited for."""
         future = asyncio.get_running_loop().run_in_executor(self._pool, function)

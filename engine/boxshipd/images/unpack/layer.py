@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Queue
 from types import TracebackType
@@ -27,10 +27,12 @@ class Unpacked:
     Attributes:
         diff_id: the digest of the layer's archive, uncompressed.
         size: the sum of its files' lengths, in bytes.
+        implied: directories that it has files in and doesn't describe: ``tree.inherit`` is for them.
     """
 
     diff_id: str
     size: int
+    implied: tuple[bytes, ...]
 
 
 class Watched:
@@ -116,14 +118,21 @@ def ignore(_: int) -> None:
 
 
 def unpack_layer(
-    blob: str, root: str, parents: Sequence[str], *, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore
+    blob: str,
+    root: str,
+    *,
+    lowest: bool,
+    digest: str = "",
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int], None] = ignore,
 ) -> Unpacked:
     """Unpack the blob at a path into the empty directory ``root``.
 
     Args:
         blob: a tar archive, plain or compressed.
         root: where to.
-        parents: the directories of the layers below, topmost first.
+        lowest: there is no layer below, so that there is nothing to hide.
+        digest: the blob's digest where that has been verified: an archive that isn't compressed isn't hashed again.
         limits: what it may take.
         progress: called with the bytes of the blob read so far, from another thread; it may raise to end the work.
 
@@ -133,26 +142,32 @@ def unpack_layer(
     """
     fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _, plain = decompressed(Watched(FileSource(fd), progress), limits)
-        with ReadAhead(plain) as source, Tree(root, parents) as tree:
+        kind, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        if not kind and digest.startswith("sha256:"):
+            with Tree(root, layered=not lowest) as tree:
+                size = LayerApplier(tree, limits).apply(TarReader(plain, limits))
+                return Unpacked(digest, size, tuple(tree.implied))
+        with ReadAhead(plain) as source, Tree(root, layered=not lowest) as tree:
             size = LayerApplier(tree, limits).apply(TarReader(source, limits))
-            return Unpacked(source.digest(), size)
+            return Unpacked(source.digest(), size, tuple(tree.implied))
     finally:
         os.close(fd)
 
 
-def diff_id(blob: str, *, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore) -> str:
-    """The digest of a layer's archive, uncompressed, without unpacking it.
+def diff_id(blob: str, *, digest: str = "", limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore) -> str:
+    """The digest of a layer's archive, uncompressed, without unpacking it; ``digest`` as for ``unpack_layer``.
 
     Raises:
         HostileOrBroken: the blob can't be decompressed.
     """
-    checksum = hashlib.sha256()
     fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        kind, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        if not kind and digest.startswith("sha256:"):
+            return digest
+        checksum = hashlib.sha256()
         while data := plain.read(CHUNK):
             checksum.update(data)
+        return f"sha256:{checksum.hexdigest()}"
     finally:
         os.close(fd)
-    return f"sha256:{checksum.hexdigest()}"
