@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from boxship.cli.command import Command, Context
 from boxship.cli.container_config import create_body
 from boxship.cli.container_flags import CreateOptions
-from boxship.errors import BadRequest, CommandError, InvalidValue, NotFound
+from boxship.errors import BadRequest, CommandError, InvalidValue, NotFound, UsageError
 
 if TYPE_CHECKING:
     from boxship.references import Reference
@@ -43,7 +43,8 @@ def create(
         APIError: the daemon refused.
     """
     if options.pull not in ("always", "missing", "never"):
-        raise CommandError(f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', _FAILURE)
+        said = f'boxship: invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"'
+        raise UsageError(f"{said}\n\nRun '{context.path} --help' for more information", _FAILURE)
     image = arguments[0]
     platform = _platform(options)
     body = create_body(options, image, arguments[1:], detached=detached)

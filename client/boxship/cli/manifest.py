@@ -159,7 +159,7 @@ class PushListOptions(Options):
 
 
 def _push(context: Context, options: PushListOptions, arguments: list[str]) -> int:
-    from boxship.manifests.remote import put
+    from boxship.manifests.remote import put_list
 
     target = _name(arguments[0])
     lists = _lists(context)
@@ -171,17 +171,14 @@ def _push(context: Context, options: PushListOptions, arguments: list[str]) -> i
     for member in members:
         if not (member.platform.get("architecture") and member.platform.get("os")):
             raise CommandError(f"manifest {member.reference} must have an OS and Architecture to be pushed to a registry")
-    media_type, raw = build_list(members, target)
     if options.insecure:
         check_insecure(context.api, target.domain)
     headers = [registry_header(context, target.domain)]
+    digest = put_list(context.api, members, target, headers)
     for member in members:
         if member.reference.name != target.name:
-            place = target._replace(tag="", digest=member.digest)
-            put(context.api, place, member.media_type, member.raw, headers, mount=member.reference.path)
-            context.print(f"Pushed ref {place} with digest: {member.digest}")
-    put(context.api, target, media_type, raw, headers)
-    context.print(Manifest(target, media_type, raw, {}).digest)
+            context.print(f"Pushed ref {target._replace(tag='', digest=member.digest)} with digest: {member.digest}")
+    context.print(digest)
     if options.purge:
         lists.remove(target)
     return 0

@@ -6,12 +6,13 @@ Source: the operations ``GET`` and ``PUT /distribution/{name}/manifest``, which 
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any
 
 from boxship.api import API
 from boxship.errors import CommandError, NotFound
 from boxship.http.target import quote
-from boxship.manifests.model import LISTS, Manifest
+from boxship.manifests.model import LISTS, Manifest, build_list
 from boxship.references import Reference
 
 _Headers = list[tuple[str, str]]
@@ -59,23 +60,33 @@ def fetch_members(api: API, whole: Manifest, headers: _Headers) -> list[Manifest
     return members
 
 
-def put(api: API, reference: Reference, media_type: str, raw: bytes, headers: _Headers, *, mount: str = "") -> None:
-    """Put a manifest under a name at its registry.
+def put_list(api: API, members: list[Manifest], target: Reference, headers: _Headers) -> str:
+    """Put a list of manifests under a name at its registry.
 
     Args:
         api: the daemon.
-        reference: its name there.
-        media_type: its form.
-        raw: its bytes, which arrive as they are.
+        members: what it lists; what is in other repositories of the registry is taken over from there.
+        target: its name there.
         headers: who is asking.
-        mount: the repository of the same registry whose blobs it is made of, empty for its own.
+
+    Returns:
+        Its digest.
 
     Raises:
         APIError: the daemon or the registry refused.
+        CommandError: a member is at another registry, or the registry has something else under that name now.
     """
-    query = {"from": mount or None}
-    with api.open("PUT", _path(reference, "manifest"), query, raw, [("Content-Type", media_type), *headers]) as response:
+    media_type, raw = build_list(members, target)
+    digest = f"sha256:{sha256(raw).hexdigest()}"
+    foreign = [member.reference._replace(tag="", digest=member.digest) for member in members]
+    query = {"source": [source.familiar for source in foreign if source.name != target.name]}
+    fields = [("Content-Type", media_type), *headers]
+    with api.open("PUT", _path(target, "manifest"), query, raw, fields) as response:
         response.read()
+        stored = response.headers.get("docker-content-digest", digest)
+    if stored != digest:
+        raise CommandError(f"{target} was stored as {stored}, not as {digest}")
+    return digest
 
 
 def _fetch(api: API, reference: Reference, headers: _Headers) -> Manifest | None:
