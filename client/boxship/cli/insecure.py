@@ -19,17 +19,19 @@ def check_insecure(api: API, domain: str) -> None:
     Raises:
         CommandError: it doesn't.
     """
-    settings: dict[str, Any] = api.call("GET", "/info").get("RegistryConfig") or {}
-    index = (settings.get("IndexConfigs") or {}).get(domain)
-    if index is not None and not index.get("Secure", True):
-        return
     host = domain.rpartition(":")[0] if ":" in domain and not domain.endswith("]") else domain
     try:
         address = ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
     except ValueError:
         address = None
-    if address is not None and any(
-        address in ip_network(network, strict=False) for network in settings.get("InsecureRegistryCIDRs") or ()
-    ):
+    # What is on the daemon's own machine is spoken to without TLS by every daemon, where it has none.
+    if address is not None and address.is_loopback:
+        return
+    settings: dict[str, Any] = api.call("GET", "/info").get("RegistryConfig") or {}
+    index = (settings.get("IndexConfigs") or {}).get(domain)
+    if index is not None and not index.get("Secure", True):
+        return
+    networks = (ip_network(network, strict=False) for network in settings.get("InsecureRegistryCIDRs") or ())
+    if address is not None and any(address in network for network in networks):
         return
     raise CommandError(f"--insecure: the daemon speaks to {domain} over TLS only; add it to its insecure-registries")
