@@ -243,7 +243,9 @@ class CreateOptions(Options):
     tty = Switch("Allocate a pseudo-TTY", short="t")
     ulimit = Items("Ulimit options", check=_ulimit, kind="ulimit")
     use_api_socket = Absent(
-        "Bind mount Docker API socket and required auth", "it keeps no registry credentials to pass on", kind=""
+        "Bind mount Docker API socket and required auth",
+        "nothing gives a container the daemon by the way; mount the socket where it is to have it",
+        kind="",
     )
     user = Text("Username or UID (format: <name|uid>[:<group|gid>])", short="u")
     userns = Text("User namespace to use")
