@@ -84,6 +84,8 @@ class FaultyProxy:
             protocol_version = "HTTP/1.1"
 
             def setup(self) -> None:
+                # Else every answer of two pieces would wait for the client's delayed acknowledgement.
+                self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 super().setup()
                 proxy._sockets.add(self.connection)
 
@@ -145,7 +147,7 @@ class FaultyProxy:
         """Pass a request on, or don't."""
         headers = dict(request.headers.items())
         with self._lock:
-            self.seen.append(Seen(request.command, request.path, headers))
+            self.seen.append(Seen(request.command, request.path, dict(headers)))
             fault = next((fault for fault in self.faults if fault.meets(request.command, request.path)), Fault(times=0))
             fault.times -= fault.times > 0
         if fault.without_ranges:

@@ -291,5 +291,3 @@ def certificates_for(authority: Authority, host: str, directory: Path) -> Iterat
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(authority.ca, place / "ca.crt")
     yield directory
-
-

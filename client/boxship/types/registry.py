@@ -11,7 +11,7 @@ from boxship.types.images import OCIDescriptor
 
 
 class AuthConfig(Struct, frozen=True, omit_defaults=True):
-    """Credentials for one registry, in clients' headers and in ``SystemAuth``'s body.
+    """Credentials for one registry, in clients' headers and in ``SystemAuth``'s body. Some clients send nulls.
 
     Attributes:
         auth: a user name and a password in base64, joined by a colon.
@@ -20,13 +20,13 @@ class AuthConfig(Struct, frozen=True, omit_defaults=True):
         registrytoken: a bearer token, to be sent as it is.
     """
 
-    username: str = ""
-    password: str = ""
-    auth: str = ""
-    email: str = ""
-    serveraddress: str = ""
-    identitytoken: str = ""
-    registrytoken: str = ""
+    username: str | None = None
+    password: str | None = None
+    auth: str | None = None
+    email: str | None = None
+    serveraddress: str | None = None
+    identitytoken: str | None = None
+    registrytoken: str | None = None
 
     def __repr__(self) -> str:
         return f"AuthConfig(username={self.username!r}, serveraddress={self.serveraddress!r})"

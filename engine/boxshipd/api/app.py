@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
@@ -31,6 +32,7 @@ from boxshipd.api.system import SystemOperations
 from boxshipd.api.version import split_version
 from boxshipd.api.volumes import VolumeOperations
 from boxshipd.containers.service import Containers
+from boxshipd.disk_usage import disk_usage
 from boxshipd.events import Events
 
 if TYPE_CHECKING:
@@ -55,8 +57,8 @@ class Application:
         info: Callable[[], Awaitable[Info]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
-        handlers = _handlers(containers, images, distribution, volumes, events, SystemOperations(info, shutdown))
-        self._router = Router(OPERATIONS, handlers)
+        system = SystemOperations(info, partial(disk_usage, containers, images, volumes), shutdown)
+        self._router = Router(OPERATIONS, _handlers(containers, images, distribution, volumes, events, system))
 
     def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:
         """The protocol factory for one listener; ``guard`` where a browser could reach it."""
@@ -170,6 +172,7 @@ def _handlers(  # noqa: PLR0917 - a service each
         "ImageTag": of_images.tag,
         "PutContainerArchive": files.extract,
         "SystemAuth": registries.login,
+        "SystemDataUsage": system.disk_usage,
         "SystemEvents": EventOperations(events).stream,
         "SystemEventsWebsocket": EventOperations(events).websocket,
         "SystemInfo": system.info,

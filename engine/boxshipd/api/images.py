@@ -36,13 +36,18 @@ class ImageOperations:
         filters = Filters.parse(query.text("filters"))
         shared_size = call.version >= (1, 42) and query.boolean("shared-size")
         images = await self._images.list(
-            query.boolean("all"), filters=filters, digests=query.boolean("digests"), shared_size=shared_size
+            query.boolean("all"),
+            filters=filters,
+            digests=query.boolean("digests"),
+            shared_size=shared_size,
+            manifests=call.version >= (1, 47) and query.boolean("manifests"),
         )
         return json_response(images)
 
     async def inspect(self, call: Call) -> StreamResponse:
         """ImageInspect. Clients before 1.44 read the size under an older name too."""
-        image = await self._images.inspect(call.name, _platform(call, "platform", since=(1, 49)))
+        manifests = call.version >= (1, 48) and call.query.boolean("manifests")
+        image = await self._images.inspect(call.name, _platform(call, "platform", since=(1, 49)), manifests)
         return json_response(image if call.version >= (1, 44) else _with_virtual_size(image))
 
     async def history(self, call: Call) -> StreamResponse:
@@ -59,7 +64,7 @@ class ImageOperations:
         """ImageDelete."""
         if not call.name.strip():
             raise InvalidParameter("image name cannot be blank")
-        wanted = _platform(call, "platforms", since=(1, 50))
+        wanted = _platforms(call, "platforms", since=(1, 50))
         removed = await self._images.remove(
             call.name, force=call.query.boolean("force"), prune=not call.query.boolean("noprune"), wanted=wanted
         )
@@ -143,18 +148,26 @@ def _platform(call: Call, parameter: str, since: tuple[int, int]) -> str:
     Raises:
         InvalidParameter: it isn't an OCI platform in JSON, or there are several.
     """
-    texts = [text for text in call.query.texts(parameter) if text] if call.version >= since else []
-    if len(texts) > 1:
+    wanted = _platforms(call, parameter, since)
+    if len(wanted) > 1:
         raise InvalidParameter(
             "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
         )
-    if not texts:
-        return ""
+    return wanted[0] if wanted else ""
+
+
+def _platforms(call: Call, parameter: str, since: tuple[int, int]) -> list[str]:
+    """The platforms a client asks for, each as ``os/architecture/variant``.
+
+    Raises:
+        InvalidParameter: one of them isn't an OCI platform in JSON.
+    """
+    texts = [text for text in call.query.texts(parameter) if text] if call.version >= since else []
     try:
-        wanted = msgspec.json.decode(texts[0], type=OCIPlatform)
+        wanted = [msgspec.json.decode(text, type=OCIPlatform) for text in texts]
     except msgspec.DecodeError as error:
         raise InvalidParameter(f"failed to parse platform: {error}") from None
-    return "/".join(part for part in (wanted.os, wanted.architecture, wanted.variant) if part)
+    return ["/".join(part for part in (one.os, one.architecture, one.variant) if part) for one in wanted]
 
 
 def _with_virtual_size(image: ImageInspect) -> dict[str, object]:

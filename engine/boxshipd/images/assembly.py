@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from boxshipd.errors import InvalidParameter
@@ -27,7 +28,7 @@ from boxshipd.images.model import (
 )
 from boxshipd.images.snapshots import SnapshotStore, Unpacking
 from boxshipd.images.unpack.compression import detect
-from boxshipd.images.unpack.layer import diff_id, unpack_layer
+from boxshipd.images.unpack.layer import Unpacked, diff_id, unpack_layer
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.unpack.tree import inherit
 
@@ -36,6 +37,18 @@ Progress = Callable[[str, int, int], None]
 
 # overlayfs takes no more lower directories than this (OVL_MAX_STACK).
 _MAX_LAYERS = 500
+
+
+# Layers unpacked side by side, of one image.
+_PARALLEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A layer that was unpacked while its blob came in, as one that has others below it."""
+
+    unpacking: Unpacking
+    unpacked: Unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,7 @@ class Assembly:
 
     Attributes:
         session: pins the content.
+        prepared: layers that are unpacked already, by their blobs' digests; a build that has such a layer takes it.
     """
 
     def __init__(self, stores: Stores, progress: Progress) -> None:
@@ -61,6 +75,7 @@ class Assembly:
         self._builds: list[Build] = []
         # What finished builds of this assembly have made, which the catalogue doesn't know yet.
         self._made: dict[str, Layer] = {}
+        self.prepared: dict[str, Prepared] = {}
         self.session = Session(stores.content)
 
     def release(self) -> tuple[list[str], list[str]]:
@@ -73,6 +88,8 @@ class Assembly:
         for build in builds:
             build.discard()
             chains += build.chains
+        while self.prepared:
+            self.prepared.popitem()[1].unpacking.discard()
         self._stores.snapshots.unpin(chains)
         return self.session.release(), chains
 
@@ -85,7 +102,7 @@ class Assembly:
         Raises:
             InvalidParameter: it isn't a configuration, or one that can't be.
         """
-        build = Build(self._stores, self.session, self._made, self._progress, config_data)
+        build = Build(self._stores, self, self._made, self._progress, config_data)
         self._builds.append(build)
         return build
 
@@ -102,8 +119,14 @@ class Assembly:
         """
         build = self.start(config_data)
         build.expect(len(blobs))
-        for position, blob in enumerate(blobs):
-            build.layer(position, blob)
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="layers") as pool:
+            # One failure is the image's; what has not begun by then doesn't begin.
+            for done in [pool.submit(build.layer, position, blob) for position, blob in enumerate(blobs)]:
+                try:
+                    done.result()
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
         return build.finish(manifest_data)
 
 
@@ -128,10 +151,11 @@ class Build:
     """
 
     def __init__(
-        self, stores: Stores, session: Session, made: dict[str, Layer], progress: Progress, config_data: bytes
+        self, stores: Stores, assembly: Assembly, made: dict[str, Layer], progress: Progress, config_data: bytes
     ) -> None:
         self._stores = stores
-        self._session = session
+        self._session = assembly.session
+        self._prepared = assembly.prepared
         self._made = made
         self._progress = progress
         self._config_data = config_data
@@ -171,7 +195,7 @@ class Build:
         """
         if not 0 <= position < len(self.chains):
             raise InvalidParameter(f"image has no layer {position}")
-        done = self._known(position, blob) or self._unpack(position, blob)
+        done = self._known(position, blob) or self._take(position, blob) or self._unpack(position, blob)
         with self._lock:
             self._done[position] = done
 
@@ -193,7 +217,7 @@ class Build:
         for chain, layer in zip(self.chains, done, strict=True):
             if layer.unpacking is not None:
                 inherit(layer.unpacking.root, layer.implied, parents)
-                layer.unpacking.publish()
+                stores.snapshots.publish(layer.unpacking, chain)
             parents.insert(0, stores.snapshots.path(chain))
         blobs = [layer.blob for layer in done]
         config = self._session.put(self._config_data)
@@ -226,9 +250,21 @@ class Build:
             self._check(position, actual)
         return _Done(blob, known.size)
 
+    def _take(self, position: int, blob: Blob) -> _Done | None:
+        """A layer that was unpacked while it came in. One with whiteouts has to be unpacked otherwise as the lowest one."""
+        prepared = self._prepared.pop(blob.digest, None)
+        if prepared is None:
+            return None
+        unpacked = prepared.unpacked
+        if unpacked.diff_id != self.config.rootfs.diff_ids[position] or (position == 0 and unpacked.hides):
+            prepared.unpacking.discard()
+            return None
+        self._watch(position, blob)(blob.size)
+        return _Done(blob, unpacked.size, prepared.unpacking, unpacked.implied)
+
     def _unpack(self, position: int, blob: Blob) -> _Done:
         stores = self._stores
-        unpacking = stores.snapshots.unpacking(self.chains[position])
+        unpacking = stores.snapshots.unpacking()
         try:
             unpacked = unpack_layer(
                 stores.content.path(blob.digest),

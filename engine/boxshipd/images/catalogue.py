@@ -215,6 +215,10 @@ class Catalogue:
         """Whether a blob is known to uncompress to the content of digest ``diff``."""
         return any(layer.blob == blob and layer.diff == diff for record in [*self._records.values()] for layer in record.layers)
 
+    def has_layer(self, blob: str) -> bool:
+        """Whether some image has a layer of this blob."""
+        return any(layer.blob == blob for record in [*self._records.values()] for layer in record.layers)
+
     def removed(self) -> list[Record]:
         """The images that are only kept for containers."""
         return [record for record in self._records.values() if record.removed]

@@ -23,6 +23,7 @@ from boxshipd.errors import InternalError, NotFound
 from boxshipd.images.digest import parse_digest, sha256
 from boxshipd.images.errors import DigestMismatch
 from boxshipd.images.ingest import KEPT_SECONDS, PARTIAL, Ingest, sweep_partial
+from boxshipd.images.unpack.direct import DirectWriter
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MODE = 0o700
@@ -37,10 +38,16 @@ class Blob:
 
 
 class BlobWriter:
-    """A blob on its way in: write to it, then hand it to ``ContentStore.commit``. Left uncommitted, it is removed."""
+    """A blob on its way in: write to it, then hand it to ``Session.commit``. Left uncommitted, it is removed.
 
-    def __init__(self, directory: str) -> None:
+    Args:
+        directory: where to.
+        small: it is known to be, so that a buffer of its own isn't worth while.
+    """
+
+    def __init__(self, directory: str, *, small: bool = False) -> None:
         self._fd, self.path = tempfile.mkstemp(dir=directory)
+        self._direct = None if small else DirectWriter(self._fd)
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -48,6 +55,9 @@ class BlobWriter:
         """Append to the blob."""
         self._hash.update(data)
         self.size += len(data)
+        if self._direct is not None:
+            self._direct.write(data)
+            return
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._fd, rest) :]
@@ -58,7 +68,9 @@ class BlobWriter:
         return f"sha256:{self._hash.hexdigest()}"
 
     def pause(self) -> None:
-        """Close the file until ``finish``; nothing more can be written."""
+        """Close the file; nothing more can be written."""
+        if self._direct is not None:
+            self._direct.flush()
         os.close(self._fd)
         self._fd = -1
 
@@ -135,9 +147,9 @@ class ContentStore:
             raise InternalError(f"content {digest} is damaged on disk")
         return data
 
-    def writer(self) -> BlobWriter:
-        """A new blob."""
-        return BlobWriter(self._ingest)
+    def writer(self, *, small: bool = False) -> BlobWriter:
+        """A new blob; ``small`` as for BlobWriter."""
+        return BlobWriter(self._ingest, small=small)
 
     def ingest(self, digest: str, size: int, claim: Callable[[str], bool] | None = None) -> Ingest:
         """A blob of known digest and size, which goes on where an earlier attempt stopped; see ``Session.ingest``.
@@ -280,7 +292,7 @@ class Session:
         digest = sha256(data)
         if self.claim(digest):
             return Blob(digest, len(data))
-        with self._store.writer() as writer:
+        with self._store.writer(small=True) as writer:
             writer.write(data)
             return self.commit(writer, digest)
 

@@ -32,17 +32,16 @@ class Unpacking:
         root: the directory to unpack into.
     """
 
-    def __init__(self, directory: str, place: str) -> None:
-        self._place = place
+    def __init__(self, directory: str) -> None:
         self._work = tempfile.mkdtemp(prefix=_UNFINISHED, dir=directory)
         self.root = os.path.join(self._work, "fs")
         os.chmod(self._work, _MODE)
         os.mkdir(self.root, 0o755)
 
-    def publish(self) -> None:
-        """Make it the snapshot. Where somebody else was first, theirs is the same, and this one is removed."""
+    def publish(self, place: str) -> None:
+        """Move it to its place. Where somebody else was first, theirs is the same, and this one is removed."""
         try:
-            os.rename(self._work, self._place)
+            os.rename(self._work, place)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -80,9 +79,13 @@ class SnapshotStore:
             for chain_id in [chain_id for chain_id, count in self._pins.items() if count <= 0]:
                 del self._pins[chain_id]
 
-    def unpacking(self, chain_id: str) -> Unpacking:
-        """An empty directory to unpack a chain id's topmost layer into."""
-        return Unpacking(self.root, os.path.dirname(self.path(chain_id)))
+    def unpacking(self) -> Unpacking:
+        """An empty directory to unpack a layer into."""
+        return Unpacking(self.root)
+
+    def publish(self, unpacking: Unpacking, chain_id: str) -> None:
+        """Make an unpacked layer the snapshot of a chain id."""
+        unpacking.publish(os.path.dirname(self.path(chain_id)))
 
     def sync(self) -> None:
         """Put all that was unpacked on the disk: one call for any number of files.

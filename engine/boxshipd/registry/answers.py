@@ -12,12 +12,14 @@ import msgspec
 from aiohttp import ClientResponse
 from msgspec import Struct
 
+from boxshipd.registry import challenge
 from boxshipd.registry.errors import Absent, AccessDenied, BadAnswer, Refused, RegistryBusy
 from boxshipd.registry.timing import retry_after
 from boxshipd.registry.transport import read_bounded
 
 _BODY_LIMIT = 64 << 10
 _TEXT_LIMIT = 500
+_DENIED = "denied: requested access to the resource is denied"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -42,9 +44,13 @@ async def refusal(response: ClientResponse, what: str) -> Refused:
         what: what was asked for, for where the registry itself gives no reason.
     """
     code, text = await _reason(response)
+    status = response.status
+    if status == 401 and _insufficient(response):
+        code, text = "DENIED", text if code == "DENIED" else _DENIED
+    if not text and status in (401, 403):
+        text = "unauthorized: authentication required" if status == 401 else _DENIED
     if not text:
         text = f"{what}: received unexpected HTTP status: {response.status} {response.reason}"
-    status = response.status
     if status == 429 or status >= 500:
         if status == 429:
             text = f"toomanyrequests: {text.removeprefix('toomanyrequests: ')}"
@@ -54,6 +60,12 @@ async def refusal(response: ClientResponse, what: str) -> Refused:
     if status == 404:
         return Absent(text, status, code)
     return Refused(text, status, code)
+
+
+def _insufficient(response: ClientResponse) -> bool:
+    """Whether somebody is known and isn't allowed what was asked for. Source: RFC 6750, section 3.1."""
+    asked = challenge.parse(response.headers.getall("WWW-Authenticate", ()))
+    return any(entry.scheme == "bearer" and entry.parameters.get("error") == "insufficient_scope" for entry in asked)
 
 
 async def _reason(response: ClientResponse) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from boxshipd.registry import challenge
 from boxshipd.registry.answers import refusal
 from boxshipd.registry.challenge import Challenge
 from boxshipd.registry.credentials import Credentials
-from boxshipd.registry.errors import AccessDenied, BadAnswer
+from boxshipd.registry.errors import AccessDenied, BadAnswer, RegistryError
 from boxshipd.registry.hosts import Endpoint
 from boxshipd.registry.timing import retrying
 from boxshipd.registry.transport import Transport, read_bounded
@@ -71,6 +71,10 @@ class Memory:
     def heard(self, origin: URL, asked: Challenge) -> None:
         """Remember what a host asks for."""
         _put(self._challenges, str(origin), asked)
+
+    def unheard(self, origin: URL) -> None:
+        """Forget what a host asks for."""
+        self._challenges.pop(str(origin), None)
 
     def token(self, key: _Key) -> Token | None:
         """A token that is still good."""
@@ -133,7 +137,12 @@ class Authorizer:
             return self._credentials.basic
         # One at a time: what the first has got is good for the others.
         async with self._lock:
-            return f"Bearer {(await self._token(asked, scopes)).value}"
+            try:
+                return f"Bearer {(await self._token(asked, scopes)).value}"
+            except RegistryError:
+                # Next time the registry is heard again, which may have changed its mind about whom to ask.
+                self._memory.unheard(self.endpoint.origin)
+                raise
 
     async def challenged(self, response: ClientResponse, sent: str, scopes: Sequence[str]) -> bool:
         """Take note of a 401; whether it is worth asking again, since there is something else to say than ``sent``.

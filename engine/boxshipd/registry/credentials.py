@@ -82,10 +82,10 @@ def for_registry(config: AuthConfig, domain: str) -> Credentials:
     """
     if config.serveraddress and hostname(config.serveraddress) != hostname(domain):
         return ANONYMOUS
-    username, password = config.username, config.password
+    username, password = config.username or "", config.password or ""
     if config.auth and not username and not password:
         username, password = _split(config.auth)
-    return Credentials(username, password, config.identitytoken, config.registrytoken)
+    return Credentials(username, password, config.identitytoken or "", config.registrytoken or "")
 
 
 def hostname(address: str) -> str:

@@ -34,14 +34,15 @@ async def listed(repository: Repository) -> list[str]:
         BadAnswer: the answer can't be understood or doesn't end.
     """
     found: list[str] = []
-    target: str | URL | None = "tags/list"
-    for _ in range(_PAGES):
-        if target is None:
-            return found
-        tags, target = await _page(repository, target)
+    target: str | URL = "tags/list"
+    asked: set[str | URL] = set()
+    while target not in asked and len(asked) < _PAGES and len(found) <= _TAGS:
+        asked.add(target)
+        tags, following = await _page(repository, target)
         found += tags
-        if len(found) > _TAGS:
-            break
+        if following is None:
+            return found
+        target = following
     raise BadAnswer(f"repository {repository.name} lists more than {_TAGS} tags, or doesn't come to an end")
 
 

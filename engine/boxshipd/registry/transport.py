@@ -5,6 +5,7 @@ What a header may hold is bounded by aiohttp's parser, what a body may by whoeve
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -184,7 +185,8 @@ def _raise(method: str, url: URL, error: Exception) -> NoReturn:
 def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error is not None:
         inner = error.os_error
-        return (inner.strerror or str(inner)).lower() if inner.errno else str(inner)
+        # Event loops word it differently; the number is the same.
+        return os.strerror(inner.errno).lower() if inner.errno and inner.errno > 0 else str(inner)
     if isinstance(error, aiohttp.ClientResponseError):
         return f"malformed HTTP response: {error.message}"[:300]
     return str(error)[:300] or type(error).__name__

@@ -36,9 +36,7 @@ def daemon(certs: Path) -> Iterator[Daemon]:
 
 
 def login(daemon: Daemon, registry: Registry, password: str = PASSWORD, code: int = 0) -> str:
-    done = daemon.cli(
-        "docker", "login", "-u", USER, "--password-stdin", registry.host, stdin=password.encode(), code=code
-    )
+    done = daemon.cli("docker", "login", "-u", USER, "--password-stdin", registry.host, stdin=password.encode(), code=code)
     return (done.stdout + done.stderr).decode()
 
 
@@ -95,7 +93,7 @@ def test_tokens_for_a_password(daemon: Daemon, authority: Authority):
         assert all(authorization.startswith("Basic ") for _, _, authorization in server.asked)
         # Anonymous tokens allow nothing there.
         refused = daemon.cli("docker", "pull", name, code=1)
-        assert b"unauthorized" in refused.stderr or b"denied" in refused.stderr
+        assert b"repository does not exist or may require 'docker login': denied" in refused.stderr
 
 
 def test_tokens_that_run_out(daemon: Daemon, authority: Authority):
@@ -153,7 +151,7 @@ def test_docker_py(daemon: Daemon):
             repository = f"{registry.host}/team/py"
             client.images.get("busybox").tag(repository, "1")
             said = [*client.images.push(repository, "1", stream=True, decode=True)]
-            assert said[-1]["aux"]["Tag"] == "1"
+            assert said[-1].get("aux", {}).get("Tag") == "1", said
             client.images.remove(f"{repository}:1")
             image = client.images.pull(repository, "1")
             assert image.tags == [f"{repository}:1"] or f"{repository}:1" in image.tags

@@ -9,7 +9,17 @@ import pytest
 from conftest import needs_root
 from support.daemon import Daemon
 from support.registry import Registry
-from support.remote_images import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, RemoteImage, index, layer, noise, sha256
+from support.remote_images import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    RemoteImage,
+    index,
+    layer,
+    noise,
+    sha256,
+)
 
 pytestmark = needs_root
 
@@ -224,7 +234,9 @@ def test_events(daemon: Daemon, registry: Registry):
     daemon.cli("docker", "pull", name)
     daemon.cli("docker", "push", name)
     until = daemon.get("/info")["SystemTime"]
-    shown = daemon.cli("docker", "events", "--since", since, "--until", until, "--filter", "type=image", "--format", "{{json .}}")
+    shown = daemon.cli(
+        "docker", "events", "--since", since, "--until", until, "--filter", "type=image", "--format", "{{json .}}"
+    )
     events = [json.loads(line) for line in shown.stdout.splitlines()]
     ours = [event for event in events if event["Actor"]["ID"] == name]
     assert [event["Action"] for event in ours] == ["pull", "push"]

@@ -12,6 +12,7 @@ import os
 import stat
 
 from boxshipd.images.errors import InvalidArchive, LimitExceeded
+from boxshipd.images.unpack.direct import DirectWriter
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, MIB, Limits
 from boxshipd.images.unpack.removal import remove_tree
 from boxshipd.images.unpack.tar import BLOCK_DEVICE, CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry, TarReader
@@ -26,6 +27,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESERVED_XATTRS = ("trusted.overlay.", "user.overlay.")
 _MAX_NS = (1 << 63) - 1
 _SPACE_CHECK = 32 * MIB
+# From which length on a file is written around the page cache, which it would fill with what may never be read.
+_DIRECT = 32 * MIB
 # What notes of directories' times may take in memory, and what one takes beside its path.
 _NOTES = 256 * MIB
 _NOTE_OVERHEAD = 160
@@ -137,7 +140,12 @@ class LayerApplier:
 
     def _fill(self, entry: Entry, fd: int, reader: TarReader) -> None:
         """Give an empty file its content and everything else an entry says of it."""
-        if entry.sparse is None:
+        if entry.sparse is None and entry.size >= _DIRECT:
+            writer = DirectWriter(fd)
+            for piece in reader.data():
+                writer.write(piece)
+            writer.flush()
+        elif entry.sparse is None:
             for piece in reader.data():
                 _write(fd, piece)
         else:

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from boxshipd.images.unpack.apply import LayerApplier
-from boxshipd.images.unpack.compression import CHUNK, FileSource, Source, decompressed
+from boxshipd.images.unpack.compression import CHUNK, Source, decompressed
+from boxshipd.images.unpack.direct import FileSource
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.unpack.tar import TarReader
 from boxshipd.images.unpack.tree import Tree
@@ -28,11 +29,13 @@ class Unpacked:
         diff_id: the digest of the layer's archive, uncompressed.
         size: the sum of its files' lengths, in bytes.
         implied: directories that it has files in and doesn't describe: ``tree.inherit`` is for them.
+        hides: it has whiteouts, which the lowest layer of an image must not have.
     """
 
     diff_id: str
     size: int
-    implied: tuple[bytes, ...]
+    implied: tuple[bytes, ...] = ()
+    hides: bool = False
 
 
 class Watched:
@@ -142,16 +145,37 @@ def unpack_layer(
     """
     fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        kind, plain = decompressed(Watched(FileSource(fd), progress), limits)
-        if not kind and digest.startswith("sha256:"):
-            with Tree(root, layered=not lowest) as tree:
-                size = LayerApplier(tree, limits).apply(TarReader(plain, limits))
-                return Unpacked(digest, size, tuple(tree.implied))
-        with ReadAhead(plain) as source, Tree(root, layered=not lowest) as tree:
-            size = LayerApplier(tree, limits).apply(TarReader(source, limits))
-            return Unpacked(source.digest(), size, tuple(tree.implied))
+        known = (lambda: digest) if digest.startswith("sha256:") else None
+        return unpack_stream(Watched(FileSource(fd), progress), root, lowest=lowest, digest=known, limits=limits)
     finally:
         os.close(fd)
+
+
+def unpack_stream(
+    source: Source, root: str, *, lowest: bool, digest: Callable[[], str] | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Unpacked:
+    """Unpack a stream into the empty directory ``root``, and read it to its end.
+
+    Args:
+        source: a tar archive, plain or compressed.
+        root: where to.
+        lowest: as for ``unpack_layer``.
+        digest: tells the stream's sha256 at its end where somebody else works it out: an archive that isn't compressed isn't
+            hashed again.
+        limits: what it may take.
+
+    Raises:
+        HostileOrBroken: it isn't a layer that can be unpacked.
+        OSError: the kernel refused.
+    """
+    kind, plain = decompressed(source, limits)
+    with Tree(root, layered=not lowest) as tree:
+        if not kind and digest is not None:
+            size = LayerApplier(tree, limits).apply(TarReader(plain, limits))
+            return Unpacked(digest(), size, tuple(tree.implied), tree.hides)
+        with ReadAhead(plain) as ahead:
+            size = LayerApplier(tree, limits).apply(TarReader(ahead, limits))
+            return Unpacked(ahead.digest(), size, tuple(tree.implied), tree.hides)
 
 
 def diff_id(blob: str, *, digest: str = "", limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore) -> str:

@@ -43,11 +43,13 @@ class Tree:
             way lead to places in there, and what is mounted in there is part of it.
 
     Attributes:
+        hides: something was hidden of the layers below.
         implied: directories that had to be made though no entry describes them; ``inherit`` gives them what they have below.
     """
 
     def __init__(self, root: str, *, layered: bool = False, anchor: int | None = None) -> None:
         self._layered = layered
+        self.hides = False
         self.implied: dict[bytes, None] = {}
         self._implied_length = 0
         self._anchor = anchor
@@ -150,6 +152,7 @@ class Tree:
         """Hide ``name`` of the layers below. What this layer itself has of that name stays."""
         if not self._layered:
             return
+        self.hides = True
         try:
             os.mknod(name, stat.S_IFCHR | 0o600, _WHITEOUT, dir_fd=parent)
         except FileExistsError:
@@ -163,6 +166,7 @@ class Tree:
     def make_opaque(self, fd: int) -> None:
         """Hide everything that the layers below have in a directory."""
         if self._layered:
+            self.hides = True
             os.setxattr(fd, OPAQUE, b"y")
 
     def note_implied(self, path: bytes) -> None:
