@@ -25,8 +25,7 @@ from boxship.resources.images import Images
 from boxship.resources.volumes import Volumes
 from boxship.types.events import EventMessage
 from boxship.types.registry import AuthResponse
-from boxship.types.system import Info, Version
-from boxship.types.usage import DiskUsage
+from boxship.types.system import DiskUsage, Info, Version
 
 
 class Client:
