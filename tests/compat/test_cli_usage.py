@@ -70,7 +70,9 @@ def alike(clients: tuple[Client, Client], *args: str, code: int = 0) -> str:
     ],
 )
 def test_disk_usage(clients, args):
-    assert alike(clients, "system", "df", *args)
+    # Ages that grow meanwhile make columns wider.
+    said = [re.sub(r" +", " ", AGES.sub("", client("system", "df", *args))) for client in clients]
+    assert said[1] == said[0]
 
 
 def test_disk_usage_as_json(clients):
@@ -101,7 +103,7 @@ def test_the_tree_on_a_terminal(clients, width):
             data += os.read(terminal.master, 65536)
         assert terminal.end() == 0
         shown.append(data)
-    assert shown[1] == shown[0]
+    assert shown[1].decode().splitlines() == shown[0].decode().splitlines()
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ class Tree:
     """
 
     def __init__(self, width: int, *, coloured: bool) -> None:
+        self._terminal = width
         self._width = max(width, _NARROWEST)
         self._coloured = coloured
 
@@ -141,7 +142,8 @@ class Tree:
         *first, last = image.names or [_UNTAGGED]
         name = (_NAME if image.names else _FAINT) if self._coloured else ""
         plain = _PLAIN if self._coloured else ""
-        lines = [_padded(text, 0 if len(text) <= width else width, name) + "\n" for text in first]
+        # A name with nothing beside it has the whole line.
+        lines = [_padded(text, min(len(text), self._terminal), name) + "\n" for text in first]
         lines.append(_padded(last, width, name) + self._details(image.line, columns, plain))
         for index, platform in enumerate(image.platforms):
             branch = "└─ " if index == len(image.platforms) - 1 else "├─ "
@@ -162,8 +164,8 @@ class Tree:
 
 
 def _padded(text: str, width: int, colour: str, *, right: bool = False) -> str:
-    """A cell of ``width`` characters, cut or filled up with blanks that have no colour; 0 leaves the text as it is."""
-    if width and len(text) > width:
+    """A cell of ``width`` characters, cut or filled up with blanks that have no colour."""
+    if len(text) > width:
         text = text[: width - 1] + "…"
     blanks = " " * max(0, width - len(text))
     shown = f"{colour}{text}{_OFF}" if colour else text
