@@ -66,7 +66,7 @@ def ask(server: str, username: str, password: str, default_username: str) -> Acc
         shown = f" ({default_username})" if default_username else ""
         username = _line(f"Username{shown}: ") or default_username
         if not username:
-            raise CommandError("error: username is required")
+            raise CommandError("Error: Non-null Username Required")
     if not password:
         if server == HUB_KEY:
             note(
@@ -74,7 +74,7 @@ def ask(server: str, username: str, password: str, default_username: str) -> Acc
             )
         password = _secret("Password: ")
         if not password:
-            raise CommandError("error: password is required")
+            raise CommandError("Error: Password Required")
     return Account(server, username, password)
 
 

@@ -55,7 +55,6 @@ def _run(context: Context, options: SearchOptions, arguments: list[str]) -> int:
         import json
 
         results: list[dict[str, Any]] = json.loads(response.read()) or []
-    results.sort(key=lambda result: -int(result.get("star_count") or 0))
     as_json = options.format == "json" or "json" in options.format
     rows = [row(result, truncate=not options.no_trunc, as_json=as_json) for result in results]
     context.print(render(options.format, rows, TITLES, _COLUMNS), end="")
