@@ -20,7 +20,8 @@ from boxship.transfer.images import State
 from conftest import stop_and_check
 from support.cli import Client
 from support.daemon import Daemon
-from support.registry import Authority, free_port
+from support.registry import Authority, Registry, free_port
+from support.remote_images import OCI_INDEX, RemoteImage, index, layer
 from support.ssh import SSHD, SSHServer
 from support.terminal import Terminal
 
@@ -139,6 +140,50 @@ def test_by_its_id_an_image_has_no_name_there(client, other, image):
     assert client("image", "cp", "-q", "--to", other.host, short) == f"{identifier}\n"
     assert shown(other, identifier)["RepoTags"] == []
     other.request("DELETE", f"/images/{identifier}")
+
+
+@pytest.fixture
+def of_two_platforms(client, other) -> Iterator[str]:
+    """An image of which the first daemon has two platforms."""
+    with Registry() as registry:
+        images = [
+            RemoteImage([layer({"etc/cpu": cpu.encode()})], architecture=cpu, variant=variant)
+            for cpu, variant in (("amd64", ""), ("arm64", "v8"))
+        ]
+        for image in images:
+            image.put(registry, "cp/platforms", image.architecture)
+        registry.put_manifest("cp/platforms", "all", index(*images), OCI_INDEX)
+        name = f"{registry.host}/cp/platforms:all"
+        for platform in ("linux/amd64", "linux/arm64"):
+            client("pull", "-q", "--platform", platform, name)
+    yield name
+    for daemon in (client.daemon, other):
+        daemon.request("DELETE", f"/images/{name}?force=1")
+
+
+def platforms(daemon: Daemon, image: str) -> dict[str, str]:
+    """The platforms that a daemon has of an image, with their manifests' digests."""
+    manifests = daemon.get(f"/v1.51/images/{image}/json?manifests=1")["Manifests"]
+    return {m["ImageData"]["Platform"]["architecture"]: m["ID"] for m in manifests if m["Available"]}
+
+
+def test_every_platform_arrives(client, other, of_two_platforms):
+    name = of_two_platforms
+    assert sorted(platforms(client.daemon, name)) == ["amd64", "arm64"]
+    assert client("image", "cp", "--to", other.host, name).startswith(f"Copied: {name}")
+    assert platforms(other, name) == platforms(client.daemon, name)
+    assert client("image", "cp", "--to", other.host, name).startswith(f"Already there: {name}")
+
+
+def test_what_is_missing_of_an_image_is_sent_later(client, other, of_two_platforms):
+    name = of_two_platforms
+    assert client("image", "cp", "--platform", "linux/amd64", "--to", other.host, name).startswith(f"Copied: {name}")
+    assert sorted(platforms(other, name)) == ["amd64"]
+    assert client("image", "cp", "--platform", "linux/amd64", "--to", other.host, name).startswith(f"Already there: {name}")
+    assert client("image", "cp", "--to", other.host, name).startswith(f"Copied: {name}")
+    assert platforms(other, name) == platforms(client.daemon, name)
+    said = client.both("image", "cp", "--platform", "linux/s390x", "--to", other.host, name, code=1)[1]
+    assert said == f'{name} has no image for that platform: {{"architecture":"s390x","os":"linux"}}\n'
 
 
 def test_a_container_becomes_an_image_that_acts_like_it(client, other):

@@ -67,16 +67,13 @@ def copy_images(
         TransferError: what arrived isn't what was sent.
     """
     wanted = [_Wanted(source, image, platform) for image in images]
-    missing = [image for image in wanted if not image.is_at(destination)]
+    missing = [image for image in wanted if image.name_at(destination) is None]
     if missing:
         _stream(source, destination, [image.name for image in missing], platform, progress)
     moved = []
     for image in wanted:
-        state = State.COPIED if image in missing else State.PRESENT
-        if not image.is_at(destination):
-            raise TransferError(f"{image.name} did not arrive as it was sent: the destination has no image {image.identifier}")
-        if image.give_name(destination):
-            state = State.COPIED if state is State.COPIED else State.TAGGED
+        named = image.give_name(destination)
+        state = State.COPIED if image in missing else State.TAGGED if named else State.PRESENT
         moved.append(Moved(image.name, image.identifier, state))
     return moved
 
@@ -99,10 +96,23 @@ class _Wanted:
         if platform and self._parts is not None and not self._parts:
             raise TransferError(f"{name} has no image for that platform: {platform}")
 
-    def is_at(self, daemon: API) -> bool:
-        """Whether a daemon has it: the same id, and every part of it that the source has."""
+    def name_at(self, daemon: API) -> str | None:
+        """A name or id by which a daemon has all of it: the same id, and every part that the source has; None for none.
+
+        Its own name comes first. By an id, a daemon may show one platform only of an image that has more.
+        """
+        tags = [] if self._tag is None else [self._tag.familiar]
+        if any(self._is(daemon, tag) for tag in tags):
+            return tags[0]
         try:
-            shown = _inspect(daemon, self.identifier)
+            others = _inspect(daemon, self.identifier).get("RepoTags") or ()
+        except NotFound:
+            return None
+        return next((name for name in (self.identifier, *others) if self._is(daemon, name)), None)
+
+    def _is(self, daemon: API, name: str) -> bool:
+        try:
+            shown = _inspect(daemon, name)
         except NotFound:
             return False
         if shown["Id"] != self.identifier:
@@ -110,16 +120,18 @@ class _Wanted:
         return self._parts is None or self._parts <= (_parts(shown, None) or frozenset())
 
     def give_name(self, daemon: API) -> bool:
-        """Have a daemon that has the image know it by this name; whether it didn't."""
-        if self._tag is None:
+        """Have a daemon that has the image know it by its name; whether it didn't.
+
+        Raises:
+            TransferError: it hasn't the image.
+        """
+        known = self.name_at(daemon)
+        if known is None:
+            raise TransferError(f"{self.name} did not arrive as it was sent: the destination has no image {self.identifier}")
+        if self._tag is None or known == self._tag.familiar:
             return False
-        try:
-            if _inspect(daemon, self._tag.familiar)["Id"] == self.identifier:
-                return False
-        except NotFound:
-            pass
         query = {"repo": self._tag.familiar_name, "tag": self._tag.tag}
-        daemon.call("POST", f"/images/{quote(self.identifier, ':')}/tag", query)
+        daemon.call("POST", f"/images/{quote(known, '/:')}/tag", query)
         return True
 
 
