@@ -110,8 +110,8 @@ def _twelve(home: Path, seed: int) -> list[Path]:
 
 
 CASES = (
-    Case("20,000 files", _small_files),
     Case("500 MB layer", _one_big),
+    Case("20,000 files", _small_files),
     Case("12 layers", _twelve),
 )
 

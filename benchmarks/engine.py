@@ -74,6 +74,7 @@ class Engine:
         socket: the API's unix socket.
         processes: what was started for it; their descendants belong to it too.
         command: the last of these commands.
+        inside: the beginning of a command that runs something in the network namespace the engine is in.
     """
 
     def __init__(self, name: str, home: Path) -> None:
@@ -82,6 +83,7 @@ class Engine:
         self.socket = str(home / "api.sock")
         self.processes: list[subprocess.Popen[bytes]] = []
         self.command: tuple[str, ...] = ()
+        self.inside: tuple[str, ...] = ()
         self.host_config: dict[str, object] = {"NetworkMode": "none"}
 
     def body(self, *command: str, image: str) -> dict[str, object]:
@@ -175,7 +177,9 @@ def _network_namespace(name: str) -> Iterator[list[str]]:
     """A namespace for a peer's bridge and firewall rules; yields the command's start that runs something in it."""
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
-        yield ["nsenter", f"--net=/run/netns/{name}"]
+        inside = ["nsenter", f"--net=/run/netns/{name}"]
+        subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
+        yield inside
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True)
 
@@ -186,6 +190,7 @@ def dockerd() -> Iterator[Engine]:
     home = Path(tempfile.mkdtemp(prefix="dockerd-bench-"))
     engine = Engine("dockerd", home)
     with _network_namespace(home.name) as inside:
+        engine.inside = tuple(inside)
         _spawn(
             engine, *inside, "dockerd", "--data-root", f"{home}/data", "--exec-root", f"{home}/exec",
             "--pidfile", f"{home}/pid", "-H", f"unix://{engine.socket}",

@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks import image
 from benchmarks.archives import CASES, Case, Made, make
 from benchmarks.engine import Engine
 from benchmarks.memory import pss
+from benchmarks.registries import beside, put
 from benchmarks.report import percentile, table
 
 _SAMPLE_SECONDS = 0.05
@@ -31,7 +33,7 @@ _BUFFER = 1 << 20
 def load(engine: Engine, made: Made) -> None:
     """``POST /images/load``, the archive straight from its file."""
     with _request(engine, "POST", "/v1.41/images/load?quiet=1", made.archive) as answer:
-        body = b"".join(answer)
+        body = b"".join(map(bytes, answer))
     if b"errorDetail" in body or b"Loaded image" not in body:
         raise RuntimeError(f"{engine.name}: load: {body!r}")
 
@@ -45,7 +47,32 @@ def save(engine: Engine, made: Made) -> None:
 
 
 ACTS: dict[str, Callable[[Engine, Made], None]] = {"load": load, "save": save}
-"""What is measured of every image, in this order. Another act (a pull, a push) is another entry."""
+"""What is measured of every image, in this order."""
+
+
+def pull(engine: Engine, host: str, name: str) -> None:
+    """``POST /images/create`` of an image in a registry."""
+    repository, _, tag = name.partition(":")
+    with _request(engine, "POST", f"/v1.41/images/create?fromImage={host}/{repository}&tag={tag}") as answer:
+        body = b"".join(map(bytes, answer))
+    if b"Downloaded newer image" not in body:
+        raise RuntimeError(f"{engine.name}: pull: {body[-2000:]!r}")
+
+
+def push(engine: Engine, host: str, name: str) -> None:
+    """``POST /images/{name}/push`` of an image that is called by a registry's name."""
+    repository, _, tag = name.partition(":")
+    with _request(engine, "POST", f"/v1.41/images/{host}/{repository}/push?tag={tag}") as answer:
+        body = b"".join(map(bytes, answer))
+    if b"digest: sha256:" not in body:
+        raise RuntimeError(f"{engine.name}: push: {body[-2000:]!r}")
+
+
+def _tag(engine: Engine, name: str, target: str) -> None:
+    repository, _, tag = target.rpartition(":")
+    with _request(engine, "POST", f"/v1.41/images/{name}/tag?repo={repository}&tag={tag}") as answer:
+        if body := b"".join(map(bytes, answer)):
+            raise RuntimeError(f"{engine.name}: tag: {body!r}")
 
 
 @contextmanager
@@ -55,6 +82,8 @@ def _request(engine: Engine, method: str, path: str, body: Path | None = None) -
         connection.connect(engine.socket)
         length = body.stat().st_size if body else 0
         head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Type: application/x-tar\r\n"
+        # dockerd wants credentials to push, if only empty ones.
+        head += "X-Registry-Auth: e30=\r\n"
         connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
         if body is not None:
             with body.open("rb") as file:
@@ -65,7 +94,7 @@ def _request(engine: Engine, method: str, path: str, body: Path | None = None) -
             if not more:
                 raise RuntimeError(f"{engine.name}: {method} {path}: no answer")
             top += more
-        if top.split(b" ", 2)[1] != b"200":
+        if top.split(b" ", 2)[1] not in (b"200", b"201"):
             raise RuntimeError(f"{engine.name}: {method} {path}: {top!r}")
         yield _body(connection, top.partition(b"\r\n\r\n")[2])
 
@@ -79,18 +108,18 @@ def _body(connection: socket.socket, first: bytes) -> Iterator[memoryview]:
 
 
 class _Peak:
-    """The most memory an engine's processes take together (PSS), beyond what they took at first."""
+    """The most memory an engine's processes take together (PSS), beyond what they took when idle."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, idle: float) -> None:
         self._engine = engine
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
-        self.before = pss(set(engine.pids()))
+        self._idle = idle
         self.peak = 0.0
 
     def _watch(self) -> None:
         while not self._done.wait(_SAMPLE_SECONDS):
-            self.peak = max(self.peak, pss(set(self._engine.pids())) - self.before)
+            self.peak = max(self.peak, pss(set(self._engine.pids())) - self._idle)
 
     def __enter__(self) -> _Peak:
         self._thread.start()
@@ -103,6 +132,7 @@ class _Peak:
 
 @dataclass
 class _Results:
+    idle: dict[str, float]
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     memory: dict[str, list[float]] = field(default_factory=dict)
 
@@ -134,7 +164,11 @@ def _round(engines: list[Engine], case: Case, home: Path, seed: int, results: _R
     turn = seed % len(engines)
     for engine in [*engines[turn:], *engines[:turn]]:
         for name, act in ACTS.items():
-            with _Peak(engine) if (name, case.name) == ("load", "500 MB layer") else _Unwatched() as watched:
+            with (
+                _Peak(engine, results.idle[engine.name])
+                if (name, case.name) == ("load", "500 MB layer")
+                else _Unwatched() as watched
+            ):
                 begin = time.perf_counter()
                 act(engine, made)
                 results.add(engine.name, f"{name} {case.name}", time.perf_counter() - begin)
@@ -143,6 +177,31 @@ def _round(engines: list[Engine], case: Case, home: Path, seed: int, results: _R
         os.sync()
     _control(made, home, case.name, results)
     os.sync()
+
+
+def _remote_round(engines: list[Engine], case: Case, home: Path, seed: int, results: _Results) -> None:
+    """Pull an image that nobody has yet from a registry, and push it to an empty one."""
+    made = make(case, home, seed)
+    root = Path(tempfile.mkdtemp(prefix="registry-", dir=home))
+    put(made, root)
+    os.sync()
+    turn = seed % len(engines)
+    for engine in [*engines[turn:], *engines[:turn]]:
+        watch = case.name == "500 MB layer"
+        with beside(engine, root) as host, _Peak(engine, results.idle[engine.name]) if watch else _Unwatched() as watched:
+            begin = time.perf_counter()
+            pull(engine, host, made.name)
+            results.add(engine.name, f"pull {case.name}", time.perf_counter() - begin)
+        if isinstance(watched, _Peak):
+            results.memory.setdefault(f"{engine.name}, pull", []).append(watched.peak)
+        os.sync()
+        empty = Path(tempfile.mkdtemp(prefix="registry-", dir=home))
+        with beside(engine, empty) as target:
+            _tag(engine, f"{host}/{made.name}", f"{target}/{made.name}")
+            begin = time.perf_counter()
+            push(engine, target, made.name)
+            results.add(engine.name, f"push {case.name}", time.perf_counter() - begin)
+        os.sync()
 
 
 class _Unwatched:
@@ -169,37 +228,50 @@ async def _starts(engine: Engine, until: threading.Event, count: int) -> list[fl
     return times
 
 
-def _start_during_load(engine: Engine, home: Path, seed: int) -> dict[str, float]:
-    """A container's start while nothing else happens, and while images are loaded."""
+def _start_meanwhile(engine: Engine, home: Path, seed: int) -> dict[str, float]:
+    """A container's start while nothing else happens, and while images are loaded and pulled."""
     found = {"idle": percentile(asyncio.run(_starts(engine, threading.Event(), 40)), 0.5)}
     for number, case in enumerate(CASES):
         made = make(case, home, seed + number)
         os.sync()
-        done = threading.Event()
-
-        def work(made: Made = made, done: threading.Event = done) -> None:
-            try:
-                load(engine, made)
-            finally:
-                done.set()
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        times = asyncio.run(_starts(engine, done, 10_000))
-        thread.join()
-        found[f"loading {case.name}"] = percentile(times, 0.5)
+        found[f"loading {case.name}"] = _start_during(engine, partial(load, engine, made))
+        made = make(case, home, seed + 100 + number)
+        root = Path(tempfile.mkdtemp(prefix="registry-", dir=home))
+        put(made, root)
+        os.sync()
+        with beside(engine, root) as host:
+            found[f"pulling {case.name}"] = _start_during(engine, partial(pull, engine, host, made.name))
     return found
+
+
+def _start_during(engine: Engine, act: Callable[[], None]) -> float:
+    """Milliseconds of a start, p50, while something goes on."""
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            act()
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    times = asyncio.run(_starts(engine, done, 10_000))
+    thread.join()
+    return percentile(times, 0.5)
 
 
 def run(engines: list[Engine], rounds: int = 3) -> None:
     """Measure and print."""
-    results = _Results()
+    results = _Results({engine.name: pss(set(engine.pids())) for engine in engines})
     with tempfile.TemporaryDirectory(prefix="boxship-bench-images-") as directory:
         home = Path(directory)
+        # The big layer first: idle is what an engine takes before it has done any of this.
         for case in CASES:
             for number in range(rounds):
                 _round(engines, case, home, 1000 * os.getpid() + number, results)
-        for act in ACTS:
+                _remote_round(engines, case, home, 1000 * os.getpid() + 500 + number, results)
+        for act in (*ACTS, "pull", "push"):
             rows = {
                 who: {
                     what.removeprefix(f"{act} "): percentile(times, 0.5) for what, times in row.items() if what.startswith(act)
@@ -209,5 +281,5 @@ def run(engines: list[Engine], rounds: int = 3) -> None:
             table(act, {who: row for who, row in rows.items() if row}, "s", digits=2)
         peaks = {who: {"PSS above idle": max(values)} for who, values in results.memory.items()}
         table("memory while the 500 MB layer is loaded", peaks, "MB")
-        starts = {engine.name: _start_during_load(engine, home, 1000 * os.getpid() + 100) for engine in engines}
+        starts = {engine.name: _start_meanwhile(engine, home, 1000 * os.getpid() + 100) for engine in engines}
         table("start of a container meanwhile, p50", starts, "ms")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from boxrun.supervisor.contract import Features
-from boxship.types.system import Commit, Info, Plugins, RegistryConfig, RuntimeInfo, SwarmInfo
+from boxship.types.system import Commit, IndexInfo, Info, Plugins, RegistryConfig, RuntimeInfo, SwarmInfo
 
 from boxshipd import __version__, host
 from boxshipd.config import Config
@@ -56,6 +56,7 @@ def engine_info(
     """
     running, paused, stopped = counts
     controllers = frozenset(features.cgroup_controllers if features else ())
+    proxies = config.registry_client.proxies.over().masked()
     cpu, unified = "cpu" in controllers, features is not None and features.cgroup_version == "2"
     return Info(
         id=identity,
@@ -93,10 +94,10 @@ def engine_info(
         ncpu=len(os.sched_getaffinity(0)),
         mem_total=host.memory_total(),
         index_server_address="https://index.docker.io/v1/",
-        registry_config=RegistryConfig(insecure_registry_cidrs=[], index_configs={}, mirrors=[]),
-        http_proxy="",
-        https_proxy="",
-        no_proxy="",
+        registry_config=_registries(config),
+        http_proxy=proxies.http_proxy,
+        https_proxy=proxies.https_proxy,
+        no_proxy=proxies.no_proxy,
         name=socket.gethostname(),
         labels=list(config.labels),
         experimental_build=False,
@@ -114,6 +115,22 @@ def engine_info(
         init_commit=Commit(id=""),
         security_options=_security_options(config, features),
         warnings=_warnings(features, controllers, unified, insecure),
+    )
+
+
+def _registries(config: Config) -> RegistryConfig:
+    """Docker Hub's settings, and those of registries that needn't use TLS."""
+    hub = IndexInfo(name="docker.io", mirrors=list(config.registry_mirrors), secure=True, official=True)
+    insecure = {
+        host: IndexInfo(name=host, mirrors=[], secure=False, official=False)
+        for host in config.insecure_registries
+        if "/" not in host
+    }
+    networks = [entry for entry in config.insecure_registries if "/" in entry]
+    return RegistryConfig(
+        insecure_registry_cidrs=[*networks, "::1/128", "127.0.0.0/8"],
+        index_configs={"docker.io": hub, **insecure},
+        mirrors=list(config.registry_mirrors),
     )
 
 

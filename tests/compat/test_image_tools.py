@@ -78,6 +78,28 @@ async def test_what_skopeo_writes_is_loaded(images, tmp_path, transport):
     assert os.stat(f"{image.layers[1]}/etc/a").st_mode & 0o7777 == 0o4755
 
 
+async def test_skopeo_reads_and_writes_all_platforms_of_a_name(images, tmp_path):
+    sources = [
+        SourceImage([LOWER, tar((member(name), b"x"))], ["multi:1"], "gzip", CONFIG, name)
+        for name in ("amd64", "arm64", "s390x")
+    ]
+    (tmp_path / "in.tar").write_bytes(oci_archive(*sources, nested=True))
+    await load(images, tmp_path / "in.tar")
+    saved = await save(images, tmp_path / "out.tar", "multi:1")
+    index = json.loads(run("skopeo", "inspect", "--raw", f"oci-archive:{saved}"))
+    assert [entry["digest"] for entry in index["manifests"]] == [digest(source.manifest) for source in sources]
+    for source in sources:
+        shown = run("skopeo", "inspect", "--override-arch", source.architecture, "--config", "--raw", f"oci-archive:{saved}")
+        assert shown == source.config_data.decode()
+    copied = tmp_path / "copied"
+    run("skopeo", "copy", "--all", f"oci-archive:{saved}", f"oci:{copied}:again")
+    run("tar", "-c", "-f", str(tmp_path / "again.tar"), "-C", str(copied), ".")
+    await images.remove("multi:1")
+    (message,) = {*await load(images, tmp_path / "again.tar")} & {f"Loaded image ID: {sources[0].id}\n"}
+    assert (await images.inspect(message.split()[-1])).architecture == "amd64"
+    assert len(await images.list(True)) == 3
+
+
 async def test_umoci_unpacks_what_is_saved_to_the_same_files(images, tmp_path):
     (tmp_path / "in.tar").write_bytes(docker_archive(SourceImage([LOWER, UPPER], ["u:1"], "gzip", CONFIG)))
     await load(images, tmp_path / "in.tar")

@@ -15,7 +15,7 @@ from boxshipd.images.unpack.limits import Limits
 from boxshipd.images.unpack.tree import inherit
 from boxshipd.state.store import Store
 from support.archives import SourceImage, chunks, digest, docker_archive, member, oci_archive, tar
-from support.hostile import EVIL, HARD, HARMLESS, REFUSED, SYM, layer, state_of
+from support.hostile import DIR, EVIL, HARD, HARMLESS, REFUSED, SYM, layer, state_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and owners")
 
@@ -96,6 +96,24 @@ def test_a_file_of_holes_takes_no_room_and_has_its_bound(tmp_path):
         unpack(
             archive, tmp_path / "again" if (tmp_path / "again").mkdir() is None else tmp_path, limits=Limits(file_bytes=1 << 30)
         )
+
+
+@pytest.mark.parametrize(
+    ("module", "entries"),
+    [
+        ("apply", [member(f"{'d' * 200}{number}", DIR) for number in range(40)]),
+        ("tree", [(member(f"{'d' * 200}{number}/f"), b"") for number in range(40)]),
+    ],
+    ids=["described", "implied"],
+)
+def test_notes_of_directories_are_bounded(tmp_path, monkeypatch, module, entries):
+    monkeypatch.setattr(f"boxshipd.images.unpack.{module}._NOTES", 8000)
+    below, few = tmp_path / "below", tmp_path / "few"
+    below.mkdir()
+    few.mkdir()
+    unpack(tar(*entries[:10]), few, [str(below)])
+    with pytest.raises(InvalidParameter, match="too many directories"):
+        unpack(tar(*entries), tmp_path, [str(below)])
 
 
 def archive_of(**documents: bytes) -> bytes:

@@ -102,7 +102,7 @@ class FaultyProxy:
                 except (OSError, EOFError, ValueError):
                     self.close_connection = True
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815
 
             def log_message(self, *arguments: object) -> None:
                 pass
@@ -216,7 +216,8 @@ class FaultyProxy:
             if name.lower() == "content-length" and (data is not None or fault.announce >= 0):
                 continue
             if name.lower() == "location":
-                value = value.replace(f"http://{self.upstream}", f"{self.scheme}://{self.host}")
+                request.send_header(name, value.replace(f"http://{self.upstream}", f"{self.scheme}://{self.host}"))
+                continue
             request.send_header(name, value)
         for name, value in fault.headers.items():
             if value is not None:

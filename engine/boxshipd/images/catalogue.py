@@ -12,93 +12,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from boxshipd.images import platform, reference
 from boxshipd.images.content import ContentStore, Session
-from boxshipd.images.digest import sha256
-from boxshipd.images.model import Descriptor, ImageConfig, Index, Manifest, Platform, decode
+from boxshipd.images.model import ImageConfig, Platform, decode
+from boxshipd.images.record import IndexRecord, Layer, Meaning, Record, describe_index, describe_manifest
 from boxshipd.images.reference import Reference
+from boxshipd.images.rows import select, write_image
 from boxshipd.state.store import Store
 
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer of an image.
-
-    Attributes:
-        blob: the digest of the layer as it came.
-        diff: the digest of it uncompressed.
-        chain: the digest of it and all below: its snapshot's name.
-        size: the sum of its files' lengths, in bytes.
-    """
-
-    blob: str
-    diff: str
-    chain: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One image.
-
-    Attributes:
-        id: the digest of its configuration.
-        manifest: where its manifest is.
-        config: its configuration.
-        layers: its layers, lowest first.
-        tagged: when it last got a name, in seconds since the epoch, or 0.
-        parent: the id of the image that a commit was made of, empty for an image that came from elsewhere.
-        removed: it is gone for clients, and kept for the containers that still use it.
-    """
-
-    id: str
-    manifest: Descriptor
-    config: ImageConfig
-    layers: tuple[Layer, ...]
-    tagged: float = 0.0
-    parent: str = ""
-    removed: bool = False
-
-    @property
-    def platform(self) -> Platform:
-        """What it runs on."""
-        return Platform(self.config.architecture, self.config.os, self.config.variant or "", self.config.os_version or "")
-
-    @property
-    def size(self) -> int:
-        """The sum of all its files' lengths, in bytes."""
-        return sum(layer.size for layer in self.layers)
-
-    @property
-    def blobs(self) -> set[str]:
-        """The digests of everything it is made of."""
-        return {self.id, self.manifest.digest, *(layer.blob for layer in self.layers)}
-
-
-@dataclass(slots=True)
-class IndexRecord:
-    """An index that a name means.
-
-    Attributes:
-        descriptor: where its blob is.
-        manifests: what it lists.
-        images: the ids of the images here that came with it.
-    """
-
-    descriptor: Descriptor
-    manifests: Sequence[Descriptor]
-    images: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class _Meaning:
-    """What a name means: the image that got it last, and the digest of the index it came with, or nothing."""
-
-    image: str
-    index: str = ""
+__all__ = ["Catalogue", "IndexRecord", "Layer", "Record"]
 
 
 class Catalogue:
@@ -108,7 +33,7 @@ class Catalogue:
         self._store = store
         self._content = content
         self._records: dict[str, Record] = {}
-        self._names: dict[str, _Meaning] = {}
+        self._names: dict[str, Meaning] = {}
         self._indexes: dict[str, IndexRecord] = {}
         self._left_blobs: set[str] = set()
         self._left_chains: set[str] = set()
@@ -121,7 +46,7 @@ class Catalogue:
         Raises:
             InternalError: a manifest, an index or a configuration that it names is damaged.
         """
-        images, layers, names, members = await self._store.read(_select)
+        images, layers, names, members = await self._store.read(select)
         of_image: dict[str, list[Layer]] = {}
         for image, blob, diff, chain, size in layers:
             of_image.setdefault(image, []).append(Layer(blob, diff, chain, size))
@@ -135,7 +60,7 @@ class Catalogue:
                 parent,
                 bool(removed),
             )
-        self._names = {name: _Meaning(image, index) for name, image, index in names}
+        self._names = {name: Meaning(image, index) for name, image, index in names}
         for index in {meaning.index for meaning in self._names.values() if meaning.index}:
             self._indexes[index] = describe_index(self._content.read(index))
         for index, image in members:
@@ -203,7 +128,7 @@ class Catalogue:
         found = [(name, self.named(name)) for name in names if name.name == repository]
         return sorted(((name, record) for name, record in found if record is not None), key=lambda pair: str(pair[0]))
 
-    def _means(self, meaning: _Meaning, image_id: str) -> bool:
+    def _means(self, meaning: Meaning, image_id: str) -> bool:
         return meaning.image == image_id or (bool(meaning.index) and image_id in self._indexes[meaning.index].images)
 
     def layer(self, chain: str) -> Layer | None:
@@ -323,10 +248,10 @@ class Catalogue:
                 added = replace(known, manifest=record.manifest, layers=record.layers)
             added = replace(added, removed=False, tagged=time.time() if names else added.tagged)
             digest = index.descriptor.digest if index else ""
-            rename, apply_names = self._rename({str(name): _Meaning(added.id, digest) for name in names}, [], index)
+            rename, apply_names = self._rename({str(name): Meaning(added.id, digest) for name in names}, [], index)
 
             def write(connection: sqlite3.Connection) -> None:
-                _write(connection, added, known)
+                write_image(connection, added, known)
                 if index is not None and names:
                     connection.execute("INSERT OR IGNORE INTO image_indexes VALUES (?, ?)", (digest, added.id))
                 rename(connection)
@@ -345,7 +270,7 @@ class Catalogue:
         return self._records[record.id]
 
     def _rename(
-        self, names: dict[str, _Meaning | None], tagged: list[tuple[str, float]], index: IndexRecord | None = None
+        self, names: dict[str, Meaning | None], tagged: list[tuple[str, float]], index: IndexRecord | None = None
     ) -> _Change:
         """Change what names mean, None for nothing more, and let go of indexes that none means any more."""
         after = {name: meaning for name, meaning in {**self._names, **names}.items() if meaning is not None}
@@ -373,7 +298,7 @@ class Catalogue:
 
         return write, apply
 
-    def _without(self, meaning: _Meaning, image_id: str) -> _Meaning | None:
+    def _without(self, meaning: Meaning, image_id: str) -> Meaning | None:
         """What a name still means when an image is gone."""
         if meaning.image != image_id:
             return meaning
@@ -382,7 +307,7 @@ class Catalogue:
             if meaning.index
             else []
         )
-        return _Meaning(others[0], meaning.index) if others else None
+        return Meaning(others[0], meaning.index) if others else None
 
     def _left(self, record: Record) -> None:
         self._left_blobs |= record.blobs
@@ -411,54 +336,3 @@ class Catalogue:
 
 _Change = tuple[Callable[[sqlite3.Connection], None], Callable[[], object]]
 """What is done to the database, and then to what is held in memory."""
-
-
-def _write(connection: sqlite3.Connection, record: Record, known: Record | None) -> None:
-    """Write an image's rows."""
-    if known is None:
-        connection.execute(
-            "INSERT INTO images (id, manifest, tagged, removed, parent) VALUES (?, ?, ?, 0, ?)",
-            (record.id, record.manifest.digest, record.tagged, record.parent),
-        )
-    else:
-        connection.execute(
-            "UPDATE images SET removed = 0, manifest = ?, tagged = ? WHERE id = ?",
-            (record.manifest.digest, record.tagged, record.id),
-        )
-        if known.layers == record.layers:
-            return
-        connection.execute("DELETE FROM image_layers WHERE image = ?", (record.id,))
-    rows = [(record.id, n, layer.blob, layer.diff, layer.chain, layer.size) for n, layer in enumerate(record.layers)]
-    connection.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)", rows)
-
-
-def describe_manifest(data: bytes) -> Descriptor:
-    """The descriptor of a manifest."""
-    return Descriptor(decode(Manifest, data, "manifest").media_type, sha256(data), len(data))
-
-
-def describe_index(data: bytes) -> IndexRecord:
-    """What an index says.
-
-    Raises:
-        InvalidParameter: it isn't one.
-    """
-    index = decode(Index, data, "index")
-    return IndexRecord(Descriptor(index.media_type, sha256(data), len(data)), tuple(index.manifests))
-
-
-_Rows = tuple[
-    list[tuple[str, str, float, str, int]],
-    list[tuple[str, str, str, str, int]],
-    list[tuple[str, str, str]],
-    list[tuple[str, str]],
-]
-
-
-def _select(connection: sqlite3.Connection) -> _Rows:
-    return (
-        connection.execute("SELECT id, manifest, tagged, parent, removed FROM images").fetchall(),
-        connection.execute("SELECT image, blob, diff, chain, size FROM image_layers ORDER BY image, position").fetchall(),
-        connection.execute("SELECT name, image, index_digest FROM image_names").fetchall(),
-        connection.execute("SELECT digest, image FROM image_indexes").fetchall(),
-    )

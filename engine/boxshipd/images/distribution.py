@@ -21,7 +21,8 @@ from boxshipd.images import platform, reference
 from boxshipd.images.manifest_push import ManifestPusher
 from boxshipd.images.model import DOCUMENT_LIMIT, ImageConfig, Platform, decode
 from boxshipd.images.output import Output
-from boxshipd.images.pull import Puller, Slots, Verify
+from boxshipd.images.pull import Puller, Verify
+from boxshipd.images.pull_layers import Slots
 from boxshipd.images.push import Pusher
 from boxshipd.images.reference import Reference
 from boxshipd.images.remote import Remote

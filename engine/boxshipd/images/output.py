@@ -102,8 +102,7 @@ def bar(current: int, total: int, elapsed: float) -> str:
     if total <= 0 or current > total:
         return f"{size(current):>8}"
     filled = min(int(current / total * 100) // 2, _BAR)
-    head = "" if filled == _BAR else ">"
-    shown = f"[{'=' * filled}{head}{' ' * (_BAR - filled - len(head))}] {size(current):>8}/{size(total)}"
+    shown = f"[{'=' * filled}>{' ' * (_BAR - filled)}] {size(current):>8}/{size(total)}"
     if not 0 < current < total:
         return shown
     return f"{shown} {_duration(elapsed / current * (total - current))}"

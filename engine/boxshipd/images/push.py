@@ -22,7 +22,7 @@ from boxshipd.images.digest import parse_digest
 from boxshipd.images.layer_media import foreign
 from boxshipd.images.model import Platform
 from boxshipd.images.output import Output
-from boxshipd.images.pull import Slots, first
+from boxshipd.images.pull_layers import Slots, first
 from boxshipd.images.reference import Reference
 from boxshipd.images.workers import Workers
 from boxshipd.registry import blobs, documents, manifests, uploads

@@ -25,20 +25,17 @@ from msgspec.structs import replace
 from boxshipd.errors import Conflict, InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.images import base, lookup, platform, queries, reference
-from boxshipd.images.archive.import_ import Importer
-from boxshipd.images.archive.load import Loaded, Loader
-from boxshipd.images.archive.save import write_archive
+from boxshipd.images.archive.service import Archives, target
 from boxshipd.images.assembly import Assembly, Progress, Stores
 from boxshipd.images.catalogue import Catalogue, Record
 from boxshipd.images.content import ContentStore
 from boxshipd.images.image import Image, ImageUse
 from boxshipd.images.manifests import manifest_summaries
-from boxshipd.images.progress import LayerProgress, line
 from boxshipd.images.reference import Reference
 from boxshipd.images.removal import Removal
 from boxshipd.images.snapshots import SnapshotStore
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
-from boxshipd.images.workers import Cancellation, StreamSource, Workers
+from boxshipd.images.workers import Cancellation, Workers
 from boxshipd.state.store import Store
 
 Publish = Callable[[str, str, str, Mapping[str, str]], object]
@@ -63,6 +60,7 @@ class Images:
         self._names_lock = asyncio.Lock()
         self._held: Counter[str] = Counter()
         self._cleaning: set[asyncio.Future[int]] = set()
+        self._archives = Archives(stores, self._workers, self._names_lock, release=self._release, event=self._event)
 
     @classmethod
     async def open(cls, data_root: str, store: Store, *, publish: Publish, uses: Uses, limits: Limits = DEFAULT_LIMITS) -> Self:
@@ -230,7 +228,7 @@ class Images:
             NotFound: there is no such image.
             InvalidParameter: that can't be a name.
         """
-        name = _target(repo, tag)
+        name = target(repo, tag)
         async with self._names_lock:
             record = lookup.find(self._catalogue, text)
             if name is None:
@@ -287,36 +285,13 @@ class Images:
         self._publish("image", "prune", "", {"reclaimed": str(freed)})
         return ImagePruneResponse(items or None, freed)
 
-    async def load(
+    def load(
         self, chunks: AsyncIterator[bytes], quiet: bool = False, wanted: str = ""
     ) -> AsyncGenerator[ProgressMessage, None]:
-        """Take in an archive of images.
+        """Take in an archive of images; as ``Archives.load``."""
+        return self._archives.load(chunks, quiet, wanted)
 
-        Args:
-            chunks: the archive.
-            quiet: say only which images were loaded.
-            wanted: the platform to take where an image is there for several; all by default.
-        """
-        cancellation = Cancellation()
-        source = StreamSource(chunks, cancellation)
-        progress = LayerProgress(cancellation, "Loading layer", quiet=quiet)
-        assembly = Assembly(self._stores, progress.update)
-        try:
-            work = asyncio.ensure_future(
-                self._workers.run(lambda: Loader(self._stores, assembly, wanted).load(source), cancellation)
-            )
-            # Left early, the work must have ended before what it needs is let go.
-            async with contextlib.aclosing(progress.messages(work)) as messages:
-                async for message in messages:
-                    yield message
-            fresh: set[str] = set()
-            for loaded in work.result():
-                for message in await self._loaded(loaded, fresh):
-                    yield message
-        finally:
-            await self._release(assembly)
-
-    async def import_(  # noqa: PLR0917 - a field of the request each
+    def import_(  # noqa: PLR0917 - a field of the request each
         self,
         chunks: AsyncIterator[bytes],
         repo: str = "",
@@ -325,34 +300,12 @@ class Images:
         changes: Sequence[str] = (),
         wanted: str = "",
     ) -> AsyncGenerator[ProgressMessage, None]:
-        """Make an image of one layer out of a root file system's archive.
+        """Make an image of a root file system's archive; as ``Archives.import_``."""
+        return self._archives.import_(chunks, repo, tag, message, changes, wanted)
 
-        Args:
-            chunks: the archive.
-            repo: the image's name, if it gets one.
-            tag: its tag, or a digest's place.
-            message: a comment for its history.
-            changes: Dockerfile instructions that change its configuration.
-            wanted: the platform it is said to be for; this machine's by default.
-        """
-        name = _target(repo, tag)
-        cancellation = Cancellation()
-        source = StreamSource(chunks, cancellation)
-        progress = LayerProgress(cancellation, "Importing", quiet=True)
-        assembly = Assembly(self._stores, progress.update)
-        importer = Importer(self._stores, assembly, platform.parse(wanted) if wanted else platform.host(), changes)
-        try:
-            work = asyncio.ensure_future(self._workers.run(lambda: importer.make(source, message), cancellation))
-            async with contextlib.aclosing(progress.messages(work)) as messages:
-                async for shown in messages:
-                    yield shown
-            record = await self._catalogue.add(work.result(), [name] if name else [])
-        finally:
-            await self._release(assembly)
-        if name:
-            self._event("tag", record, name.familiar)
-        self._event("import", record, record.id)
-        yield ProgressMessage(status=record.id)
+    def get(self, names: Sequence[str], wanted: str = "") -> AsyncGenerator[bytes, None]:
+        """Images as one archive; as ``Archives.get``."""
+        return self._archives.get(names, wanted)
 
     def check_name(self, repo: str, tag: str = "") -> None:
         """Refuse a repository and a tag that can't be a name together, before anything is done for them.
@@ -360,7 +313,7 @@ class Images:
         Raises:
             InvalidParameter: they can't.
         """
-        _target(repo, tag)
+        target(repo, tag)
 
     def record_of(self, image_id: str) -> Record:
         """The record of an image that a container uses, removed for clients or not.
@@ -383,7 +336,7 @@ class Images:
             repo: the image's name, if it gets one.
             tag: its tag.
         """
-        name = _target(repo, tag)
+        name = target(repo, tag)
         cancellation = Cancellation()
         assembly = Assembly(self._stores, lambda *_: cancellation.check())
         try:
@@ -394,19 +347,6 @@ class Images:
         if name:
             self._event("tag", record, name.familiar)
         return record.id, name.familiar if name else ""
-
-    async def get(self, names: Sequence[str], wanted: str = "") -> AsyncGenerator[bytes, None]:
-        """Images as one archive, an OCI layout and a docker-archive at once; ``wanted`` is the platform they must have, if any.
-
-        Raises:
-            NotFound: one of them doesn't exist, or not for that platform.
-        """
-        selections = lookup.select(self._catalogue, names, platform.parse(wanted) if wanted else None)
-        async with contextlib.aclosing(self._workers.iterate(write_archive(self._stores.content, selections))) as chunks:
-            async for chunk in chunks:
-                yield chunk
-        for selection in selections:
-            self._event("save", selection.record, selection.record.id)
 
     async def collect(self) -> int:
         """Remove what nothing uses any more, after an image or a container went away; the bytes of content that became free."""
@@ -435,29 +375,6 @@ class Images:
         cleaning.add_done_callback(self._cleaning.discard)
         await asyncio.shield(cleaning)
 
-    async def _loaded(self, loaded: Loaded, fresh: set[str]) -> builtins.list[ProgressMessage]:
-        """Record a loaded image; what there is to tell of it.
-
-        Args:
-            loaded: the image.
-            fresh: names that images of the same archive have got already: this is another platform of theirs.
-        """
-        messages: list[ProgressMessage] = []
-        new = [name for name in loaded.names if str(name) not in fresh]
-        async with self._names_lock:
-            for name in new:
-                previous = self._catalogue.named(name)
-                if previous is not None and previous.id != loaded.record.id:
-                    old = f"renaming the old one with ID {previous.id} to empty string"
-                    messages.append(line(f"The image {name.familiar} already exists, {old}"))
-            record = await self._catalogue.add(loaded.record, loaded.names, loaded.index)
-        messages.extend(line(f"Loaded image: {name.familiar}") for name in new)
-        if not loaded.names:
-            messages.append(line(f"Loaded image ID: {record.id}"))
-        fresh.update(map(str, new))
-        self._event("load", record, record.id)
-        return messages
-
     async def _make_base(self) -> Record:
         """Make the base image out of what this machine has, once."""
         async with self._base_lock:
@@ -485,19 +402,3 @@ def _foreign(record: Record) -> str:
         f"The requested image's platform ({platform.describe(record.platform)}) does not match the detected host platform "
         f"({platform.describe(platform.detected())}) and no specific platform was requested"
     )
-
-
-def _target(repo: str, tag: str) -> Reference | None:
-    """The name that a repository and a tag make; None without a repository.
-
-    Raises:
-        InvalidParameter: they don't make one.
-    """
-    if not repo:
-        return None
-    name = reference.parse(repo)
-    if name.digest:
-        raise InvalidParameter("refusing to create a tag with a digest reference")
-    if tag:
-        return name.with_tag(tag)
-    return name.tagged()

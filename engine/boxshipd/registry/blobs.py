@@ -25,7 +25,7 @@ from boxshipd.registry.repository import Repository
 from boxshipd.registry.timing import Tell, retrying, wait_to_retry
 from boxshipd.registry.transport import read_bounded
 
-PART = 32 << 20
+PART = 16 << 20
 """The bytes of a blob that are asked for at once."""
 CONNECTIONS = 3
 """How many parts of a blob come at a time."""
@@ -43,6 +43,9 @@ class Sink(Protocol):
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write some of it."""
+
+    def catch_up(self) -> None:
+        """Hash what has no gap before it any more."""
 
     def reset(self) -> None:
         """Throw away what is there."""
@@ -220,7 +223,7 @@ class Download:
                     raise DigestMismatch(f"blob {self._digest} has more than the {self._sink.size} bytes announced")
                 if pending is not None:
                     await pending
-                pending = self._on_thread(self._sink.write_at, offset, piece)
+                pending = self._on_thread(self._write, offset, piece)
                 offset += len(piece)
                 self._arrived(len(piece))
                 yield len(piece)
@@ -229,6 +232,10 @@ class Download:
         finally:
             if pending is not None:
                 await settled(pending)
+
+    def _write(self, offset: int, piece: bytes) -> None:
+        self._sink.write_at(offset, piece)
+        self._sink.catch_up()
 
     def _on_thread(self, function: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

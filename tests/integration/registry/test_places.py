@@ -118,7 +118,7 @@ async def test_tls_must_prove_who_it_is(authority: Authority, tmp_path: Path, mo
             place = tmp_path / registry.host
             place.mkdir()
             (place / "ca.crt").write_bytes(authority.ca.read_bytes())
-            with pytest.raises(Exception, match="manifest for .* not found"):
+            with pytest.raises(Exception, match=r"manifest for .* not found"):
                 await resolved(client, f"{registry.host}/x")
     with Registry() as plain:
         async with client_of(tmp_path) as client:
@@ -127,7 +127,7 @@ async def test_tls_must_prove_who_it_is(authority: Authority, tmp_path: Path, mo
             assert "GET" not in plain.log()
     with Registry() as plain:
         async with client_of(tmp_path, insecure=("127.0.0.0/8",)) as client:
-            with pytest.raises(Exception, match="manifest for .* not found"):
+            with pytest.raises(Exception, match=r"manifest for .* not found"):
                 await resolved(client, f"{plain.host}/x")
 
 
