@@ -13,12 +13,13 @@ from boxship.credentials.config_file import ConfigFile, directory
 from boxship.credentials.helper import Helper
 from boxship.credentials.keeper import Keeper
 from boxship.errors import CredentialError, InvalidConfig
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
+@settings(deadline=None)
 @given(TEXT, TEXT, TEXT)
 def test_the_header_is_what_daemons_decode(username, password, server):
     name, value = Account(server, username, password).header()

@@ -7,7 +7,7 @@ from boxship.cli.platforms import parse as parse_platform
 from boxship.errors import CommandError, InvalidReference
 from boxship.references import Reference, parse
 from boxshipd.images.reference import parse as engine_parse
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 DIGEST = "sha256:" + "a" * 64
@@ -74,6 +74,7 @@ def test_tags_that_go_without_saying():
     assert parse(f"a@{DIGEST}").tagged() == Reference("docker.io", "library/a", "", DIGEST)
 
 
+@settings(deadline=None)
 @given(st.text("aAzZ09._-/:@[]~ ü" + "sha256", max_size=40))
 def test_the_daemon_understands_what_the_client_does(text):
     """The two are written apart, because the client imports nothing of the engine; they must not differ."""

@@ -13,7 +13,7 @@ from boxship.http.answer import LONGEST_HEAD, Answer
 from boxship.http.connection import Connection
 from boxship.http.frames import BINARY, CLOSE, PING, PONG, FrameReader, encode
 from boxship.http.stream import Stream
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
@@ -81,6 +81,7 @@ def answers(draw) -> tuple[str, bytes]:
     return method, wire[: draw(st.sampled_from([len(wire), draw(st.integers(0, len(wire)))]))]
 
 
+@settings(deadline=None)
 @given(answers(), CUTS, st.booleans())
 def test_answers_are_read_as_h11_reads_them(answer, step, closed):
     method, wire = answer
@@ -89,6 +90,7 @@ def test_answers_are_read_as_h11_reads_them(answer, step, closed):
     assert mine == reference
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), CUTS)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", 9)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 9)
@@ -168,6 +170,7 @@ def test_uploaded_pieces_are_what_h11_reads():
 # Websockets
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([BINARY, PING, PONG]), st.binary(max_size=125) | st.sampled_from([b"x" * 126, b"y" * 65535, b"z" * 65536])
 )
@@ -191,6 +194,7 @@ SENT = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(SENT, CUTS)
 def test_frames_are_read_as_wsproto_reads_them(sent, step):
     server = FrameProtocol(client=False, extensions=[])
@@ -212,6 +216,7 @@ def test_frames_are_read_as_wsproto_reads_them(sent, step):
     assert got == expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40), CUTS)
 @example(b"\x09\x00", 1)  # a control frame in parts
 @example(b"\x89\x7e\x00\x80", 1)  # one that is too long
