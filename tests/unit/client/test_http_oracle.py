@@ -15,7 +15,7 @@ from boxship.http.frames import BINARY, CLOSE, PING, PONG, FrameReader, encode
 from boxship.http.stream import Stream
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
+from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
 
 NAMES = st.sampled_from(["Server", "X-A", "Content-Type", "Api-Version", "Ostype"])
 VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12)
@@ -228,7 +228,7 @@ def test_frames_are_read_as_wsproto_reads_them(sent, step):
 @example(b"\x82\x7f\x80\0\0\0\0\0\0\0", 1)
 def test_what_wsproto_refuses_is_refused(wire, step):
     reference = FrameProtocol(client=True, extensions=[])
-    refused = None
+    refused: ParseFailed | None = None
     with contextlib.suppress(StopIteration):
         try:
             for piece in pieces(wire, step):
@@ -239,7 +239,12 @@ def test_what_wsproto_refuses_is_refused(wire, step):
         except ParseFailed as error:
             refused = error
     # What is text isn't looked at: what a container writes need not be UTF-8. Of numbers in a hurry to be short, neither.
-    if refused is None or "UTF-8" in str(refused) or "minimum" in str(refused) or "CLOSE" in str(refused).upper():
+    if (
+        refused is None
+        or refused.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        or "minimum" in str(refused)
+        or "CLOSE" in str(refused).upper()
+    ):
         return
     mine = FrameReader()
     with pytest.raises(ProtocolError):
