@@ -116,13 +116,14 @@ class API:
             return self.open(method, path, query, body, headers)
         raise error
 
-    def negotiate(self) -> None:
-        """Learn the daemon's API version before a call whose body can't be sent twice."""
+    def negotiate(self) -> tuple[int, ...]:
+        """Learn the daemon's API version before a call whose body can't be sent twice; the version spoken from now on."""
         with self.open("GET", "/_ping") as response:
             response.read()
         offered = response.headers.get("api-version", "")
-        if _numbers(offered) < _numbers(self.version):
+        if numbers(offered) < numbers(self.version):
             self.version = offered
+        return numbers(self.version)
 
     def upgrade(
         self, path: str, query: Query, headers: Headers, method: str = "GET", body: bytes | None = None
@@ -194,7 +195,7 @@ def _error_of(response: Response) -> APIError:
     return api_error(response.status, message or f"the daemon answered with status {response.status}")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
     """An API version as numbers to compare; one that isn't a version is newer than any."""
     parts = version.split(".")
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else (1 << 30,)

@@ -14,6 +14,10 @@ BoxshipError
 │   └── ServerError           any other 5xx
 ├── StreamError               the daemon reported a failure inside a stream of progress messages
 ├── InvalidAddress            a daemon's address can't be understood
+├── InvalidReference          an image's name can't be understood
+├── InvalidConfig             the client's configuration file can't be read, understood or written
+├── CredentialError           a program that keeps registry accounts failed
+├── TransferError             what arrived at another daemon isn't what was sent
 ├── InvalidValue              a size, duration, time or other value can't be understood
 ├── TemplateError             a --format template can't be parsed or evaluated
 └── CommandError              a command can't do what it was asked; carries the exit status
@@ -96,6 +100,22 @@ class InvalidAddress(BoxshipError):  # noqa: N818
 
 class InvalidValue(BoxshipError):  # noqa: N818
     """A size, duration, time or other value can't be understood."""
+
+
+class InvalidReference(BoxshipError):  # noqa: N818
+    """An image's name can't be understood."""
+
+
+class InvalidConfig(BoxshipError):  # noqa: N818
+    """The client's configuration file can't be read, understood or written."""
+
+
+class CredentialError(BoxshipError):
+    """A program that keeps registry accounts failed."""
+
+
+class TransferError(BoxshipError):
+    """What arrived at another daemon isn't what was sent."""
 
 
 class TemplateError(BoxshipError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC
 
 from boxship.errors import InvalidValue
 
@@ -120,7 +119,7 @@ def parse_time(text: str) -> float:
     Raises:
         InvalidValue: it isn't one.
     """
-    from datetime import datetime
+    from datetime import UTC, datetime
 
     head, dot, tail = text.partition(".")
     digits = len(tail) - len(tail.lstrip("0123456789"))

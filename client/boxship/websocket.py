@@ -1,20 +1,27 @@
-"""Websocket client: the handshake travels through an HTTP connection, the frames are wsproto's."""
+"""Websocket client: the handshake, which travels through an HTTP connection, and the stream of messages after it.
+
+Source: RFC 6455.
+"""
 
 from __future__ import annotations
 
 import os
 from binascii import b2a_base64
 from collections.abc import Iterable
-
-from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
+from hashlib import sha1
 
 from boxship.errors import ProtocolError
 from boxship.http.connection import Headers
 from boxship.http.duplex import Duplex
+from boxship.http.frames import BINARY, CLOSE, PING, PONG, FrameReader, encode
 from boxship.http.stream import Stream
 
 # The largest payload of a frame sent: big enough to be cheap to mask, small enough to interleave with answers.
 FRAME_BYTES = 65536
+
+_NORMAL = 1000
+_GOING_AWAY = 1001
+_NO_STATUS = 1005
 
 
 class Handshake:
@@ -47,8 +54,6 @@ class Handshake:
         Raises:
             ProtocolError: it is no answer to this handshake.
         """
-        from hashlib import sha1
-
         digest = sha1(self._key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
         if headers.get("sec-websocket-accept") != b2a_base64(digest, newline=False).decode():
             raise ProtocolError("the daemon's websocket handshake has the wrong key")
@@ -69,7 +74,7 @@ class WebSocket(Duplex):
 
     def __init__(self, stream: Stream, received: bytes = b"", subprotocol: str = "") -> None:
         super().__init__(stream)
-        self._frames = FrameProtocol(client=True, extensions=[])
+        self._frames = FrameReader()
         self.subprotocol = subprotocol
         self.close_code = 0
         self.close_reason = ""
@@ -79,12 +84,12 @@ class WebSocket(Duplex):
     def write(self, data: bytes) -> None:
         """Queue ``data`` and send what can be sent without waiting."""
         for start in range(0, len(data), FRAME_BYTES):
-            self._queue(self._frames.send_data(data[start : start + FRAME_BYTES]))
+            self._queue(encode(BINARY, data[start : start + FRAME_BYTES]))
         self.flush()
 
     def finish_writing(self) -> None:
         """Say that no more input comes: an empty binary message, which no data ever is."""
-        self._queue(self._frames.send_data(b""))
+        self._queue(encode(BINARY, b""))
         self.flush()
 
     def close(self) -> None:
@@ -92,7 +97,7 @@ class WebSocket(Duplex):
         if not self._close_sent and not self.unsent:
             self._close_sent = True
             try:
-                self._queue(self._frames.close(CloseReason.NORMAL_CLOSURE))
+                self._queue(encode(CLOSE, _NORMAL.to_bytes(2, "big")))
                 self.flush()
             except ProtocolError:
                 pass
@@ -103,27 +108,20 @@ class WebSocket(Duplex):
             raise ProtocolError("the daemon hung up in the middle of a stream")
 
     def _take(self, data: bytes) -> None:
-        if not data:
-            return
-        self._frames.receive_bytes(data)
-        try:
-            for frame in self._frames.received_frames():
-                payload = frame.payload
-                if frame.opcode is Opcode.CLOSE and isinstance(payload, tuple):
-                    self._closed(*payload)
-                elif frame.opcode is Opcode.PING and isinstance(payload, bytes):
-                    self._queue(self._frames.pong(payload))
-                    self.flush()
-                elif isinstance(payload, str):
-                    self._arrived.append(payload.encode("utf-8", "surrogateescape"))
-                elif frame.opcode is not Opcode.PONG and payload and isinstance(payload, bytes):
-                    self._arrived.append(payload)
-        except ParseFailed as error:
-            raise ProtocolError(f"the daemon broke the websocket protocol: {error}") from error
+        for opcode, payload in self._frames.feed(data):
+            if opcode == CLOSE:
+                self._closed(payload)
+                # Nothing that comes behind it counts.
+                return
+            if opcode == PING:
+                self._queue(encode(PONG, payload))
+                self.flush()
+            elif opcode != PONG and payload:
+                self._arrived.append(payload)
 
-    def _closed(self, code: int, reason: str) -> None:
+    def _closed(self, payload: bytes) -> None:
         self.ended = True
-        self.close_code = int(code)
-        self.close_reason = reason
-        if code not in (CloseReason.NORMAL_CLOSURE, CloseReason.GOING_AWAY, CloseReason.NO_STATUS_RCVD):
-            raise ProtocolError(reason or f"the daemon closed the stream with code {self.close_code}")
+        self.close_code = int.from_bytes(payload[:2], "big") or _NO_STATUS
+        self.close_reason = payload[2:].decode("utf-8", "replace")
+        if self.close_code not in (_NORMAL, _GOING_AWAY, _NO_STATUS):
+            raise ProtocolError(self.close_reason or f"the daemon closed the stream with code {self.close_code}")

@@ -230,7 +230,11 @@ def test_refusals_say_why(daemon, client):
     def refused(*args: str) -> str:
         return daemon.cli(client, "run", "--rm", *args, code=125).stderr.decode()
 
-    assert "no such image" in refused("nosuchimage:v9", "true").lower() or "not available" in refused("nosuchimage:v9", "true")
+    assert "no such image" in refused("--pull", "never", "nosuchimage:v9", "true").lower()
+    # A registry where nobody listens.
+    said = refused("127.0.0.1:1/nosuchimage:v9", "true")
+    assert said.startswith("Unable to find image '127.0.0.1:1/nosuchimage:v9' locally\n")
+    assert "connection refused" in said.lower() or "connect call failed" in said.lower()
     assert "network nosuchnet not found" in refused("--network", "nosuchnet", "busybox", "true")
     assert "unable to find user nobodyhere" in refused("-u", "nobodyhere", "busybox", "true")
     assert "Minimum memory limit allowed is 6MB" in refused("-m", "1m", "busybox", "true")

@@ -67,6 +67,20 @@ def test_flags_and_their_values(env):
     assert complete(env, "load", "--input", "/etc/h") == ([], ":files")
 
 
+def test_registries_and_what_goes_to_them(env, named, tmp_path):
+    (tmp_path / "config.json").write_text('{"auths": {"one.example": {}, "two.example:5000": {}}}')
+    env = env | {"DOCKER_CONFIG": str(tmp_path)}
+    assert complete(env, "logout", "") == (["one.example", "two.example:5000"], ":")
+    assert complete(env, "login", "two") == (["two.example:5000"], ":")
+    assert complete(env, "push", "busyb") == (["busybox", "busybox:latest"], ":")
+    assert complete(env, "manifest", "create", "x", "busybox:") == (["busybox:latest"], ":")
+    assert complete(env, "image", "cp", "--to", "x", "compl-r") == (["compl-running"], ":")
+    assert complete(env, "image", "cp", "--to", "x", "busybox:") == (["busybox:latest"], ":")
+    assert complete(env, "cp", "compl-r") == (["compl-running:"], ":files")
+    assert complete(env, "pull", "--platform", "linux/am") == (["linux/amd64"], ":")
+    assert complete(env, "manifest", "") == (["annotate", "create", "inspect", "push", "rm"], ":")
+
+
 def test_a_daemon_that_is_not_there_costs_the_names_only(env):
     assert complete(env | {"BOXSHIP_HOST": "unix:///nonexistent/socket"}, "stop", "") == ([], ":")
 

@@ -39,12 +39,12 @@ def _read(fd: int, path: str) -> Iterator[bytes]:
         write_all(2, b"\r\x1b[2K")
 
 
-def _platform_query(text: str) -> str | None:
+def _platform_query(context: Context, text: str) -> str | None:
     if not text:
         return None
-    import json
+    from boxship.cli.platforms import encode
 
-    return json.dumps(dict(zip(("os", "architecture", "variant"), text.split("/"), strict=False)))
+    return encode(context.api, text, "1.48")
 
 
 class LoadOptions(Options):
@@ -64,7 +64,7 @@ def _load(context: Context, options: LoadOptions, _arguments: list[str]) -> int:
         fd = 0
     quiet = options.quiet or not os.isatty(1)
     context.api.negotiate()
-    query = {"quiet": quiet, "platform": _platform_query(options.platform)}
+    query = {"quiet": quiet, "platform": _platform_query(context, options.platform)}
     with context.api.open("POST", "/images/load", query, _read(fd, options.input), _TAR) as response:
         show(response.lines())
     return 0
@@ -80,7 +80,7 @@ class SaveOptions(Options):
 def _save(context: Context, options: SaveOptions, arguments: list[str]) -> int:
     if not options.output and os.isatty(1):
         raise CommandError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-    query = {"names": arguments, "platform": _platform_query(options.platform)}
+    query = {"names": arguments, "platform": _platform_query(context, options.platform)}
     with context.api.open("GET", "/images/get", query) as response:
         if not options.output:
             for chunk in response.chunks():

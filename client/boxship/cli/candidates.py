@@ -26,8 +26,8 @@ _RUNNING = frozenset(("attach", "exec", "kill", "pause", "port", "stats", "stop"
 _PAUSED = frozenset(("unpause",))
 _STOPPED = frozenset(("start",))
 _FILE_FLAGS = frozenset(
-    ("cidfile", "config", "env-file", "file", "iidfile", "input", "label-file", "output", "tlscacert", "tlscert", "tlskey")
-)
+    ("cidfile", "config", "env-file", "file", "from-tls", "iidfile", "input", "label-file", "output", "tlscacert", "tlscert")
+) | {"tlskey", "to-tls"}
 _VALUES: dict[str, tuple[str, ...]] = {
     "cgroupns": ("host", "private"),
     "format": ("json", "table"),
@@ -36,6 +36,7 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "log-driver": ("fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"),
     "network": ("bridge", "container:", "host", "none"),
     "pid": ("container:", "host"),
+    "platform": ("linux/386", "linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"),
     "pull": ("always", "missing", "never"),
     "restart": ("always", "no", "on-failure", "unless-stopped"),
     "security-opt": ("apparmor=", "label=", "no-new-privileges", "seccomp=", "systempaths=unconfined"),
@@ -169,13 +170,17 @@ def _arguments(name: str, command: Command[Any], context: Context, position: int
     if (command.maximum is not None and position >= command.maximum) or not kinds:
         return Answer((), FILES if "file" in command.usage else NOTHING_MORE)
     kind = kinds[min(position, len(kinds) - 1)]
-    if name == "cp":
+    if name == "cp" and kind.startswith("CONTAINER:"):
         return Answer((Candidate(f"{word}:", note) for word, note in _ask(_containers(""), context)), FILES)
     if name == "completion":
         return Answer([Candidate("bash"), Candidate("fish"), Candidate("zsh")])
+    if kind == "IMAGE|CONTAINER":
+        return Answer([*_ask(_images, context), *_ask(_containers(""), context)])
     if kind.startswith("CONTAINER"):
         return Answer(_ask(_containers(name), context))
-    if kind.startswith(("IMAGE", "SOURCE_IMAGE", "REPOSITORY")):
+    if kind.startswith("SERVER"):
+        return Answer(_ask(_servers, context))
+    if kind.startswith(("IMAGE", "MANIFEST", "NAME[:TAG", "SOURCE_IMAGE", "REPOSITORY")):
         return Answer(_ask(_images, context))
     if kind.startswith("VOLUME"):
         return Answer(_ask(_volumes, context))
@@ -211,6 +216,13 @@ def _images(context: Context) -> list[Candidate]:
     tags = [tag for row in context.api.call("GET", "/images/json") for tag in row.get("RepoTags") or ()]
     shorter = [tag.removesuffix(":latest") for tag in tags if tag.endswith(":latest")]
     return [Candidate(tag) for tag in (*tags, *shorter)]
+
+
+def _servers(context: Context) -> list[Candidate]:
+    """The registries that there are accounts for."""
+    from boxship.cli.accounts import keeper
+
+    return [Candidate(server) for server in keeper(context).file.servers]
 
 
 def _volumes(context: Context) -> list[Candidate]:

@@ -19,6 +19,7 @@ O = TypeVar("O", bound=Options)  # noqa: E741 - the one type variable here
 class GlobalOptions(Options):
     """Flags that stand before the command."""
 
+    config = Text("Location of client config files", shown="~/.docker")
     debug = Switch("Show where in the program an error came from", short="D")
     host = Items("Daemon socket to connect to", short="H")
     tls = Switch("Use TLS; implied by --tlsverify")
@@ -52,13 +53,23 @@ class Context:
         if self._api is None:
             from boxship.api import API
 
-            hosts = self.options.host
-            if len(hosts) > 1:
-                raise UsageError("specify only one -H")
-            self._api = API(hosts[0] if hosts else None, self._tls_files())
+            self._api = API(self.host, self.tls_files())
         return self._api
 
-    def _tls_files(self) -> TLSFiles | None:
+    @property
+    def host(self) -> str | None:
+        """The daemon's address on the command line, None where there is none.
+
+        Raises:
+            UsageError: there are several.
+        """
+        hosts = self.options.host
+        if len(hosts) > 1:
+            raise UsageError("specify only one -H")
+        return hosts[0] if hosts else None
+
+    def tls_files(self) -> TLSFiles | None:
+        """How to speak TLS over ``tcp://``, None for plain text."""
         import os
 
         options, env = self.options, os.environ
@@ -83,6 +94,10 @@ class Context:
     def print(self, text: str, end: str = "\n") -> None:
         """Write to standard output."""
         sys.stdout.write(text + end)
+
+    def flush(self) -> None:
+        """Send standard output on its way, before something writes to its descriptor."""
+        sys.stdout.flush()
 
     def warn(self, text: str) -> None:
         """Write a line to standard error, after what standard output holds."""
@@ -153,4 +168,4 @@ class Command(Generic[O]):
                 bound = self.maximum or 0
                 need = f"requires at most {bound}"
             need += " argument" + ("" if bound == 1 else "s")
-        raise UsageError(f"boxship: '{path}' {need}\n\nUsage:  {path} {self.usage}\n\nSee '{path} --help' for more information")
+        raise UsageError(f"boxship: '{path}' {need}\n\nUsage:  {path} {self.usage}\n\nRun '{path} --help' for more information")

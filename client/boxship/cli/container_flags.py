@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from boxship.cli.environment import variable
-from boxship.cli.flags import Absent, Flag, Integer, Items, Options, Size, Switch, Text
+from boxship.cli.flags import Absent, Flag, Integer, Items, Only, Options, Size, Switch, Text
 from boxship.errors import InvalidValue
 
 _BRIDGE = "containers have no bridge networks yet"
@@ -175,7 +175,7 @@ class CreateOptions(Options):
     device_read_iops = Items("Limit read rate (IO per second) from a device", check=_device_number)
     device_write_bps = Items("Limit write rate (bytes per second) to a device", check=_device_bytes)
     device_write_iops = Items("Limit write rate (IO per second) to a device", check=_device_number)
-    disable_content_trust = Absent("Skip image verification", "it has no content trust to disable", kind="")
+    disable_content_trust = Only("Skip image verification", True, "it has no content trust")
     dns = Items("Set custom DNS servers")
     dns_option = Items("Set DNS options")
     dns_search = Items("Set custom DNS search domains")
@@ -243,7 +243,9 @@ class CreateOptions(Options):
     tty = Switch("Allocate a pseudo-TTY", short="t")
     ulimit = Items("Ulimit options", check=_ulimit, kind="ulimit")
     use_api_socket = Absent(
-        "Bind mount Docker API socket and required auth", "it keeps no registry credentials to pass on", kind=""
+        "Bind mount Docker API socket and required auth",
+        "nothing gives a container the daemon by the way; mount the socket where it is to have it",
+        kind="",
     )
     user = Text("Username or UID (format: <name|uid>[:<group|gid>])", short="u")
     userns = Text("User namespace to use")

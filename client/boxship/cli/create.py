@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boxship.cli.command import Command, Context
 from boxship.cli.container_config import create_body
 from boxship.cli.container_flags import CreateOptions
-from boxship.errors import CommandError, NotFound
+from boxship.errors import BadRequest, CommandError, InvalidValue, NotFound, UsageError
+
+if TYPE_CHECKING:
+    from boxship.references import Reference
 
 _FAILURE = 125
 
@@ -40,8 +43,10 @@ def create(
         APIError: the daemon refused.
     """
     if options.pull not in ("always", "missing", "never"):
-        raise CommandError(f'invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"', _FAILURE)
+        said = f'boxship: invalid pull option: \'{options.pull}\': must be one of "always", "missing" or "never"'
+        raise UsageError(f"{said}\n\nRun '{context.path} --help' for more information", _FAILURE)
     image = arguments[0]
+    platform = _platform(options)
     body = create_body(options, image, arguments[1:], detached=detached)
     if options.tty:
         from boxship.terminal.raw import window_size
@@ -51,8 +56,10 @@ def create(
         message = f"container ID file found, make sure the other container isn't running or delete {options.cidfile}"
         raise CommandError(message, _FAILURE)
     if options.pull == "always":
-        _pull(context, options, image)
-    answer = _create(context, options, image, body, meanwhile)
+        from boxship.references import parse
+
+        _pull(context, options, parse(image))
+    answer = _create(context, options, image, platform, body, meanwhile=meanwhile)
     for warning in answer.get("Warnings") or ():
         context.warn(f"WARNING: {warning}")
     container: str = answer["Id"]
@@ -62,31 +69,67 @@ def create(
 
 
 def _create(
-    context: Context, options: CreateOptions, image: str, body: dict[str, Any], meanwhile: Callable[[], object]
+    context: Context,
+    options: CreateOptions,
+    image: str,
+    platform: str | None,
+    body: dict[str, Any],
+    *,
+    meanwhile: Callable[[], object],
 ) -> dict[str, Any]:
-    query = {"name": options.name or None, "platform": options.platform or None}
+    query = {"name": options.name or None, "platform": platform}
     try:
         answer: dict[str, Any] = context.api.call_meanwhile("POST", "/containers/create", query, body, meanwhile=meanwhile)
+    except BadRequest as error:
+        if "invalid reference format" in str(error):
+            from boxship.references import parse
+
+            # Says what is wrong with the name, as Docker's client does before it asks.
+            parse(image)
+        raise
     except NotFound as error:
-        if options.pull != "missing" or "no such image" not in str(error).lower():
+        reference = _to_be_pulled(options, image, error)
+        if reference is None:
             raise
         if not options.quiet:
-            from boxship.cli.references import familiar
-
-            context.warn(f"Unable to find image '{familiar(image)}' locally")
-        _pull(context, options, image)
+            context.warn(f"Unable to find image '{reference.familiar}' locally")
+        _pull(context, options, reference)
         answer = context.api.call("POST", "/containers/create", query, body)
     return answer
 
 
-def _pull(context: Context, options: CreateOptions, image: str) -> None:
-    from boxship.cli.references import split
-    from boxship.terminal.progress import show
+def _platform(options: CreateOptions) -> str | None:
+    """The platform asked for, in its usual form; None for the daemon's own."""
+    text = options.platform or os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    if not text:
+        return None
+    from boxship.cli.platforms import parse
 
-    name, tag = split(image)
-    query = {"fromImage": name, "tag": tag or "latest", "platform": options.platform or None}
-    with context.api.open("POST", "/images/create", query) as response:
-        show(response.lines(), quiet=options.quiet, fd=2)
+    try:
+        platform = parse(text)
+    except CommandError as error:
+        raise InvalidValue(f"error parsing specified platform: {error}") from error
+    return "/".join(platform[key] for key in ("os", "architecture", "variant") if key in platform)
+
+
+def _to_be_pulled(options: CreateOptions, image: str, error: NotFound) -> Reference | None:
+    """The image's reference where a pull could find what the daemon doesn't have."""
+    message = str(error).lower()
+    if options.pull != "missing" or not ("no such image" in message or "does not match the specified platform" in message):
+        return None
+    bare = image.removeprefix("sha256:")
+    if len(bare) == 64 and all(digit in "0123456789abcdef" for digit in bare):
+        # An id names no repository.
+        return None
+    from boxship.references import parse
+
+    return parse(image).tagged()
+
+
+def _pull(context: Context, options: CreateOptions, reference: Reference) -> None:
+    from boxship.cli.pull import default_platform, pull
+
+    pull(context, reference.tagged(), default_platform(options.platform), quiet=options.quiet, fd=2)
 
 
 def _write_id(path: str, container: str) -> None:

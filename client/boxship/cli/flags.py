@@ -104,6 +104,26 @@ class Switch(Flag[bool]):
         raise InvalidValue(f'strconv.ParseBool: parsing "{text}": invalid syntax')
 
 
+class Only(Switch):
+    """A switch of Docker's that has one position here; the other is refused.
+
+    Args:
+        position: where it stands.
+        reason: what is missing for the other one.
+    """
+
+    def __init__(self, help_text: str, position: bool, reason: str) -> None:
+        super().__init__(help_text, default=position, shown=str(position).lower())
+        self.position = position
+        self.reason = reason
+
+    def take(self, text: str, current: bool) -> bool:
+        """The one position."""
+        if super().take(text, current) is not self.position:
+            raise CommandError(f"--{self.name}={text} is not available in Boxship 0.1: {self.reason}")
+        return self.position
+
+
 class Text(Flag[str]):
     """A word."""
 

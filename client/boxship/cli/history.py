@@ -58,10 +58,9 @@ def row(item: dict[str, Any], *, truncate: bool, human: bool, now: float) -> dic
 def _run(context: Context, options: HistoryOptions, arguments: list[str]) -> int:
     query = None
     if options.platform:
-        import json
+        from boxship.cli.platforms import encode
 
-        parts = options.platform.split("/")
-        query = {"platform": json.dumps(dict(zip(("os", "architecture", "variant"), parts, strict=False)))}
+        query = {"platform": encode(context.api, options.platform, "1.48")}
     items = context.api.call("GET", f"/images/{quote(arguments[0], '/:@')}/history", query)
     now = time.time()
     rows = [row(item, truncate=not options.no_trunc, human=options.human, now=now) for item in items]

@@ -7,9 +7,9 @@ from typing import Any
 
 from boxship.cli.command import Command, Context
 from boxship.cli.filters import FORMAT_HELP, check_filter, encode_filters
-from boxship.cli.flags import Absent, Items, Options, Switch, Text
+from boxship.cli.flags import Items, Options, Switch, Text
 from boxship.cli.references import split
-from boxship.errors import APIError, BadRequest
+from boxship.errors import APIError, CommandError
 from boxship.http.target import quote
 from boxship.terminal.table import render
 from boxship.units import human_duration, human_size, local_time
@@ -39,7 +39,7 @@ class ImagesOptions(Options):
     format = Text(FORMAT_HELP)
     no_trunc = Switch("Don't truncate output")
     quiet = Switch("Only show image IDs", short="q")
-    tree = Absent("List multi-platform images as a tree (EXPERIMENTAL)", "it is an experiment of Docker's", kind="")
+    tree = Switch("List multi-platform images as a tree (EXPERIMENTAL)")
 
 
 def names_of(image: dict[str, Any], *, digests: bool) -> list[tuple[str, str, str]]:
@@ -93,7 +93,10 @@ def _run_images(context: Context, options: ImagesOptions, arguments: list[str]) 
     filters = options.filter
     if arguments:
         filters = (*filters, f"reference={arguments[0]}")
-    images = context.api.call("GET", "/images/json", {"all": options.all or None, "filters": encode_filters(filters)})
+    query: dict[str, object] = {"all": options.all or None, "filters": encode_filters(filters)}
+    if options.tree:
+        return _tree(context, options, query)
+    images = context.api.call("GET", "/images/json", query)
     truncate = not options.no_trunc
     digests = options.digests or ".Digest" in options.format
     now = time.time()
@@ -108,6 +111,22 @@ def _run_images(context: Context, options: ImagesOptions, arguments: list[str]) 
     return 0
 
 
+def _tree(context: Context, options: ImagesOptions, query: dict[str, object]) -> int:
+    given = (
+        ("quiet", options.quiet),
+        ("no-trunc", options.no_trunc),
+        ("show-digest", options.digests),
+        ("format", options.format),
+    )
+    for flag, value in given:
+        if value:
+            raise CommandError(f"--{flag} is not yet supported with --tree")
+    from boxship.cli.image_tree import show_tree
+
+    show_tree(context, query)
+    return 0
+
+
 class RmiOptions(Options):
     """The flags of ``rmi``."""
 
@@ -119,10 +138,12 @@ class RmiOptions(Options):
 
 
 def _run_rmi(context: Context, options: RmiOptions, arguments: list[str]) -> int:
-    import json
+    platforms = None
+    if options.platform:
+        from boxship.cli.platforms import encode_all
 
-    platforms = [json.dumps(_platform(item)) for value in options.platform for item in value.split(",")]
-    query = {"force": options.force or None, "noprune": options.no_prune or None, "platforms": platforms or None}
+        platforms = encode_all(context.api, options.platform, "1.50")
+    query = {"force": options.force or None, "noprune": options.no_prune or None, "platforms": platforms}
     failed = False
     for image in arguments:
         try:
@@ -132,14 +153,6 @@ def _run_rmi(context: Context, options: RmiOptions, arguments: list[str]) -> int
             failed = True
             context.warn(f"Error response from daemon: {error}")
     return int(failed)
-
-
-def _platform(text: str) -> dict[str, str]:
-    names = ("os", "architecture", "variant")
-    parts = text.split("/")
-    if not all(parts) or len(parts) > len(names):
-        raise BadRequest(400, f'"{text}" is an invalid platform')
-    return dict(zip(names, parts, strict=False))
 
 
 class TagOptions(Options):

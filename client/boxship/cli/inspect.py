@@ -46,7 +46,9 @@ def _container(context: Context, name: str, size: bool) -> Any:
 def _image(context: Context, name: str, platform: str = "") -> Any:
     query = None
     if platform:
-        query = {"platform": json.dumps(dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False)))}
+        from boxship.cli.platforms import encode
+
+        query = {"platform": encode(context.api, platform, "1.49")}
     return context.api.call("GET", f"/images/{quote(name, '/:@')}/json", query)
 
 

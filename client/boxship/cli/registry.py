@@ -35,17 +35,28 @@ CONTAINER: dict[str, tuple[str, str, str]] = {
     "wait": ("lifecycle", "WAIT", "Block until one or more containers stop, then print their exit codes"),
 }
 IMAGE: dict[str, tuple[str, str, str]] = {
+    "cp": ("image_cp", "IMAGE_CP", "Copy images from one daemon to another"),
     "history": ("history", "HISTORY", "Show the history of an image"),
     "import": ("archives", "IMPORT", "Import the contents from a tarball to create a filesystem image"),
     "inspect": ("inspect", "INSPECT_IMAGE", "Display detailed information on one or more images"),
     "load": ("archives", "LOAD", "Load an image from a tar archive or STDIN"),
     "ls": ("images", "IMAGES", "List images"),
+    "pull": ("pull", "PULL", "Download an image from a registry"),
+    "push": ("pull", "PUSH", "Upload an image to a registry"),
     "prune": ("prune", "PRUNE_IMAGES", "Remove unused images"),
     "rm": ("images", "RMI", "Remove one or more images"),
     "save": ("archives", "SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
     "tag": ("images", "TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
 }
+MANIFEST: dict[str, tuple[str, str, str]] = {
+    "annotate": ("manifest", "ANNOTATE", "Add additional information to a local image manifest"),
+    "create": ("manifest", "CREATE", "Create a local manifest list for annotating and pushing to a registry"),
+    "inspect": ("manifest", "INSPECT", "Display an image manifest, or manifest list"),
+    "push": ("manifest", "PUSH", "Push a manifest list to a repository"),
+    "rm": ("manifest", "REMOVE", "Delete one or more manifest lists from local storage"),
+}
 SYSTEM: dict[str, tuple[str, str, str]] = {
+    "df": ("df", "DF", "Show disk usage"),
     "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection"),
     "events": ("events", "EVENTS", "Get real time events from the server"),
     "info": ("info", "INFO", "Display system-wide information"),
@@ -61,7 +72,7 @@ VOLUME: dict[str, tuple[str, str, str]] = {
 }
 TOP: dict[str, tuple[str, str, str]] = {
     **{name: entry for name, entry in CONTAINER.items() if name not in ("inspect", "ls", "prune")},
-    **{name: entry for name, entry in IMAGE.items() if name not in ("inspect", "ls", "prune", "rm")},
+    **{name: entry for name, entry in IMAGE.items() if name not in ("cp", "inspect", "ls", "prune", "rm")},
     "ps": CONTAINER["ls"],
     "images": IMAGE["ls"],
     "rmi": IMAGE["rm"],
@@ -69,11 +80,15 @@ TOP: dict[str, tuple[str, str, str]] = {
     "events": SYSTEM["events"],
     "info": SYSTEM["info"],
     "completion": ("completion", "COMPLETION", "Print the completion script for bash, zsh or fish"),
+    "login": ("login", "LOGIN", "Authenticate to a registry"),
+    "logout": ("login", "LOGOUT", "Log out from a registry"),
+    "search": ("search", "SEARCH", "Search Docker Hub for images"),
     "version": ("version", "VERSION", "Show the Boxship version information"),
 }
 GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
     "container": ("Manage containers", CONTAINER),
     "image": ("Manage images", IMAGE),
+    "manifest": ("Manage image manifests and manifest lists", MANIFEST),
     "system": ("Manage Boxship", SYSTEM),
     "volume": ("Manage volumes", VOLUME),
 }
@@ -82,6 +97,7 @@ HIDDEN = frozenset(("dial-stdio",))
 ALIASES: dict[str, dict[str, str]] = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
+    "manifest": {},
     "system": {},
     "volume": {"list": "ls", "remove": "rm"},
 }
@@ -96,16 +112,10 @@ ABSENT = frozenset(
         "compose",
         "config",
         "context",
-        "login",
-        "logout",
-        "manifest",
         "network",
         "node",
         "plugin",
         "port",
-        "pull",
-        "push",
-        "search",
         "secret",
         "service",
         "stack",
@@ -115,8 +125,9 @@ ABSENT = frozenset(
 )
 ABSENT_IN_GROUP: dict[str, frozenset[str]] = {
     "container": frozenset(["port"]),
-    "image": frozenset(["build", "pull", "push"]),
-    "system": frozenset(("df",)),
+    "image": frozenset(["build"]),
+    "manifest": frozenset(),
+    "system": frozenset(),
     "volume": frozenset(("update",)),
 }
 

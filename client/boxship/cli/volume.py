@@ -101,7 +101,12 @@ def _create(context: Context, options: CreateVolumeOptions, arguments: list[str]
     return 0
 
 
-def _row(volume: dict[str, Any]) -> dict[str, Any]:
+def row(volume: dict[str, Any]) -> dict[str, Any]:
+    """A volume's values by column.
+
+    Args:
+        volume: an item of VolumeList's answer.
+    """
     labels: dict[str, str] = volume.get("Labels") or {}
     usage = volume.get("UsageData")
     return {
@@ -121,7 +126,7 @@ def _row(volume: dict[str, Any]) -> dict[str, Any]:
 
 def _list(context: Context, options: ListVolumesOptions, _arguments: list[str]) -> int:
     answer = context.api.call("GET", "/volumes", {"filters": encode_filters(options.filter)})
-    rows = [_row(volume) for volume in answer.get("Volumes") or ()]
+    rows = [row(volume) for volume in answer.get("Volumes") or ()]
     if options.quiet and not options.format:
         context.print("".join(f"{row['Name']}\n" for row in rows), end="")
         return 0

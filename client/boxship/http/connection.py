@@ -1,17 +1,15 @@
-"""One HTTP/1.1 connection: requests and streamed answers, on top of h11."""
+"""One HTTP/1.1 connection: requests and streamed answers."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-import h11
-
 from boxship.errors import ProtocolError
+from boxship.http.answer import Answer
+from boxship.http.request import END_OF_CHUNKS, Headers, head, piece_of
 from boxship.http.stream import Stream
 
-Headers = list[tuple[str, str]]
-Event = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
+__all__ = ["Connection", "Headers", "Response"]
 
 
 class Response:
@@ -74,9 +72,8 @@ class Connection:
         self._on_idle = on_idle
         self._host = host
         self._agent = agent
-        self._h11 = h11.Connection(h11.CLIENT)
-        self._events: deque[Event] = deque()
-        self.reusable = False
+        self._answer: Answer | None = None
+        self._sent = True
         self.closed = False
 
     def request(
@@ -106,45 +103,46 @@ class Connection:
             fields.append(("Transfer-Encoding", "chunked"))
         elif method in ("POST", "PUT"):
             fields.append(("Content-Length", "0"))
-        # h11 takes bytes for every header; text is ASCII by construction here.
-        message = self._encode(h11.Request(method=method, target=target, headers=fields))
-        if isinstance(body, bytes) and body:
-            message += self._encode(h11.Data(data=body))
+        message = head(method, target, fields)
+        answer = self._answer = Answer(method)
+        self._sent = False
         if body is None or isinstance(body, bytes):
-            self._send(message + self._encode(h11.EndOfMessage()))
+            self._send(answer, message + (body or b""))
+            self._sent = True
         else:
-            self._send(message)
-            self._upload(body)
+            self._send(answer, message)
+            self._upload(answer, body)
         if meanwhile is not None:
             meanwhile()
-        return self._head()
+        while not answer.status:
+            self._receive(answer)
+        return Response(self, answer.status, answer.headers)
 
     def body(self) -> Iterator[bytes]:
         """The body of the current answer."""
+        answer = self._answer
+        assert answer is not None
         while True:
-            event = self._next()
-            if isinstance(event, h11.Data):
-                yield bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                self.reusable = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+            while answer.body:
+                yield answer.body.popleft()
+            if answer.complete:
                 return
+            self._receive(answer)
 
     def switch(self) -> tuple[Stream, bytes]:
         """After a 101 answer: the stream, now the caller's, and the bytes that came with the head."""
-        rest, _ = self._h11.trailing_data
+        assert self._answer is not None
         self.closed = True
-        return self.stream, bytes(rest)
+        return self.stream, self._answer.rest
 
     def release(self) -> None:
         """Make ready for another request, or close where that can't be."""
-        if self.closed or self._h11.our_state is h11.IDLE:
+        answer, self._answer = self._answer, None
+        if self.closed or answer is None:
             return
-        if not self.reusable:
+        if not (self._sent and answer.complete and answer.keeps) or answer.rest:
             self.close()
-            return
-        self.reusable = False
-        self._h11.start_next_cycle()
-        if self._on_idle is not None:
+        elif self._on_idle is not None:
             self._on_idle(self)
 
     def close(self) -> None:
@@ -153,78 +151,53 @@ class Connection:
             self.closed = True
             self.stream.close()
 
-    def _encode(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> bytes:
-        try:
-            return self._h11.send(event) or b""
-        except h11.LocalProtocolError as error:
-            raise ProtocolError(f"the request can't be sent: {error}") from error
-
-    def _send(self, data: bytes) -> None:
+    def _send(self, answer: Answer, data: bytes) -> None:
         try:
             self.stream.send(data)
         except ProtocolError:
             # A server that refuses a body answers and closes; its answer says more than the broken pipe.
-            self._receive_rest()
-            if not any(isinstance(event, h11.Response) for event in self._events):
+            self._receive_rest(answer)
+            if not answer.status:
                 raise
 
-    def _upload(self, body: Iterable[bytes]) -> None:
-        for chunk in body:
-            if not chunk:
+    def _upload(self, answer: Answer, body: Iterable[bytes]) -> None:
+        for piece in body:
+            if not piece:
                 continue
-            self._collect()
-            if self._refused or self._h11.their_state is h11.CLOSED:
+            self._collect(answer)
+            if answer.status >= 400 or self.closed:
                 return
-            self._send(self._encode(h11.Data(data=chunk)))
-        if not self._refused:
-            self._send(self._encode(h11.EndOfMessage()))
+            self._send(answer, piece_of(piece))
+        if answer.status < 400:
+            self._send(answer, END_OF_CHUNKS)
+            self._sent = True
 
-    @property
-    def _refused(self) -> bool:
-        return any(isinstance(event, h11.Response) and event.status_code >= 400 for event in self._events)
-
-    def _collect(self) -> None:
+    def _collect(self, answer: Answer) -> None:
         """Take what has arrived already, so that a server that writes while it reads never blocks."""
         while (data := self.stream.receive_now()) is not None:
-            self._h11.receive_data(data)
-            self._parse()
+            self._feed(answer, data)
             if not data:
                 return
 
-    def _receive_rest(self) -> None:
+    def _receive_rest(self, answer: Answer) -> None:
         try:
             while data := self.stream.receive():
-                self._h11.receive_data(data)
-            self._h11.receive_data(b"")
+                answer.feed(data)
+            answer.feed(b"")
         except ProtocolError:
-            pass
-        self._parse()
+            # What is known of the answer is all that there is.
+            return
 
-    def _parse(self) -> None:
-        try:
-            while True:
-                event = self._h11.next_event()
-                if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
-                    return
-                if isinstance(event, (h11.Response, h11.InformationalResponse, h11.Data, h11.EndOfMessage)):
-                    self._events.append(event)
-        except h11.RemoteProtocolError as error:
+    def _receive(self, answer: Answer) -> None:
+        data = self.stream.receive()
+        if not data and not answer.status and not self.closed:
             self.close()
-            raise ProtocolError(f"the daemon's answer is not HTTP, or was cut off: {error}") from error
+            raise ProtocolError("the daemon closed the connection without an answer")
+        self._feed(answer, data)
 
-    def _next(self) -> Event:
-        while not self._events:
-            data = self.stream.receive()
-            self._h11.receive_data(data)
-            self._parse()
-            if not data and not self._events:
-                self.close()
-                raise ProtocolError("the daemon closed the connection without an answer")
-        return self._events.popleft()
-
-    def _head(self) -> Response:
-        while True:
-            event = self._next()
-            if isinstance(event, h11.Response) or (isinstance(event, h11.InformationalResponse) and event.status_code == 101):
-                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-                return Response(self, event.status_code, headers)
+    def _feed(self, answer: Answer, data: bytes) -> None:
+        try:
+            answer.feed(data)
+        except ProtocolError:
+            self.close()
+            raise

@@ -92,6 +92,23 @@ class RawMode:
             self._resumed()
 
 
+class NoEcho(RawMode):
+    """A terminal that doesn't show what is typed, for passwords; a context manager that restores it.
+
+    Args:
+        fd: the terminal.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+
+    def _make_raw(self) -> None:
+        mode = termios.tcgetattr(self._fd)
+        mode[3] &= ~termios.ECHO
+        # What was typed before the question was shown is no answer to it.
+        termios.tcsetattr(self._fd, termios.TCSAFLUSH, mode)
+
+
 def window_size(fd: int) -> tuple[int, int]:
     """A terminal's (height, width) in characters, (0, 0) where it has none."""
     try:

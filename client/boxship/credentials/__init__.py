@@ -1,0 +1,1 @@
+"""What registries know somebody by: ``config.json``, programs that keep secrets, the header that carries them to the daemon."""
