@@ -23,6 +23,7 @@ from benchmarks import image
 from benchmarks.archives import CASES, Case, Made, make
 from benchmarks.engine import Engine
 from benchmarks.memory import pss
+from benchmarks.processes import processor_seconds
 from benchmarks.registries import beside, put
 from benchmarks.report import percentile, table
 
@@ -134,10 +135,19 @@ class _Peak:
 class _Results:
     idle: dict[str, float]
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    processor: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     memory: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, who: str, what: str, seconds: float) -> None:
         self.seconds.setdefault(who, {}).setdefault(what, []).append(seconds)
+
+    @contextmanager
+    def measured(self, engine: Engine, what: str) -> Iterator[None]:
+        """Seconds of an act of an engine, and seconds of processor time that its processes take for it."""
+        used, begin = processor_seconds(engine), time.perf_counter()
+        yield
+        self.add(engine.name, what, time.perf_counter() - begin)
+        self.processor.setdefault(engine.name, {}).setdefault(what, []).append(processor_seconds(engine) - used)
 
 
 def _control(made: Made, home: Path, what: str, results: _Results) -> None:
@@ -167,11 +177,10 @@ def _round(engines: list[Engine], case: Case, home: Path, seed: int, results: _R
             with (
                 _Peak(engine, results.idle[engine.name])
                 if (name, case.name) == ("load", "500 MB layer")
-                else _Unwatched() as watched
+                else _Unwatched() as watched,
+                results.measured(engine, f"{name} {case.name}"),
             ):
-                begin = time.perf_counter()
                 act(engine, made)
-                results.add(engine.name, f"{name} {case.name}", time.perf_counter() - begin)
             if isinstance(watched, _Peak):
                 results.memory.setdefault(engine.name, []).append(watched.peak)
         os.sync()
@@ -261,6 +270,16 @@ def _start_during(engine: Engine, act: Callable[[], None]) -> float:
     return percentile(times, 0.5)
 
 
+def _show(title: str, figures: dict[str, dict[str, list[float]]], act: str = "") -> None:
+    """A table of medians of one act."""
+    act = act or title
+    rows = {
+        who: {what.removeprefix(f"{act} "): percentile(times, 0.5) for what, times in row.items() if what.startswith(f"{act} ")}
+        for who, row in figures.items()
+    }
+    table(title, {who: row for who, row in rows.items() if row}, "s", digits=2)
+
+
 def run(engines: list[Engine], rounds: int = 3) -> None:
     """Measure and print."""
     results = _Results({engine.name: pss(set(engine.pids())) for engine in engines})
@@ -272,13 +291,10 @@ def run(engines: list[Engine], rounds: int = 3) -> None:
                 _round(engines, case, home, 1000 * os.getpid() + number, results)
                 _remote_round(engines, case, home, 1000 * os.getpid() + 500 + number, results)
         for act in (*ACTS, "pull", "push"):
-            rows = {
-                who: {
-                    what.removeprefix(f"{act} "): percentile(times, 0.5) for what, times in row.items() if what.startswith(act)
-                }
-                for who, row in results.seconds.items()
-            }
-            table(act, {who: row for who, row in rows.items() if row}, "s", digits=2)
+            _show(act, results.seconds)
+        for act in ACTS:
+            # On a machine that others use too, this says more.
+            _show(f"{act}: processor time", results.processor, act)
         peaks = {who: {"PSS above idle": max(values)} for who, values in results.memory.items()}
         table("memory while the 500 MB layer is loaded", peaks, "MB")
         starts = {engine.name: _start_meanwhile(engine, home, 1000 * os.getpid() + 100) for engine in engines}

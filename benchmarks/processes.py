@@ -181,3 +181,15 @@ def _per_process(samples: list[Sample]) -> Sample:
         pss=percentile([sample.pss / sample.count for sample in samples], 0.5),
         fds=round(percentile([sample.fds / sample.count for sample in samples], 0.5)),
     )
+
+
+def processor_seconds(engine: Engine) -> float:
+    """Processor time in seconds of an engine's processes, those that have ended and been waited for included."""
+    total = 0
+    for pid in family(engine):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(int(ticks) for ticks in fields[11:15])
+    return total / _TICKS

@@ -22,7 +22,7 @@ from boxship.types.images import (
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from boxshipd.errors import Conflict, InvalidParameter, NotFound
+from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.images import base, lookup, platform, queries, reference
 from boxshipd.images.archive.service import Archives, target
@@ -31,6 +31,7 @@ from boxshipd.images.catalogue import Catalogue, Record
 from boxshipd.images.content import ContentStore
 from boxshipd.images.image import Image, ImageUse
 from boxshipd.images.manifests import manifest_summaries
+from boxshipd.images.pruning import prune
 from boxshipd.images.reference import Reference
 from boxshipd.images.removal import Removal
 from boxshipd.images.snapshots import SnapshotStore
@@ -278,25 +279,8 @@ class Images:
 
     async def prune(self, filters: Filters | None = None) -> ImagePruneResponse:
         """Remove images that nothing uses: those without a name or, with the filter ``dangling=false``, all."""
-        filters = filters or Filters()
-        filters.validate(("dangling", "label", "label!", "until"))
-        dangling = filters.boolean("dangling", True)
-        chosen = [
-            record
-            for record in queries.prunable(self._catalogue, filters)
-            if not self._uses(record.id) and not (dangling and self._catalogue.names_of(record.id))
-        ]
         removal = Removal(self._catalogue, self._uses, self._event)
-        items: list[ImageDeleteItem] = []
-        for record in chosen:
-            # Somebody may have begun to use it, or removed it, since it was chosen.
-            try:
-                names = self._catalogue.names_of(record.id)
-                for text in [name.familiar for name in names] or [record.id]:
-                    async with self._names_lock:
-                        items += await removal.remove(text, force=False)
-            except (Conflict, NotFound):
-                continue
+        items = await prune(self._catalogue, filters or Filters(), removal, self._uses, self._names_lock)
         freed = await self.collect() + await self._workers.run(self._stores.content.discard_partial)
         self._publish("image", "prune", "", {"reclaimed": str(freed)})
         return ImagePruneResponse(items or None, freed)
