@@ -7,6 +7,7 @@ Source: dockerd's ``daemon/config`` and ``daemon/command/options.go``, from whic
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from msgspec import Struct
 
 from boxshipd import __version__
 from boxshipd.containers.log_config import validate_options
+from boxshipd.containers.validation import validate_ulimit
 from boxshipd.errors import DaemonError
 
 DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"
@@ -140,6 +142,7 @@ BY_KEY = {option.key: option for option in OPTIONS}
 
 ABSENT: dict[str, tuple[Any, ...]] = {
     "allow-direct-routing": (False,),
+    "allow-nondistributable-artifacts": ([],),
     "api-cors-header": ("",),
     "authorization-plugins": ([],),
     "bip": (),
@@ -149,7 +152,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "builder": ({},),
     "containerd": (),
     "containerd-namespace": (),
-    "containerd-plugins-namespace": (),
+    "containerd-plugin-namespace": (),
     "cpu-rt-period": (0,),
     "cpu-rt-runtime": (0,),
     "cri-containerd": (False,),
@@ -189,6 +192,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "no-proxy": ("",),
     "raw-logs": (False,),
     "registry-mirrors": ([],),
+    "rootless": (False,),
     "selinux-enabled": (False,),
     "storage-driver": ("overlay2", "overlayfs"),
     "storage-opts": ([],),
@@ -200,6 +204,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
 
 _FLAG_OF_ABSENT = {
     "authorization-plugins": "authorization-plugin",
+    "containerd-plugin-namespace": "containerd-plugins-namespace",
     "default-address-pools": "default-address-pool",
     "default-network-opts": "default-network-opt",
     "exec-opts": "exec-opt",
@@ -277,6 +282,9 @@ def refuse_absent(key: str, value: Any, named: str) -> None:
         ConfigError: ``value`` asks for the feature; ``named`` is the option as the user wrote it.
     """
     accepted = ABSENT[key]
+    if isinstance(value, str) and [] in accepted:
+        # A flag gives a list's items one by one.
+        value = [value]
     if value in accepted or (isinstance(value, dict) and value and not any(value.values()) and {} in accepted):
         return
     hint = f" (only {' or '.join(_shown(entry) or 'nothing' for entry in accepted)})" if accepted else ""
@@ -381,6 +389,16 @@ def _validate(config: Config) -> None:
         raise ConfigError(f'IPC mode "{config.default_ipc_mode}" is not valid: it must be private or shareable')
     if config.default_cgroupns_mode not in ("private", "host"):
         raise ConfigError(f'default cgroup namespace mode "{config.default_cgroupns_mode}" is invalid, use "host" or "private"')
+    for server in config.dns:
+        try:
+            ipaddress.ip_address(server)
+        except ValueError:
+            raise ConfigError(f"dns: IP address is not correctly formatted: {server}") from None
+    for ulimit in config.default_ulimits.values():
+        try:
+            validate_ulimit(ulimit)
+        except DaemonError as error:
+            raise ConfigError(f"default-ulimits: {error}") from error
     if OWN_RUNTIME in config.runtimes:
         raise ConfigError(f"runtime name '{OWN_RUNTIME}' is reserved")
     for name, runtime in config.runtimes.items():

@@ -16,6 +16,7 @@ from boxshipd.config import ABSENT_FLAGS, OPTIONS, ConfigError, Option, load, re
 
 _SWITCHES = {f"--{option.flag}" for option in OPTIONS if option.kind == "bool"}
 _SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in OPTIONS if option.kind == "bool" and option.short}
+_SHORT_ABSENT = {"-b": "bridge", "-s": "storage-driver"}
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -65,7 +66,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
         if not argument.startswith("-"):
             raise ConfigError(f'"boxshipd" accepts no arguments: {argument}')
         written, equals, value = argument.partition("=")
-        name = "bridge" if written == "-b" else written.removeprefix("--")
+        name = _SHORT_ABSENT.get(written) or written.removeprefix("--")
         if name not in ABSENT_FLAGS:
             raise ConfigError(f"unknown flag: {written}")
         if not equals:

@@ -153,4 +153,4 @@ class Command(Generic[O]):
                 bound = self.maximum or 0
                 need = f"requires at most {bound}"
             need += " argument" + ("" if bound == 1 else "s")
-        raise UsageError(f"boxship: '{path}' {need}\n\nUsage:  {path} {self.usage}\n\nSee '{path} --help' for more information")
+        raise UsageError(f"boxship: '{path}' {need}\n\nUsage:  {path} {self.usage}\n\nRun '{path} --help' for more information")

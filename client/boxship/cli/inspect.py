@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boxship.cli.command import Command, Context
 from boxship.cli.filters import FORMAT_ONE_HELP
 from boxship.cli.flags import Options, Switch, Text
-from boxship.errors import APIError, CommandError, NotFound
+from boxship.errors import APIError, CommandError, NotFound, TemplateError
 from boxship.http.target import quote
 from boxship.terminal.govalues import to_json
+
+if TYPE_CHECKING:
+    from boxship.terminal.gotemplate import Template
 
 _LATER = ("config", "network", "node", "plugin", "secret", "service", "task")
 
@@ -56,6 +59,17 @@ def _volume(context: Context, name: str) -> Any:
     return fetch(context, name)
 
 
+def _layout(template: str) -> Template | None:
+    if template in ("", "json"):
+        return None
+    from boxship.terminal.gotemplate import Template
+
+    try:
+        return Template(template)
+    except TemplateError as error:
+        raise CommandError(f"template parsing error: {error}", 64) from error
+
+
 def show(context: Context, template: str, names: list[str], fetch: Callable[[str], Any]) -> int:
     """Fetch objects and print them; failures come after what was found.
 
@@ -67,7 +81,11 @@ def show(context: Context, template: str, names: list[str], fetch: Callable[[str
 
     Returns:
         0, or 1 where one was not found.
+
+    Raises:
+        CommandError: the template can't be parsed (status 64, before anything is fetched).
     """
+    layout = _layout(template)
     found: list[Any] = []
     failures: list[str] = []
     for name in names:
@@ -77,15 +95,16 @@ def show(context: Context, template: str, names: list[str], fetch: Callable[[str
             failures.append(f"Error response from daemon: {error}")
         except CommandError as error:
             failures.append(str(error))
-    if template == "json":
-        context.print("".join(to_json(item) + "\n" for item in found), end="")
-    elif template:
-        from boxship.terminal.gotemplate import Template
-
-        parsed = Template(template)
-        context.print("".join(parsed.execute(item) + "\n" for item in found), end="")
+    if layout is not None:
+        lines: list[str] = []
+        for item in found:
+            try:
+                lines.append(layout.execute(item))
+            except TemplateError as error:
+                failures.append(f"template parsing error: {error}")
+        context.print("\n".join(lines))
     else:
-        context.print(json.dumps(found, indent=4, ensure_ascii=False))
+        context.print(to_json(found) if template == "json" else json.dumps(found, indent=4, ensure_ascii=False))
     for failure in failures:
         context.warn(failure)
     return int(bool(failures))
@@ -109,7 +128,7 @@ def _run(context: Context, options: InspectOptions, arguments: list[str]) -> int
     if options.type in _LATER:
         raise CommandError(f"--type {options.type} is not available in Boxship 0.1")
     if options.type not in ("", "container", "image", "volume"):
-        raise CommandError(f"unknown type: {options.type}")
+        raise CommandError(f'unknown type: "{options.type}": must be one of "container", "image", "volume"')
     return show(context, options.format, arguments, fetch)
 
 

@@ -39,7 +39,7 @@ from boxshipd.containers.stats import Collector, Follower
 from boxshipd.containers.top import Top
 from boxshipd.containers.updating import Updating
 from boxshipd.containers.volumes import ContainerVolumes, volume_uses
-from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotImplementedHere
+from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotFound, NotImplementedHere
 from boxshipd.events import Events
 from boxshipd.execs.service import Execs
 from boxshipd.files.service import Files
@@ -246,7 +246,10 @@ class Containers:
             NotFound, InvalidParameter
             Conflict: it doesn't run.
         """
-        await self._lifecycle.kill(self._registry.find(ref), ref, signal)
+        try:
+            await self._lifecycle.kill(self._registry.find(ref), signal)
+        except (NotFound, InvalidParameter, Conflict) as error:
+            raise type(error)(f"cannot kill container: {ref}: {error}") from error
 
     async def wait(self, ref: str, condition: str = "not-running") -> Awaitable[WaitResponse]:
         """Register a waiter (``not-running``, ``next-exit`` or ``removed``) and return it: awaiting that gives the result.

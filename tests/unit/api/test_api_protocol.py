@@ -54,7 +54,7 @@ async def test_every_absent_operation_is_refused_by_name(api, operation):
     if operation.method != "HEAD":
         message = json.loads(body)["message"]
         assert message.startswith(operation.name)
-        assert message.endswith("is not available in Boxship 0.1")
+        assert message.endswith("is not supported in Boxship 0.1")
 
 
 async def test_errors_have_dockers_status_and_shape(api):
