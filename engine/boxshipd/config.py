@@ -389,6 +389,8 @@ def _validate(config: Config) -> None:
         raise ConfigError(f'IPC mode "{config.default_ipc_mode}" is not valid: it must be private or shareable')
     if config.default_cgroupns_mode not in ("private", "host"):
         raise ConfigError(f'default cgroup namespace mode "{config.default_cgroupns_mode}" is invalid, use "host" or "private"')
+    if ".." in config.cgroup_parent.split("/"):
+        raise ConfigError(f"cgroup-parent: {config.cgroup_parent} leads out of the hierarchy")
     for server in config.dns:
         try:
             ipaddress.ip_address(server)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from boxship.cli.command import Command, Context
 from boxship.cli.filters import FORMAT_ONE_HELP
 from boxship.cli.flags import Options, Switch, Text
-from boxship.errors import APIError, CommandError, NotFound, TemplateError
+from boxship.errors import APIError, BadRequest, CommandError, NotFound, TemplateError
 from boxship.http.target import quote
 from boxship.terminal.govalues import to_json
 
@@ -123,6 +123,10 @@ def _run(context: Context, options: InspectOptions, arguments: list[str]) -> int
                 return look(context, name)
             except NotFound:
                 continue
+            except BadRequest as error:
+                # A volume may be called what no image can.
+                if "invalid reference format" not in str(error):
+                    raise
         raise CommandError(f"Error: No such object: {name}")
 
     if options.type in _LATER:

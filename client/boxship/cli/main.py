@@ -49,10 +49,12 @@ def run(words: list[str]) -> int:
         rest = parse(options, words, interspersed=False)
     except HelpRequested:
         return _help()
-    except CommandError as error:
+    except UsageError as error:
         return _refuse(
             f"{error}\n\nUsage:  boxship [OPTIONS] COMMAND [ARG...]\n\nRun 'boxship --help' for more information", error.status
         )
+    except CommandError as error:
+        return _refuse(str(error), FLAG_FAILURE)
     if options.version:
         from boxship import __version__
 

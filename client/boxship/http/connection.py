@@ -215,6 +215,9 @@ class Connection:
     def _next(self) -> Event:
         while not self._events:
             data = self.stream.receive()
+            if not data and self._h11.their_state is h11.SEND_RESPONSE and not self._h11.trailing_data[0]:
+                self.close()
+                raise ProtocolError("the daemon closed the connection without an answer")
             self._h11.receive_data(data)
             self._parse()
             if not data and not self._events:

@@ -1,0 +1,159 @@
+"""What people get wrong, and what depends on saying it Docker's way: the same from its command line and from ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support.daemon import DOCKER
+
+CLIENTS = [pytest.param("docker", marks=pytest.mark.skipif(DOCKER is None, reason="no docker command")), "boxship"]
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def made(daemon, client):
+    """A container that was created and never started."""
+    name = f"made-{client}"
+    daemon.cli(client, "create", "--name", name, "busybox", "sleep", "1000")
+    yield name
+    daemon.cli(client, "rm", "-f", name)
+
+
+@pytest.mark.parametrize("flag", ["--network", "--pid", "--ipc"])
+def test_a_container_to_join_that_is_not_there_is_no_missing_image(daemon, client, flag):
+    said = daemon.cli(client, "run", "--rm", flag, "container:nosuch", "busybox", "true", code=125).stderr.decode()
+    assert "No such container: nosuch" in said
+    assert "Unable to find image" not in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dns", "x"], "IP address is not correctly formatted: x"),
+        (["--ulimit", "bogus=1"], "invalid ulimit type: bogus"),
+        (["--isolation", "hyperv"], 'invalid isolation "hyperv" on linux'),
+        (["--device", "/dev/null:/dev/x:xyz"], "bad mode specified: xyz"),
+        (["--env-file", "/nosuch"], "open /nosuch: no such file or directory"),
+    ],
+)
+def test_values_that_cannot_be(daemon, client, flags, message):
+    assert message in daemon.cli(client, "run", "--rm", *flags, "busybox", "true", code=125).stderr.decode()
+
+
+def test_the_only_isolation_may_be_named(daemon, client):
+    daemon.cli(client, "run", "--rm", "--isolation", "default", "busybox", "true")
+
+
+def test_an_environment_file_is_named_with_its_mistake(daemon, client, tmp_path):
+    file = tmp_path / "env"
+    file.write_text("GOOD=1\nA B=2\n")
+    said = daemon.cli(client, "run", "--rm", "--env-file", str(file), "busybox", "true", code=125).stderr.decode()
+    assert f"invalid env file ({file}): variable 'A B' contains whitespaces" in said
+
+
+def test_a_detached_container_that_cannot_start_is_named_and_its_status_is_the_programs(daemon, client):
+    result = daemon.cli(client, "run", "-d", "busybox", "nosuchprogram", code=127)
+    ident = result.stdout.decode().strip()
+    assert daemon.inspect(ident)["State"]["Status"] == "created"
+    assert "executable file not found" in result.stderr.decode()
+    daemon.cli(client, "rm", ident)
+
+
+@pytest.mark.parametrize("name", ["b:x:y", "b@sha256:aa", "UPPER", "b:", ""])
+def test_names_no_image_can_have(daemon, client, name):
+    before = daemon.get("/images/json")
+    assert "invalid reference format" in daemon.cli(client, "tag", "busybox", name, code=1).stderr.decode()
+    assert daemon.get("/images/json") == before
+
+
+def test_an_image_that_is_not_there_is_an_error_unless_forced(daemon, client):
+    assert "No such image" in daemon.cli(client, "rmi", "nosuch", code=1).stderr.decode()
+    assert "No such image" in daemon.cli(client, "rmi", "-f", "nosuch").stderr.decode()
+
+
+def test_json_of_inspect_is_a_list(daemon, client, made):
+    shown = daemon.cli(client, "inspect", "-f", "json", made).stdout
+    assert shown.count(b"\n") == 1
+    assert [container["Name"] for container in json.loads(shown)] == [f"/{made}"]
+
+
+def test_templates_that_are_wrong(daemon, client, made):
+    for template in ("{{", "{{nosuch .Name}}"):
+        result = daemon.cli(client, "inspect", "-f", template, "nosuch", code=64)
+        assert result.stdout == b""
+        assert "template parsing error: template: " in result.stderr.decode()
+    result = daemon.cli(client, "inspect", "-f", "{{.Nosuch}}", made, code=1)
+    assert result.stdout == b"\n"
+    assert "template parsing error: template: " in result.stderr.decode()
+
+
+def test_what_is_found_is_shown_beside_what_is_not(daemon, client, made):
+    result = daemon.cli(client, "inspect", "-f", "{{.Name}}", "nosuch", made, code=1)
+    assert result.stdout.decode() == f"/{made}\n"
+    assert "No such object: nosuch" in result.stderr.decode()
+
+
+def test_a_volume_is_found_whatever_it_is_called(daemon, client):
+    for name in ("shown", "ShownToo"):
+        daemon.cli(client, "volume", "create", name)
+        assert daemon.cli(client, "inspect", "-f", "{{.Name}}", name).stdout.decode() == f"{name}\n"
+        daemon.cli(client, "volume", "rm", name)
+
+
+def test_raw_lists(daemon, client, made):
+    lines = daemon.cli(client, "ps", "-a", "--filter", f"name={made}", "--format", "raw").stdout.decode().split("\n")
+    assert [line.partition(":")[0] for line in lines] == [
+        *("container_id", "image", "command", "created_at", "state", "status", "names", "labels", "ports", "", ""),
+    ]
+    assert lines[5:7] == ["status: Created", f"names: {made}"]
+    ident = daemon.inspect(made)["Id"]
+    quiet = daemon.cli(client, "ps", "-aq", "--no-trunc", "--filter", f"name={made}", "--format", "raw").stdout.decode()
+    assert quiet == f"container_id: {ident}\n"
+    lines = daemon.cli(client, "images", "--format", "raw", "busybox").stdout.decode().split("\n")
+    assert [line.partition(":")[0] for line in lines] == [
+        *("repository", "tag", "image_id", "created_at", "virtual_size", "", ""),
+    ]
+
+
+def test_what_cannot_be_killed(daemon, client, made):
+    said = daemon.cli(client, "kill", "nosuch", code=1).stderr.decode()
+    assert "cannot kill container: nosuch: No such container: nosuch" in said
+    said = daemon.cli(client, "kill", "-s", "BOGUS", made, code=1).stderr.decode()
+    assert f"cannot kill container: {made}: invalid signal: BOGUS" in said
+    said = daemon.cli(client, "kill", made, code=1).stderr.decode()
+    assert f"cannot kill container: {made}: container {daemon.inspect(made)['Id']} is not running" in said
+
+
+def test_limits_that_are_none_are_shown_as_none(daemon, made):
+    host = daemon.inspect(made)["HostConfig"]
+    assert (host["MemorySwappiness"], host["PidsLimit"]) == (None, None)
+
+
+def test_programs_can_tell_that_they_are_in_a_container(daemon, client):
+    shown = daemon.cli(client, "run", "--rm", "busybox", "ls", "-l", "/.dockerenv").stdout.decode().split()
+    assert (shown[0], shown[4]) == ("-rwxr-xr-x", "0")
+
+
+def test_what_is_no_archive_is_told_in_plain_words(daemon, client, tmp_path):
+    (tmp_path / "text").write_text("root:x:0:0:root:/root:/bin/bash\n" * 40)
+    said = daemon.cli(client, "load", "-i", str(tmp_path / "text"), code=1).stderr.decode()
+    assert "invalid tar header" in said
+    assert "b'" not in said
+
+
+@pytest.mark.parametrize(
+    "words", [["--context", "x"], ["-c", "x"], ["--config", "/x"], ["--log-level", "debug"], ["-l", "debug"]]
+)
+def test_global_flags_that_are_not_there_are_refused_by_name(words):
+    result = subprocess.run(
+        [sys.executable, "-m", "boxship.cli.main", *words, "ps"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 125
+    assert " is not available in Boxship 0.1: " in result.stderr
