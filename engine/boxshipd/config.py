@@ -313,15 +313,26 @@ def build(values: Mapping[str, Any]) -> Config:
     return config
 
 
-def reload(running: Config, flags: Mapping[str, Any], config_file: str | None) -> Config:
+def reload(running: Config, flags: Mapping[str, Any], config_file: str | None) -> tuple[Config, list[str]]:
     """The configuration after SIGHUP: reloadable keys as the file has them now, the rest as it runs.
+
+    Returns:
+        The configuration, and the keys that have changed in the file and take effect at the daemon's next start only.
 
     Raises:
         ConfigError: the file is wrong; nothing has changed then.
     """
     fresh = load(flags, config_file)
-    names = [option.key.replace("-", "_") for option in OPTIONS if option.reloadable]
-    return msgspec.structs.replace(running, **{name: getattr(fresh, name) for name in names})
+    values: dict[str, Any] = {}
+    waiting = []
+    for option in OPTIONS:
+        name = option.key.replace("-", "_")
+        value = getattr(fresh, name)
+        if option.reloadable:
+            values[name] = value
+        elif value != getattr(running, name):
+            waiting.append(option.key)
+    return msgspec.structs.replace(running, **values), waiting
 
 
 def _default_certificates(values: dict[str, Any]) -> None:

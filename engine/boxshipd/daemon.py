@@ -190,7 +190,7 @@ class Daemon:
     def _reload(self) -> None:
         """SIGHUP: take over what may change while the daemon runs."""
         try:
-            fresh = reload(self._config, self._flags, self._config_file)
+            fresh, waiting = reload(self._config, self._flags, self._config_file)
         except ConfigError as error:
             logger.error("the configuration was not reloaded: %s", error)
             return
@@ -198,6 +198,8 @@ class Daemon:
         log_format.set_level(fresh.level)
         self._containers.reconfigure(_settings(fresh))
         self._events.publish("daemon", "reload", engine_id(fresh.data_root), {"name": socket.gethostname(), **_reloaded(fresh)})
+        if waiting:
+            logger.warning("changed, but not before the daemon starts again: %s", ", ".join(waiting))
         logger.info("configuration reloaded")
 
 
@@ -248,6 +250,8 @@ def _reloaded(config: Config) -> dict[str, str]:
         "labels": str(list(config.labels)).replace("'", '"'),
         "live-restore": str(config.live_restore).lower(),
         "shutdown-timeout": str(config.shutdown_timeout),
+        "default-runtime": config.default_runtime,
+        "runtimes": " ".join(f"{name}:{runtime.path}" for name, runtime in sorted(config.runtimes.items())),
     }
 
 

@@ -87,10 +87,13 @@ def test_sighup_reloads(tmp_path):
     try:
         daemon.start()
         assert daemon.get("/info")["Labels"] == ["a=1"]
-        path.write_text('{"labels": ["b=2"], "live-restore": false}')
+        path.write_text('{"labels": ["b=2"], "live-restore": false, "default-ipc-mode": "shareable"}')
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: daemon.get("/info")["Labels"] == ["b=2"], "the labels have changed")
         assert not daemon.get("/info")["LiveRestoreEnabled"]
+        wait_until(lambda: "not before the daemon starts again: default-ipc-mode" in daemon.log(), "the rest is named")
+        events = daemon.raw(f"GET /events?since=0&until={time.time()} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        assert b'"default-runtime":"boxrun"' in events
         path.write_text("{nonsense")
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "the configuration was not reloaded" in daemon.log(), "the refusal is logged")

@@ -94,8 +94,9 @@ def test_reload_changes_only_what_is_reloadable(tmp_path):
     running = load(tmp_path, debug=False, data_root="/a", shutdown_timeout=3)
     path = tmp_path / "daemon.json"
     path.write_text('{"debug": true, "data-root": "/b", "labels": ["x=y"]}')
-    fresh = config.reload(running, {}, str(path))
+    fresh, waiting = config.reload(running, {}, str(path))
     assert (fresh.debug, fresh.data_root, fresh.labels, fresh.shutdown_timeout) == (True, "/a", ("x=y",), 15)
+    assert waiting == ["data-root"]
 
 
 @pytest.mark.parametrize(
