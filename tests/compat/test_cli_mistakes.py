@@ -157,3 +157,41 @@ def test_global_flags_that_are_not_there_are_refused_by_name(words):
     )
     assert result.returncode == 125
     assert " is not available in Boxship 0.1: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ps"], ["run", "--rm", "--network", "none", "busybox", "echo", "x"], ["save", "busybox"], ["--help"], ["--version"]],
+)
+def test_output_that_cannot_be_written_is_an_error_and_no_traceback(daemon, words):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*daemon.command("boxship"), *words], stdout=full, stderr=subprocess.PIPE, env=daemon.env(), check=False
+        )
+    assert result.returncode == 1
+    assert result.stderr == b"boxship: write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["start", "logs", "kill", "wait", "attach", "top"])
+def test_an_empty_name_is_told_to_be_one(daemon, client, command):
+    assert "value is empty" in daemon.cli(client, command, "", code=1).stderr.decode()
+
+
+@pytest.mark.parametrize("command", ["events", "info", "version"])
+def test_templates_are_looked_at_before_the_daemon_is_asked(daemon, client, command):
+    result = daemon.cli(client, command, "--format", "{{nosuch}}", code=64)
+    assert result.stdout == b""
+    assert 'function "nosuch" not defined' in result.stderr.decode()
+
+
+def test_versions_have_the_fields_of_dockers(daemon, client):
+    template = "{{.Client.Version}}|{{.Client.APIVersion}}|{{.Client.Os}}|{{.Client.Arch}}|{{.Server.Version}}|{{.Server.APIVersion}}|{{.Server.MinAPIVersion}}|{{.Server.GitCommit}}|{{.Server.BuildTime}}|{{.Server.KernelVersion}}|{{.Server.Experimental}}|{{len .Server.Components}}"
+    shown = daemon.cli(client, "version", "--format", template).stdout.decode().strip().split("|")
+    assert shown[-2:] == ["false", "3"]
+    assert shown[2:4] == ["linux", "amd64"]
+
+
+def test_usage_is_the_commands(daemon):
+    shown = daemon.cli("boxship", "run", "--help").stdout.decode().splitlines()
+    assert shown[0] == "Usage: boxship run [OPTIONS] IMAGE [COMMAND] [ARG...]"
+    assert not any(line.startswith("Arguments") for line in shown)

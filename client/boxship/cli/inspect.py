@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boxship.cli.command import Command, Context
-from boxship.cli.filters import FORMAT_ONE_HELP
+from boxship.cli.filters import FORMAT_ONE_HELP, template_of
 from boxship.cli.flags import Options, Switch, Text
 from boxship.errors import APIError, BadRequest, CommandError, NotFound, TemplateError
 from boxship.http.target import quote
 from boxship.terminal.govalues import to_json
-
-if TYPE_CHECKING:
-    from boxship.terminal.gotemplate import Template
 
 _LATER = ("config", "network", "node", "plugin", "secret", "service", "task")
 
@@ -59,17 +56,6 @@ def _volume(context: Context, name: str) -> Any:
     return fetch(context, name)
 
 
-def _layout(template: str) -> Template | None:
-    if template in ("", "json"):
-        return None
-    from boxship.terminal.gotemplate import Template
-
-    try:
-        return Template(template)
-    except TemplateError as error:
-        raise CommandError(f"template parsing error: {error}", 64) from error
-
-
 def show(context: Context, template: str, names: list[str], fetch: Callable[[str], Any]) -> int:
     """Fetch objects and print them; failures come after what was found.
 
@@ -85,7 +71,7 @@ def show(context: Context, template: str, names: list[str], fetch: Callable[[str
     Raises:
         CommandError: the template can't be parsed (status 64, before anything is fetched).
     """
-    layout = _layout(template)
+    layout = template_of(template)
     found: list[Any] = []
     failures: list[str] = []
     for name in names:

@@ -199,6 +199,7 @@ class Containers:
         await self._lifecycle.stop_all(self._settings.shutdown_timeout)
         await self.files.uses.close()
         await self._exits.settle()
+        await self._health.close()
         parents = {self._settings.cgroup_parent, *(c.config.host_config.cgroup_parent for c in self._registry)} - {""}
         await self._runtime.shutdown(kill=True, cgroup_parents=[f"/{parent.strip('/')}" for parent in parents])
         self.execs.remove()

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import needs_root, stop_and_check
+from conftest import busybox_archive, needs_root, stop_and_check
 from support.daemon import Daemon, wait_until
 
 CERTIFICATES = Path(__file__).parents[2] / "unit" / "api" / "certificates"
@@ -67,6 +67,21 @@ def test_sigterm_leaves_neither_socket_nor_pid_file(fresh):
     assert fresh.terminate() == 0
     assert not fresh.socket.exists()
     assert not (fresh.home / "pid").exists()
+
+
+def test_shutting_everything_down_is_nothing_to_warn_of(fresh):
+    fresh.start()
+    fresh.cli("boxship", "load", stdin=busybox_archive())
+    check = ("--health-cmd", "true", "--health-interval", "1s", "--stop-signal", "KILL")
+    ident = fresh.cli("boxship", "run", "-d", "--network", "none", *check, "busybox", "sleep", "1000").stdout.decode().strip()
+    wait_until(lambda: fresh.inspect(ident)["State"]["Health"]["Status"] == "healthy", "it is healthy")
+    before = fresh.log()
+    fresh.cli("boxship", "system", "shutdown")
+    assert fresh.process.wait(30) == 0
+    said = fresh.log().removeprefix(before)
+    assert "the daemon ends" in said
+    assert "level=warning" not in said
+    assert "level=error" not in said
 
 
 def test_followers_dont_hold_the_end_up(fresh):
