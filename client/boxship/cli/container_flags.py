@@ -114,6 +114,9 @@ def _ulimit(text: str) -> str:
         numbers = [int(soft), int(hard if colon else soft)]
     except ValueError:
         raise InvalidValue(f"invalid ulimit argument: {text}") from None
+    for number in numbers:
+        if not -(1 << 63) <= number < 1 << 63:
+            raise InvalidValue(f'strconv.ParseInt: parsing "{number}": value out of range')
     if numbers[1] >= 0 and (numbers[0] < 0 or numbers[0] > numbers[1]):
         raise InvalidValue(f"ulimit soft limit must be less than or equal to hard limit: {numbers[0]} > {numbers[1]}")
     return f"{name}={numbers[0]}:{numbers[1]}"
