@@ -1,4 +1,4 @@
-"""What people get wrong, and what depends on saying it Docker's way: the same from its command line and from ours."""
+"""Details that people and scripts depend on, mistakes above all: the same from Docker's command line and from ours."""
 
 from __future__ import annotations
 
@@ -141,6 +141,11 @@ def test_limits_that_are_none_are_shown_as_none(daemon, made):
 def test_programs_can_tell_that_they_are_in_a_container(daemon, client):
     shown = daemon.cli(client, "run", "--rm", "busybox", "ls", "-l", "/.dockerenv").stdout.decode().split()
     assert (shown[0], shown[4]) == ("-rwxr-xr-x", "0")
+
+
+def test_shared_memory_is_shown_as_such(daemon, client):
+    shown = daemon.cli(client, "run", "--rm", "busybox", "grep", " /dev/shm ", "/proc/mounts").stdout.decode()
+    assert shown.startswith("shm /dev/shm tmpfs rw,nosuid,nodev,noexec,")
 
 
 def test_what_is_no_archive_is_told_in_plain_words(daemon, client, tmp_path):
