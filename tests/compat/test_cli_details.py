@@ -133,9 +133,12 @@ def test_what_cannot_be_killed(daemon, client, made):
     assert f"cannot kill container: {made}: container {daemon.inspect(made)['Id']} is not running" in said
 
 
-def test_limits_that_are_none_are_shown_as_none(daemon, made):
-    host = daemon.inspect(made)["HostConfig"]
+@pytest.mark.parametrize("flags", [[], ["--pids-limit", "-1"], ["--pids-limit", "-5", "--memory-swappiness", "-1"]])
+def test_limits_that_are_none_are_shown_as_none(daemon, client, flags):
+    ident = daemon.cli(client, "create", *flags, "busybox", "true").stdout.decode().strip()
+    host = daemon.inspect(ident)["HostConfig"]
     assert (host["MemorySwappiness"], host["PidsLimit"]) == (None, None)
+    daemon.cli(client, "rm", ident)
 
 
 def test_programs_can_tell_that_they_are_in_a_container(daemon, client):
