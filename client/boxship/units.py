@@ -84,7 +84,7 @@ def parse_duration(text: str) -> int:
         whole, _, fraction = number.partition(".")
         scale = _NANOSECONDS[unit]
         total += int(whole or 0) * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
-    if not text.lstrip("+-"):
+    if not text.lstrip("+-") or total >= 1 << 63:
         raise failure
     return sign * total
 

@@ -7,6 +7,7 @@ Source: dockerd's ``daemon/config`` and ``daemon/command/options.go``, from whic
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from msgspec import Struct
 
 from boxshipd import __version__
 from boxshipd.containers.log_config import validate_options
+from boxshipd.containers.validation import validate_ulimit
 from boxshipd.errors import DaemonError
 from boxshipd.registry.client import ClientSettings
 from boxshipd.registry.hosts import CERTIFICATE_DIRECTORIES, RegistrySettings, check_insecure, check_mirror
@@ -207,6 +209,7 @@ BY_KEY = {option.key: option for option in OPTIONS}
 
 ABSENT: dict[str, tuple[Any, ...]] = {
     "allow-direct-routing": (False,),
+    "allow-nondistributable-artifacts": ([],),
     "api-cors-header": ("",),
     "authorization-plugins": ([],),
     "bip": (),
@@ -216,7 +219,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "builder": ({},),
     "containerd": (),
     "containerd-namespace": (),
-    "containerd-plugins-namespace": (),
+    "containerd-plugin-namespace": (),
     "cpu-rt-period": (0,),
     "cpu-rt-runtime": (0,),
     "cri-containerd": (False,),
@@ -247,6 +250,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "network-diagnostic-port": (0,),
     "node-generic-resources": ([],),
     "raw-logs": (False,),
+    "rootless": (False,),
     "selinux-enabled": (False,),
     "storage-driver": ("overlay2", "overlayfs"),
     "storage-opts": ([],),
@@ -258,6 +262,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
 
 _FLAG_OF_ABSENT = {
     "authorization-plugins": "authorization-plugin",
+    "containerd-plugin-namespace": "containerd-plugins-namespace",
     "default-address-pools": "default-address-pool",
     "default-network-opts": "default-network-opt",
     "exec-opts": "exec-opt",
@@ -336,6 +341,9 @@ def refuse_absent(key: str, value: Any, named: str) -> None:
         ConfigError: ``value`` asks for the feature; ``named`` is the option as the user wrote it.
     """
     accepted = ABSENT[key]
+    if isinstance(value, str) and [] in accepted:
+        # A flag gives a list's items one by one.
+        value = [value]
     if value in accepted or (isinstance(value, dict) and value and not any(value.values()) and {} in accepted):
         return
     hint = f" (only {' or '.join(_shown(entry) or 'nothing' for entry in accepted)})" if accepted else ""
@@ -364,15 +372,26 @@ def build(values: Mapping[str, Any]) -> Config:
     return config
 
 
-def reload(running: Config, flags: Mapping[str, Any], config_file: str | None) -> Config:
+def reload(running: Config, flags: Mapping[str, Any], config_file: str | None) -> tuple[Config, list[str]]:
     """The configuration after SIGHUP: reloadable keys as the file has them now, the rest as it runs.
+
+    Returns:
+        The configuration, and the keys that have changed in the file and take effect at the daemon's next start only.
 
     Raises:
         ConfigError: the file is wrong; nothing has changed then.
     """
     fresh = load(flags, config_file)
-    names = [option.key.replace("-", "_") for option in OPTIONS if option.reloadable]
-    return msgspec.structs.replace(running, **{name: getattr(fresh, name) for name in names})
+    values: dict[str, Any] = {}
+    waiting = []
+    for option in OPTIONS:
+        name = option.key.replace("-", "_")
+        value = getattr(fresh, name)
+        if option.reloadable:
+            values[name] = value
+        elif value != getattr(running, name):
+            waiting.append(option.key)
+    return msgspec.structs.replace(running, **values), waiting
 
 
 def _default_certificates(values: dict[str, Any]) -> None:
@@ -446,6 +465,18 @@ def _validate(config: Config) -> None:
     if config.default_cgroupns_mode not in ("private", "host"):
         raise ConfigError(f'default cgroup namespace mode "{config.default_cgroupns_mode}" is invalid, use "host" or "private"')
     _validate_registries(config)
+    if ".." in config.cgroup_parent.split("/"):
+        raise ConfigError(f"cgroup-parent: {config.cgroup_parent} leads out of the hierarchy")
+    for server in config.dns:
+        try:
+            ipaddress.ip_address(server)
+        except ValueError:
+            raise ConfigError(f"dns: IP address is not correctly formatted: {server}") from None
+    for ulimit in config.default_ulimits.values():
+        try:
+            validate_ulimit(ulimit)
+        except DaemonError as error:
+            raise ConfigError(f"default-ulimits: {error}") from error
     if OWN_RUNTIME in config.runtimes:
         raise ConfigError(f"runtime name '{OWN_RUNTIME}' is reserved")
     for name, runtime in config.runtimes.items():

@@ -206,7 +206,7 @@ class Daemon:
     def _reload(self) -> None:
         """SIGHUP: take over what may change while the daemon runs."""
         try:
-            fresh = reload(self._config, self._flags, self._config_file)
+            fresh, waiting = reload(self._config, self._flags, self._config_file)
             trust = _trust(fresh)
         except (ConfigError, DaemonError) as error:
             logger.error("the configuration was not reloaded: %s", error)
@@ -217,6 +217,8 @@ class Daemon:
         self._images.trust = trust
         self._distribution.reconfigure(fresh.registry_client, fresh.max_concurrent_downloads, fresh.max_concurrent_uploads)
         self._events.publish("daemon", "reload", engine_id(fresh.data_root), {"name": socket.gethostname(), **_reloaded(fresh)})
+        if waiting:
+            logger.warning("changed, but not before the daemon starts again: %s", ", ".join(waiting))
         logger.info("configuration reloaded")
 
 
@@ -284,6 +286,8 @@ def _reloaded(config: Config) -> dict[str, str]:
         "insecure-registries": _listed(config.insecure_registries),
         "max-concurrent-downloads": str(config.max_concurrent_downloads),
         "max-concurrent-uploads": str(config.max_concurrent_uploads),
+        "default-runtime": config.default_runtime,
+        "runtimes": " ".join(f"{name}:{runtime.path}" for name, runtime in sorted(config.runtimes.items())),
     }
 
 

@@ -12,6 +12,7 @@ import grp
 import logging
 import os
 import socket
+import ssl
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -113,13 +114,9 @@ class Listener:
         if not config.tls:
             self._server = await loop.create_server(plain, sock=self.socket, backlog=_BACKLOG)
             return
-        from boxshipd.tls import TlsRelay, server_context
+        from boxshipd.tls import TlsRelay
 
-        try:
-            context = server_context(config.tlscert, config.tlskey, config.tlscacert if config.tlsverify else None)
-        except OSError as error:
-            files = f"{config.tlscert}, {config.tlskey}, {config.tlscacert}"
-            raise ListenError(f"can't set up TLS for {self.address} from {files}: {error}") from error
+        context = _tls_context(config)
         self._server = await loop.create_server(lambda: TlsRelay(context, plain), sock=self.socket, backlog=_BACKLOG)
 
     def stop_accepting(self) -> None:
@@ -146,12 +143,22 @@ class Listener:
             self.socket.close()
 
 
+def _tls_context(config: Config) -> ssl.SSLContext:
+    from boxshipd.tls import server_context
+
+    try:
+        return server_context(config.tlscert, config.tlskey, config.tlscacert if config.tlsverify else None)
+    except OSError as error:
+        files = f"{config.tlscert}, {config.tlskey}, {config.tlscacert}"
+        raise ListenError(f"can't set up TLS from {files}: {error}") from error
+
+
 def open_listeners(config: Config) -> list[Listener]:
     """Open every address of the configuration, so that clients can connect (and wait) from here on.
 
     Raises:
         ConfigError: an address can't be understood, or is TCP without a way to know the clients.
-        ListenError: an address can't be had.
+        ListenError: an address can't be had, or TLS is asked for and can't be set up, whether an address needs it or not.
     """
     addresses = [parse_address(text, config.tls) for text in config.hosts or (f"unix://{DEFAULT_SOCKET}",)]
     listeners: list[Listener] = []
@@ -164,6 +171,8 @@ def open_listeners(config: Config) -> list[Listener]:
                 listeners.append(_open_tcp(address))
             else:
                 listeners += _inherited(address, config)
+        if config.tls:
+            _tls_context(config)
     except BaseException:
         for listener in listeners:
             listener.close()

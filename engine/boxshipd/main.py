@@ -17,6 +17,7 @@ from boxshipd.errors import DaemonError
 
 _SWITCHES = {f"--{option.flag}" for option in OPTIONS if option.kind == "bool"}
 _SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in OPTIONS if option.kind == "bool" and option.short}
+_SHORT_ABSENT = {"-b": "bridge", "-s": "storage-driver"}
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -66,7 +67,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
         if not argument.startswith("-"):
             raise ConfigError(f'"boxshipd" accepts no arguments: {argument}')
         written, equals, value = argument.partition("=")
-        name = "bridge" if written == "-b" else written.removeprefix("--")
+        name = _SHORT_ABSENT.get(written) or written.removeprefix("--")
         if name not in ABSENT_FLAGS:
             raise ConfigError(f"unknown flag: {written}")
         if not equals:

@@ -9,7 +9,7 @@ import warnings
 import aiodocker
 import docker
 import pytest
-from support.daemon import wait_until
+from support.daemon import needs_release, wait_until
 from support.health import MS, becomes, remove
 
 pytestmark = [
@@ -56,6 +56,7 @@ def test_no_healthcheck(daemon, cli):
 
 @pytest.mark.parametrize("cli", ["docker", "boxship"])
 def test_restart_and_rm_exclude_each_other(daemon, cli):
+    needs_release(cli, 28)
     refused = daemon.cli(cli, "run", "--rm", "--restart", "always", "busybox", "true", code=None)
     assert b"conflicting options: cannot specify both --restart and --rm" in refused.stderr
 

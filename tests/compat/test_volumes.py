@@ -18,7 +18,7 @@ from boxship.errors import APIError
 from conftest import needs_root, stop_and_check
 from docker.errors import NotFound
 from docker.types import Mount
-from support.daemon import DOCKER, Daemon
+from support.daemon import DOCKER, Daemon, needs_release
 from support.volumes import load_image
 
 pytestmark = [
@@ -142,6 +142,7 @@ def test_binds_and_memory(daemon, client, tmp_path):
 
 
 def test_images_as_mounts(daemon, client):
+    needs_release(client, 28)
     mount = "type=image,source=busybox,target=/i"
     assert run(daemon, client, "--mount", mount, "busybox", "sh", "-c", "ls -d /i/bin") == "/i/bin\n"
     assert "Read-only" in run(daemon, client, "--mount", mount, "busybox", "touch", "/i/x", code=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,10 +16,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 PATIENCE = float(os.environ.get("BOXSHIP_TEST_PATIENCE", "1"))
 """How many times longer everything may take; for emulated machines."""
-DOCKER = shutil.which("docker")
+
+
+def _docker_release() -> int:
+    """The release of Docker's command line, 0 where there is none."""
+    if shutil.which("docker") is None:
+        return 0
+    said = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=False).stdout
+    match = re.match(r"Docker version (\d+)\.", said)
+    return int(match[1]) if match else 0
+
+
+DOCKER_RELEASE = _docker_release()
+DOCKER = shutil.which("docker") if DOCKER_RELEASE >= 26 else None
+"""Docker's command line where it is one to be compared with; Debian 12's own, of 2020, has other words for much."""
+
+
+def needs_release(client: str, release: int) -> None:
+    """Skip what Docker's command line of this machine is too old for."""
+    if client == "docker" and release > DOCKER_RELEASE:
+        pytest.skip(f"docker is of release {DOCKER_RELEASE}, older than {release}")
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout: float = 20) -> T:
@@ -146,7 +168,7 @@ class Daemon:
 
     def command(self, client: str) -> list[str]:
         """The argv that starts ``docker`` or ``boxship``."""
-        return [sys.executable, "-m", "boxship.cli.main"] if client == "boxship" else [DOCKER or "docker"]
+        return [sys.executable, "-m", "boxship.cli.main"] if client == "boxship" else ["docker"]
 
     def cli(
         self, client: str, *args: str, stdin: bytes | None = None, code: int | None = 0, timeout: float = 60

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from boxship.cli.command import Command, Context, GlobalOptions
 from boxship.cli.flags import Absent, Flag, Integer, Items, Options, Size, Switch
@@ -44,9 +45,10 @@ def _add(app: typer.Typer, name: str, command: Command[Any], path: str) -> None:
         raise typer.Exit(command.run(Context(GlobalOptions(), path), options, words))
 
     callback = _callback(command.options, run, arguments=command.usage.removeprefix("[OPTIONS]").strip())
+    shape = type("Shape", (TyperCommand,), {"collect_usage_pieces": lambda _self, _context: [command.usage or "[OPTIONS]"]})
     text = command.summary + (f"\n\n{command.description}" if command.description else "")
     settings = {"allow_interspersed_args": command.interspersed}
-    app.command(name, help=text, hidden=name in HIDDEN, context_settings=settings)(callback)
+    app.command(name, cls=shape, help=text, hidden=name in HIDDEN, context_settings=settings)(callback)
 
 
 def _callback(options: type[Options], run: Callable[[Options, list[str]], None], arguments: str) -> Callable[..., None]:
@@ -68,7 +70,7 @@ def _callback(options: type[Options], run: Callable[[Options, list[str]], None],
             inspect.Parameter(
                 "arguments",
                 inspect.Parameter.KEYWORD_ONLY,
-                default=typer.Argument(None, metavar=arguments, show_default=False),
+                default=typer.Argument(None, metavar=arguments, show_default=False, hidden=True),
                 annotation=list[str],
             )
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from boxship.cli.attached import write_all
 from boxship.cli.command import Command, Context
 from boxship.cli.flags import Items, Options, Switch, Text
-from boxship.cli.references import split
+from boxship.cli.references import repository_tag
 from boxship.errors import CommandError
 from boxship.terminal.progress import show
 
@@ -131,7 +131,7 @@ def _import(context: Context, options: ImportOptions, arguments: list[str]) -> i
     if not remote:
         body = _read(0 if source == "-" else _open(source), source)
         context.api.negotiate()
-    name, tag = split(arguments[1]) if len(arguments) > 1 else ("", "")
+    name, tag = repository_tag(arguments[1]) if len(arguments) > 1 else ("", "")
     query = {
         "fromSrc": source if remote else "-",
         "repo": name or None,

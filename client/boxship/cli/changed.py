@@ -8,7 +8,7 @@ from boxship.cli.archives import write_file
 from boxship.cli.attached import write_all
 from boxship.cli.command import Command, Context
 from boxship.cli.flags import Items, Options, Switch, Text
-from boxship.cli.references import split
+from boxship.cli.references import repository_tag
 from boxship.errors import CommandError
 from boxship.http.target import quote
 
@@ -55,7 +55,7 @@ class CommitOptions(Options):
 
 
 def _commit(context: Context, options: CommitOptions, arguments: list[str]) -> int:
-    name, tag = split(arguments[1]) if len(arguments) > 1 else ("", "")
+    name, tag = repository_tag(arguments[1]) if len(arguments) > 1 else ("", "")
     query = {
         "container": arguments[0],
         "repo": name or None,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from boxship.cli.flags import Items, Options, Switch, Text
+from boxship.cli.flags import Absent, Items, Options, Switch, Text
 from boxship.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ class GlobalOptions(Options):
     """Flags that stand before the command."""
 
     config = Text("Location of client config files", shown="~/.docker")
+    context = Absent("Name of the context to use to connect to the daemon", "it has no contexts; use --host", short="c")
     debug = Switch("Show where in the program an error came from", short="D")
     host = Items("Daemon socket to connect to", short="H")
+    log_level = Absent("Set the logging level", "it logs nothing; use --debug", short="l")
     tls = Switch("Use TLS; implied by --tlsverify")
     tlscacert = Text("Trust certs signed only by this CA", shown="~/.docker/ca.pem")
     tlscert = Text("Path to TLS certificate file", shown="~/.docker/cert.pem")

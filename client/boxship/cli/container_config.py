@@ -102,6 +102,8 @@ def _host_config(options: CreateOptions, binds: list[str]) -> dict[str, Any]:
     }
     if options.given("init"):
         config["Init"] = options.init
+    if options.isolation:
+        config["Isolation"] = options.isolation
     if options.runtime:
         config["Runtime"] = options.runtime
     if options.storage_opt:
@@ -257,7 +259,7 @@ def _device(text: str) -> dict[str, str]:
         # A word of r, w and m alone is the access, anything else a path.
         inside, access = (parts[0], parts[1]) if parts[1] and not set(parts[1]) - set("rwm") else (parts[1], "rwm")
     if set(access) - set("rwm"):
-        raise CommandError(f"invalid device mode: {access}", _FAILURE)
+        raise CommandError(f"bad mode specified: {access}", _FAILURE)
     return {"PathOnHost": parts[0], "PathInContainer": inside, "CgroupPermissions": access}
 
 

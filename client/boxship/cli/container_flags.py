@@ -9,6 +9,26 @@ from boxship.errors import InvalidValue
 _BRIDGE = "containers have no bridge networks yet"
 _WINDOWS = "it is a setting of Windows containers"
 _NANO = 10**9
+_ULIMITS = frozenset(
+    (
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    )
+)
 
 
 class Decimal(Flag[int]):
@@ -63,17 +83,24 @@ def _extra_host(text: str) -> str:
     if not name or not address:
         raise InvalidValue(f'bad format for add-host: "{text}"')
     if address != "host-gateway":
-        from socket import AF_INET, AF_INET6, inet_pton
-
         bare = address.removeprefix("[").removesuffix("]") if address.startswith("[") else address
-        for family in (AF_INET, AF_INET6):
-            try:
-                inet_pton(family, bare)
-            except OSError:
-                continue
-            return f"{name}:{bare}"
-        raise InvalidValue(f'invalid IP address in add-host: "{address}"')
+        try:
+            return f"{name}:{_address(bare)}"
+        except InvalidValue:
+            raise InvalidValue(f'invalid IP address in add-host: "{address}"') from None
     return f"{name}:{address}"
+
+
+def _address(text: str) -> str:
+    from socket import AF_INET, AF_INET6, inet_pton
+
+    for family in (AF_INET, AF_INET6):
+        try:
+            inet_pton(family, text.strip())
+        except OSError:
+            continue
+        return text.strip()
+    raise InvalidValue(f"IP address is not correctly formatted: {text}")
 
 
 def _ulimit(text: str) -> str:
@@ -81,10 +108,15 @@ def _ulimit(text: str) -> str:
     soft, colon, hard = limits.partition(":")
     if not equals:
         raise InvalidValue(f"invalid ulimit argument: {text}")
+    if name not in _ULIMITS:
+        raise InvalidValue(f"invalid ulimit type: {name}")
     try:
         numbers = [int(soft), int(hard if colon else soft)]
     except ValueError:
         raise InvalidValue(f"invalid ulimit argument: {text}") from None
+    for number in numbers:
+        if not -(1 << 63) <= number < 1 << 63:
+            raise InvalidValue(f'strconv.ParseInt: parsing "{number}": value out of range')
     if numbers[1] >= 0 and (numbers[0] < 0 or numbers[0] > numbers[1]):
         raise InvalidValue(f"ulimit soft limit must be less than or equal to hard limit: {numbers[0]} > {numbers[1]}")
     return f"{name}={numbers[0]}:{numbers[1]}"
@@ -176,7 +208,7 @@ class CreateOptions(Options):
     device_write_bps = Items("Limit write rate (bytes per second) to a device", check=_device_bytes)
     device_write_iops = Items("Limit write rate (IO per second) to a device", check=_device_number)
     disable_content_trust = Only("Skip image verification", True, "it has no content trust")
-    dns = Items("Set custom DNS servers")
+    dns = Items("Set custom DNS servers", check=_address)
     dns_option = Items("Set DNS options")
     dns_search = Items("Set custom DNS search domains")
     domainname = Text("Container NIS domain name")
@@ -201,7 +233,7 @@ class CreateOptions(Options):
     ip = Absent("IPv4 address (e.g., 172.30.100.104)", _BRIDGE)
     ip6 = Absent("IPv6 address (e.g., 2001:db8::33)", _BRIDGE)
     ipc = Text("IPC mode to use")
-    isolation = Absent("Container isolation technology", _WINDOWS)
+    isolation = Text("Container isolation technology; there is but one (default)")
     kernel_memory = Absent("Kernel memory limit", "the kernel no longer limits its memory by itself", kind="bytes")
     label = Items("Set meta data on a container", short="l", check=_label)
     label_file = Items("Read in a line delimited file of labels")

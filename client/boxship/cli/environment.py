@@ -46,12 +46,11 @@ def variables(paths: tuple[str, ...]) -> list[str]:
         CommandError: a file can't be read, or a line is no variable (status 125).
     """
     result = []
-    for line in lines(paths):
+    for path, line in [(file, line) for file in paths for line in lines((file,))]:
         name, equals, _ = line.partition("=")
         if not name or any(blank in name for blank in " \t"):
-            raise CommandError(
-                f"variable '{name}' contains whitespaces" if name else f"no variable name on line '{line}'", _FAILURE
-            )
+            reason = f"variable '{name}' contains whitespaces" if name else f"no variable name on line '{line}'"
+            raise CommandError(f"invalid env file ({path}): {reason}", _FAILURE)
         if equals:
             result.append(line)
         elif name in os.environ:

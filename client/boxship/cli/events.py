@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from boxship.cli.command import Command, Context
-from boxship.cli.filters import FORMAT_ONE_HELP, check_filter, encode_filters
+from boxship.cli.filters import FORMAT_ONE_HELP, check_filter, encode_filters, template_of
 from boxship.cli.flags import Items, Options, Text
 from boxship.units import moment, rfc3339
 
@@ -35,11 +35,7 @@ def line(event: dict[str, Any]) -> str:
 def _run(context: Context, options: EventsOptions, _arguments: list[str]) -> int:
     import sys
 
-    template = None
-    if options.format and options.format != "json":
-        from boxship.terminal.gotemplate import Template
-
-        template = Template(options.format)
+    template = template_of(options.format)
     query = {
         "since": moment(options.since) or None,
         "until": moment(options.until) or None,

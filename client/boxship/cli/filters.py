@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from boxship.errors import InvalidValue
+from boxship.errors import CommandError, InvalidValue, TemplateError
+
+if TYPE_CHECKING:
+    from boxship.terminal.gotemplate import Template
 
 
 def check_filter(text: str) -> str:
@@ -28,6 +32,22 @@ def encode_filters(filters: tuple[str, ...]) -> str | None:
         name, _, value = item.partition("=")
         result.setdefault(name.strip().lower(), {})[value.strip()] = True
     return json.dumps(result, separators=(",", ":"))
+
+
+def template_of(text: str) -> Template | None:
+    """The template of a ``--format``, None where it is empty or ``json``.
+
+    Raises:
+        CommandError: it can't be parsed (status 64, as Docker's).
+    """
+    if text in ("", "json"):
+        return None
+    from boxship.terminal.gotemplate import Template
+
+    try:
+        return Template(text)
+    except TemplateError as error:
+        raise CommandError(f"template parsing error: {error}", 64) from error
 
 
 FORMAT_HELP = "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template"

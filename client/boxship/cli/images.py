@@ -8,8 +8,8 @@ from typing import Any
 from boxship.cli.command import Command, Context
 from boxship.cli.filters import FORMAT_HELP, check_filter, encode_filters
 from boxship.cli.flags import Items, Options, Switch, Text
-from boxship.cli.references import split
-from boxship.errors import APIError, CommandError
+from boxship.cli.references import repository_tag, split
+from boxship.errors import APIError, CommandError, NotFound
 from boxship.http.target import quote
 from boxship.terminal.table import render
 from boxship.units import human_duration, human_size, local_time
@@ -104,6 +104,9 @@ def _run_images(context: Context, options: ImagesOptions, arguments: list[str]) 
     if options.quiet and not options.format:
         context.print("".join(row["ID"] + "\n" for row in rows), end="")
         return 0
+    if options.format == "raw":
+        context.print(render(_raw(options), rows, TITLES, ""), end="")
+        return 0
     columns = (
         "{{.Repository}}\t{{.Tag}}\t" + ("{{.Digest}}\t" if options.digests else "") + "{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
     )
@@ -125,6 +128,15 @@ def _tree(context: Context, options: ImagesOptions, query: dict[str, object]) ->
 
     show_tree(context, query)
     return 0
+
+
+def _raw(options: ImagesOptions) -> str:
+    """The template that ``--format raw`` stands for."""
+    if options.quiet:
+        return "image_id: {{.ID}}"
+    digest = "digest: {{.Digest}}\n" if options.digests else ""
+    head = "repository: {{.Repository}}\ntag: {{.Tag}}\n"
+    return head + digest + "image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
 
 
 class RmiOptions(Options):
@@ -150,7 +162,8 @@ def _run_rmi(context: Context, options: RmiOptions, arguments: list[str]) -> int
             for item in context.api.call("DELETE", f"/images/{quote(image, '/:@')}", query):
                 context.print(f"Deleted: {item['Deleted']}" if item.get("Deleted") else f"Untagged: {item.get('Untagged', '')}")
         except APIError as error:
-            failed = True
+            # What isn't there needs no force to be gone.
+            failed = failed or not (options.force and isinstance(error, NotFound))
             context.warn(f"Error response from daemon: {error}")
     return int(failed)
 
@@ -160,7 +173,7 @@ class TagOptions(Options):
 
 
 def _run_tag(context: Context, _options: TagOptions, arguments: list[str]) -> int:
-    name, tag = split(arguments[1])
+    name, tag = repository_tag(arguments[1])
     context.api.call("POST", f"/images/{quote(arguments[0], '/:@')}/tag", {"repo": name, "tag": tag or "latest"})
     return 0
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from boxship import __version__
 from boxship.cli.command import Command, Context
-from boxship.cli.filters import FORMAT_ONE_HELP
+from boxship.cli.filters import FORMAT_ONE_HELP, template_of
 from boxship.cli.flags import Options, Text
 from boxship.errors import BoxshipError
 from boxship.units import binary_size
@@ -77,6 +77,7 @@ def pretty(info: dict[str, Any]) -> str:
 
 
 def _run(context: Context, options: InfoOptions, _arguments: list[str]) -> int:
+    template = template_of(options.format)
     client = {"Debug": context.options.debug, "Version": __version__, "Context": "default", "Plugins": [], "Warnings": None}
     info: dict[str, Any] = {}
     failure: BoxshipError | None = None
@@ -86,14 +87,12 @@ def _run(context: Context, options: InfoOptions, _arguments: list[str]) -> int:
         failure = error
     if options.format:
         everything = {**info, "ClientInfo": client}
-        if options.format == "json":
+        if template is not None:
+            context.print(template.execute(everything))
+        else:
             from boxship.terminal.govalues import to_json
 
             context.print(to_json(everything))
-        else:
-            from boxship.terminal.gotemplate import Template
-
-            context.print(Template(options.format).execute(everything))
     else:
         context.print(
             f"Client:\n Version:    {__version__}\n Context:    default\n Debug Mode: {_yes(client['Debug'])}\n\nServer:"

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from boxship.cli.command import Command, Context
-from boxship.cli.filters import FORMAT_ONE_HELP
+from boxship.cli.filters import FORMAT_ONE_HELP, template_of
 from boxship.cli.flags import Options, Switch, Text
-from boxship.errors import APIError, CommandError, NotFound
+from boxship.errors import APIError, BadRequest, CommandError, NotFound, TemplateError
 from boxship.http.target import quote
 from boxship.terminal.govalues import to_json
 
@@ -69,7 +69,11 @@ def show(context: Context, template: str, names: list[str], fetch: Callable[[str
 
     Returns:
         0, or 1 where one was not found.
+
+    Raises:
+        CommandError: the template can't be parsed (status 64, before anything is fetched).
     """
+    layout = template_of(template)
     found: list[Any] = []
     failures: list[str] = []
     for name in names:
@@ -79,15 +83,16 @@ def show(context: Context, template: str, names: list[str], fetch: Callable[[str
             failures.append(f"Error response from daemon: {error}")
         except CommandError as error:
             failures.append(str(error))
-    if template == "json":
-        context.print("".join(to_json(item) + "\n" for item in found), end="")
-    elif template:
-        from boxship.terminal.gotemplate import Template
-
-        parsed = Template(template)
-        context.print("".join(parsed.execute(item) + "\n" for item in found), end="")
+    if layout is not None:
+        lines: list[str] = []
+        for item in found:
+            try:
+                lines.append(layout.execute(item))
+            except TemplateError as error:
+                failures.append(f"template parsing error: {error}")
+        context.print("\n".join(lines))
     else:
-        context.print(json.dumps(found, indent=4, ensure_ascii=False))
+        context.print(to_json(found) if template == "json" else json.dumps(found, indent=4, ensure_ascii=False))
     for failure in failures:
         context.warn(failure)
     return int(bool(failures))
@@ -106,12 +111,16 @@ def _run(context: Context, options: InspectOptions, arguments: list[str]) -> int
                 return look(context, name)
             except NotFound:
                 continue
+            except BadRequest as error:
+                # A volume may be called what no image can.
+                if "invalid reference format" not in str(error):
+                    raise
         raise CommandError(f"Error: No such object: {name}")
 
     if options.type in _LATER:
         raise CommandError(f"--type {options.type} is not available in Boxship 0.1")
     if options.type not in ("", "container", "image", "volume"):
-        raise CommandError(f"unknown type: {options.type}")
+        raise CommandError(f'unknown type: "{options.type}": must be one of "container", "image", "volume"')
     return show(context, options.format, arguments, fetch)
 
 

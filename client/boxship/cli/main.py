@@ -22,6 +22,8 @@ def main() -> None:
     gc.set_threshold(50_000)
     try:
         status = run(sys.argv[1:])
+    except OSError as error:
+        status = _output_failed(error)
     except Terminated as ending:
         import signal
 
@@ -31,8 +33,8 @@ def main() -> None:
         return
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        status = 128 + 13
+    except OSError as error:
+        status = _output_failed(error)
     # Everything is flushed and closed: tearing the interpreter down would only cost time.
     os._exit(status)
 
@@ -49,10 +51,12 @@ def run(words: list[str]) -> int:
         rest = parse(options, words, interspersed=False)
     except HelpRequested:
         return _help()
-    except CommandError as error:
+    except UsageError as error:
         return _refuse(
             f"{error}\n\nUsage:  boxship [OPTIONS] COMMAND [ARG...]\n\nRun 'boxship --help' for more information", error.status
         )
+    except CommandError as error:
+        return _refuse(str(error), FLAG_FAILURE)
     if options.version:
         from boxship import __version__
 
@@ -121,10 +125,6 @@ def invoke(command: Command[Options], context: Context, words: list[str]) -> int
         return command.run(context, options, arguments)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Nobody reads any more; like the shell's tools, say nothing.
-        _abandon_output()
-        return 128 + 13
     except UsageError as error:
         return _refuse(str(error), error.status)
     except BoxshipError as error:
@@ -152,6 +152,15 @@ def _refuse(message: str, status: int) -> int:
         sys.stderr.write(message + "\n")
         sys.stderr.flush()
     return status
+
+
+def _output_failed(error: OSError) -> int:
+    """What becomes of a command whose output can't be written."""
+    _abandon_output()
+    if isinstance(error, BrokenPipeError):
+        # Nobody reads any more; like the shell's tools, say nothing.
+        return 128 + 13
+    return _refuse(f"boxship: {error.filename or 'write to standard output'}: {error.strerror or error}", 1)
 
 
 def _abandon_output() -> None:

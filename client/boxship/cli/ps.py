@@ -34,6 +34,19 @@ TITLES = {
 _COLUMNS = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
 
 
+# What ``--format raw`` stands for.
+_RAW = """container_id: {{.ID}}
+image: {{.Image}}
+command: {{.Command}}
+created_at: {{.CreatedAt}}
+state: {{- pad .State 1 0}}
+status: {{- pad .Status 1 0}}
+names: {{.Names}}
+labels: {{- pad .Labels 1 0}}
+ports: {{- pad .Ports 1 0}}
+"""
+
+
 class PsOptions(Options):
     """The flags of ``ps``."""
 
@@ -118,6 +131,8 @@ def _run(context: Context, options: PsOptions, _arguments: list[str]) -> int:
         return 0
     now = time.time()
     rows = [row(item, truncate=truncate, now=now) for item in containers]
+    if template == "raw":
+        template = "container_id: {{.ID}}" if options.quiet else _RAW + ("size: {{.Size}}\n" if options.size else "")
     columns = _COLUMNS + "\t{{.Size}}" if show_size else _COLUMNS
     context.print(render(template, rows, TITLES, columns), end="")
     return 0

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+from boxship.errors import CommandError
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
 
 def split(reference: str) -> tuple[str, str]:
     """A reference's repository and its tag or digest, empty where it has none."""
@@ -12,6 +18,19 @@ def split(reference: str) -> tuple[str, str]:
     # A colon before a slash belongs to a registry's port.
     if not colon or "/" in tag:
         return reference, ""
+    return name, tag
+
+
+def repository_tag(reference: str) -> tuple[str, str]:
+    """The repository and tag of an image's new name; the tag is empty where it has none.
+
+    Raises:
+        CommandError: it is no repository with a tag. What a repository may be called is the daemon's to judge.
+    """
+    name, tag = split(reference)
+    bad = "@" in reference or ":" in name.rpartition("/")[2] or not name or reference.endswith(":")
+    if bad or (tag and not _TAG.fullmatch(tag)):
+        raise CommandError(f'Error parsing reference: "{reference}" is not a valid repository/tag: invalid reference format')
     return name, tag
 
 

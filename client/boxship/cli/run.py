@@ -49,8 +49,12 @@ def _run(context: Context, options: RunOptions, arguments: list[str]) -> int:
     stdin = _check(options)
     container = create(context, options, arguments, detached=options.detach, meanwhile=_nothing if options.detach else _import)
     if options.detach:
-        _start(context, container)
+        # The container is there, whether or not it can be started.
         context.print(container)
+        try:
+            _start(context, container)
+        except APIError as error:
+            raise CommandError(f"Error response from daemon: {error}", start_failure(error)) from error
         return 0
     from boxship.cli.attached import Attached, Detached, Exit, SignalProxy, WindowFollower
     from boxship.streams import attach

@@ -7,7 +7,7 @@ from typing import Any
 
 from boxship import __version__
 from boxship.cli.command import Command, Context
-from boxship.cli.filters import FORMAT_ONE_HELP
+from boxship.cli.filters import FORMAT_ONE_HELP, template_of
 from boxship.cli.flags import Options, Text
 from boxship.errors import BoxshipError
 
@@ -67,11 +67,7 @@ def _pretty(client: dict[str, Any], server: dict[str, Any] | None, downgraded: b
 
 
 def _run(context: Context, options: VersionOptions, _arguments: list[str]) -> int:
-    template = None
-    if options.format and options.format != "json":
-        from boxship.terminal.gotemplate import Template
-
-        template = Template(options.format)
+    template = template_of(options.format)
     server: dict[str, Any] | None = None
     failure: BoxshipError | None = None
     api_version = "1.51"
@@ -82,7 +78,9 @@ def _run(context: Context, options: VersionOptions, _arguments: list[str]) -> in
         failure = error
     client = _client(api_version)
     if template is not None:
-        context.print(template.execute({"Client": client, "Server": server}))
+        # What isn't experimental has no word of it in JSON; a template may ask all the same.
+        shown = server and {"Experimental": False, **server}
+        context.print(template.execute({"Client": client, "Server": shown}))
     elif options.format == "json":
         from boxship.terminal.govalues import to_json
 

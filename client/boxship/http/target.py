@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from boxship.errors import InvalidValue
+
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 def quote(text: str, safe: str = "") -> str:
-    """Percent-encode ``text`` but for unreserved characters and those of ``safe``."""
+    """Percent-encode a name in a path, but for unreserved characters and those of ``safe``.
+
+    Raises:
+        InvalidValue: it is empty: the path would be another operation's.
+    """
+    if not text:
+        raise InvalidValue("invalid name or ID: value is empty")
+    return _encode(text, safe)
+
+
+def _encode(text: str, safe: str = "") -> str:
     keep = _PLAIN | frozenset(safe.encode())
     return "".join(chr(byte) if byte in keep else f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape"))
 
@@ -21,5 +33,5 @@ def query_string(query: Mapping[str, object]) -> str:
             if item is None:
                 continue
             text = ("1" if item else "0") if isinstance(item, bool) else str(item)
-            parts.append(f"{quote(key)}={quote(text)}")
+            parts.append(f"{_encode(key)}={_encode(text)}")
     return "&".join(parts)

@@ -293,6 +293,8 @@ class _Parser:
             return "value", {"true": True, "false": False, "nil": None}[text]
         if kind == "word" and text in _KEYWORDS:
             raise TemplateError(f"template: unexpected <{text}> in command")
+        if kind == "word" and text not in govalues.FUNCTIONS:
+            raise TemplateError(f'template: function "{text}" not defined')
         if kind == "symbol":
             raise TemplateError(f"template: unexpected {text!r} in command")
         return ("chain" if kind == "fields" else kind), text

@@ -24,6 +24,23 @@ BODY_LIMIT = 4 * 1024 * 1024
 """The largest JSON body that is read, in bytes; Docker's own limit where it has one (authorization plugins)."""
 
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
+"""What may be a number that doesn't fit in 64 bits; Python's integers have no bounds, those of everything behind us have."""
+
+
+def _require_64_bits(value: object) -> None:
+    """Refuse integers that Go's clients couldn't have sent.
+
+    Raises:
+        InvalidParameter: there is one.
+    """
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            _require_64_bits(entry)
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise InvalidParameter(f"invalid JSON: number {value} doesn't fit in 64 bits")
 
 
 class Call:
@@ -78,6 +95,8 @@ class Call:
     @staticmethod
     def _decoded(body: bytes, kind: type[T]) -> T:
         try:
+            if _LONG_NUMBER.search(body):
+                _require_64_bits(msgspec.json.decode(body))
             return decode_leniently(body, kind)
         except msgspec.ValidationError as error:
             raise InvalidParameter(f"invalid JSON: {error}") from None

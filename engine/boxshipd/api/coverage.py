@@ -40,7 +40,8 @@ class Operation(NamedTuple):
     @property
     def refusal(self) -> str:
         """What a client that asks for it is told."""
-        return f"{self.name} ({self.lacks}) is not available in Boxship {RELEASE}"
+        # "not supported" is what Docker's command line looks for before it goes on to the next kind of object in `inspect`.
+        return f"{self.name} ({self.lacks}) is not supported in Boxship {RELEASE}"
 
 
 OPERATIONS: tuple[Operation, ...] = (

@@ -30,7 +30,7 @@ from boxshipd.containers.spec_builder import build_spec
 from boxshipd.containers.times import rfc3339
 from boxshipd.containers.validation import validate_config, validate_host_config, validate_request
 from boxshipd.containers.volumes import ContainerVolumes, Preparation
-from boxshipd.errors import Conflict, InternalError, InvalidParameter
+from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.events import Events
 from boxshipd.health import settings as health
 from boxshipd.images.service import Image, Images
@@ -70,9 +70,9 @@ class Creator:
         """Create a container and answer when its record is durable.
 
         Raises:
-            NotFound: no such image, or a container it joins.
+            NotFound: no such image.
             Conflict: the name is in use.
-            InvalidParameter, NotImplementedHere: the configuration can't be, or not here.
+            InvalidParameter, NotImplementedHere: the configuration can't be, or not here; it joins a container there isn't.
         """
         name = validate_name(name) if name else make_name(self._registry.names)
         if not request.image:
@@ -157,16 +157,18 @@ class Creator:
         """The request's host configuration with Docker's defaults filled in, as ``inspect`` shows it."""
         mode = "default" if host.network_mode in {"", "bridge"} else host.network_mode
         if mode.startswith("container:") and len(mode) > len("container:"):
-            mode = f"container:{self._registry.find(mode.removeprefix('container:')).id}"
+            mode = f"container:{self._joined(mode).id}"
         for other in (host.pid_mode, host.ipc_mode):
             if other.startswith("container:") and len(other) > len("container:"):
-                self._registry.find(other.removeprefix("container:"))
+                self._joined(other)
         policy = host.restart_policy or RestartPolicy()
         return replace(
             host,
             network_mode=mode,
             shm_size=host.shm_size or self.settings.default_shm_size,
             memory_swap=host.memory * 2 if host.memory > 0 and not host.memory_swap else host.memory_swap,
+            memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
+            pids_limit=host.pids_limit if host.pids_limit and host.pids_limit > 0 else None,
             restart_policy=policy if policy.name else replace(policy, name="no"),
             ipc_mode=host.ipc_mode or self.settings.default_ipc_mode,
             cgroupns_mode=host.cgroupns_mode or self.settings.default_cgroupns_mode,
@@ -174,6 +176,14 @@ class Creator:
             readonly_paths=_paths(host.readonly_paths, READONLY_PATHS, host.privileged),
             runtime=host.runtime or self.settings.default_runtime,
         )
+
+    def _joined(self, mode: str) -> Container:
+        """The container that a ``container:`` mode names."""
+        try:
+            return self._registry.find(mode.removeprefix("container:"))
+        except NotFound as error:
+            # Not a 404: clients take one from create for a missing image, and would pull it.
+            raise InvalidParameter(str(error)) from error
 
     def _hostname(self, config: ContainerConfig, host: HostConfig, container_id: str) -> str:
         if config.hostname:

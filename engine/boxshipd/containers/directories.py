@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from boxshipd.containers.host_files import TARGETS
 
+# By this file, which Docker gives every container, programs tell that they run in one.
+_MARK = "/.dockerenv"
+
 # Below a container's directory; ``runtime`` is the runtime's, for its exit record.
 _PARTS = ("upper", "work", "runtime")
 
@@ -31,9 +34,9 @@ def _make_mount_points(root: str) -> None:
     for directory in ("", "/dev", "/etc", "/proc", "/sys"):
         os.makedirs(root + directory, exist_ok=True)
         os.chmod(root + directory, 0o755)
-    for target in TARGETS.values():
-        descriptor = os.open(root + target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        os.fchmod(descriptor, 0o644)
+    for target, mode in (*((target, 0o644) for target in TARGETS.values()), (_MARK, 0o755)):
+        descriptor = os.open(root + target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        os.fchmod(descriptor, mode)
         os.close(descriptor)
 
 

@@ -257,7 +257,7 @@ class Lifecycle:
 
         await self._scheduler.run("stop", container.id, work)
 
-    async def kill(self, container: Container, ref: str, signal: str) -> None:
+    async def kill(self, container: Container, signal: str) -> None:
         """Send a signal; SIGKILL is waited for.
 
         Raises:
@@ -268,7 +268,7 @@ class Lifecycle:
 
         async def work(job: Job) -> None:
             if not container.state.running:
-                raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
+                raise Conflict(f"container {container.id} is not running")
             if number == signals.SIGKILL:
                 await self.kill_and_wait(container, job)
             else:

@@ -39,7 +39,7 @@ from boxshipd.containers.stats import Collector, Follower
 from boxshipd.containers.top import Top
 from boxshipd.containers.updating import Updating
 from boxshipd.containers.volumes import ContainerVolumes, volume_uses
-from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotImplementedHere
+from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotFound, NotImplementedHere
 from boxshipd.events import Events
 from boxshipd.execs.service import Execs
 from boxshipd.files.service import Files
@@ -199,6 +199,7 @@ class Containers:
         await self._lifecycle.stop_all(self._settings.shutdown_timeout)
         await self.files.uses.close()
         await self._exits.settle()
+        await self._health.close()
         parents = {self._settings.cgroup_parent, *(c.config.host_config.cgroup_parent for c in self._registry)} - {""}
         await self._runtime.shutdown(kill=True, cgroup_parents=[f"/{parent.strip('/')}" for parent in parents])
         self.execs.remove()
@@ -246,7 +247,10 @@ class Containers:
             NotFound, InvalidParameter
             Conflict: it doesn't run.
         """
-        await self._lifecycle.kill(self._registry.find(ref), ref, signal)
+        try:
+            await self._lifecycle.kill(self._registry.find(ref), signal)
+        except (NotFound, InvalidParameter, Conflict) as error:
+            raise type(error)(f"cannot kill container: {ref}: {error}") from error
 
     async def wait(self, ref: str, condition: str = "not-running") -> Awaitable[WaitResponse]:
         """Register a waiter (``not-running``, ``next-exit`` or ``removed``) and return it: awaiting that gives the result.

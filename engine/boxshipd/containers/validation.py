@@ -124,8 +124,6 @@ def validate_host_config(config: ContainerConfig, host: HostConfig) -> None:
     """
     _modes(config, host)
     validate_resources(host)
-    if host.pids_limit is not None and host.pids_limit < -1:
-        raise InvalidParameter(f"invalid pids limit: {host.pids_limit}")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.shm_size < 0:

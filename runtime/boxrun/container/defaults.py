@@ -98,7 +98,7 @@ def default_mounts(
     ]
     if ipc in ("private", "shareable"):
         options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size}")
-        mounts.append(Mount(kind="tmpfs", target="/dev/shm", options=options))
+        mounts.append(Mount(kind="tmpfs", source="shm", target="/dev/shm", options=options))
     return tuple(mounts)
 
 

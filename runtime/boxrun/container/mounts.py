@@ -163,7 +163,7 @@ def _plan(mount: Mount, owner: tuple[int, int] | None) -> Planned:
         elif mount.kind == "devpts":
             planned.tree_fd = devpts(mount, owner)
         elif mount.kind == "tmpfs":
-            planned.tree_fd = mounts.new_mount(mount.kind, _owned(parsed, owner), parsed.set_flags)
+            planned.tree_fd = mounts.new_mount(mount.kind, _owned(parsed, owner), parsed.set_flags, mount.source)
             planned.keep_mode = not parsed.has("mode") and target != "/dev"
             if mount.propagation not in ("rprivate", "private"):
                 mounts.mount_setattr(planned.tree_fd, propagation=PROPAGATION[mount.propagation][0])

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import needs_root, stop_and_check
+from conftest import busybox_archive, needs_root, stop_and_check
 from support.daemon import Daemon, wait_until
 
 CERTIFICATES = Path(__file__).parents[2] / "unit" / "api" / "certificates"
@@ -69,6 +69,21 @@ def test_sigterm_leaves_neither_socket_nor_pid_file(fresh):
     assert not (fresh.home / "pid").exists()
 
 
+def test_shutting_everything_down_is_nothing_to_warn_of(fresh):
+    fresh.start()
+    fresh.cli("boxship", "load", stdin=busybox_archive())
+    check = ("--health-cmd", "true", "--health-interval", "1s", "--stop-signal", "KILL")
+    ident = fresh.cli("boxship", "run", "-d", "--network", "none", *check, "busybox", "sleep", "1000").stdout.decode().strip()
+    wait_until(lambda: fresh.inspect(ident)["State"]["Health"]["Status"] == "healthy", "it is healthy")
+    before = fresh.log()
+    fresh.cli("boxship", "system", "shutdown")
+    assert fresh.process.wait(30) == 0
+    said = fresh.log().removeprefix(before)
+    assert "the daemon ends" in said
+    assert "level=warning" not in said
+    assert "level=error" not in said
+
+
 def test_followers_dont_hold_the_end_up(fresh):
     fresh.start()
     with socket.socket(socket.AF_UNIX) as follower:
@@ -87,10 +102,13 @@ def test_sighup_reloads(tmp_path):
     try:
         daemon.start()
         assert daemon.get("/info")["Labels"] == ["a=1"]
-        path.write_text('{"labels": ["b=2"], "live-restore": false}')
+        path.write_text('{"labels": ["b=2"], "live-restore": false, "default-ipc-mode": "shareable"}')
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: daemon.get("/info")["Labels"] == ["b=2"], "the labels have changed")
         assert not daemon.get("/info")["LiveRestoreEnabled"]
+        wait_until(lambda: "not before the daemon starts again: default-ipc-mode" in daemon.log(), "the rest is named")
+        events = daemon.raw(f"GET /events?since=0&until={time.time()} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        assert b'"default-runtime":"boxrun"' in events
         path.write_text("{nonsense")
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "the configuration was not reloaded" in daemon.log(), "the refusal is logged")

@@ -52,7 +52,7 @@ def test_joining_what_does_not_run_or_does_not_share(isolated):
 def test_shared_memory_has_its_size(isolated, mode):
     lines = isolated.run("df -k /dev/shm | tail -1; dd if=/dev/zero of=/dev/shm/f bs=1k 2> /dev/null; stat -c %s /dev/shm/f",
                          code=None, IpcMode=mode, ShmSize=2 << 20)  # fmt: skip
-    assert lines[0].split()[:2] == ["tmpfs", "2048"]
+    assert lines[0].split()[:2] == ["shm", "2048"]
     assert lines[1] == str(2 << 20)
 
 

@@ -177,7 +177,6 @@ def test_a_parent_of_its_own(isolated):
         ({"CpuQuota": 10}, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
         ({"NanoCpus": 10**12}, "range of CPUs is from 0.01 to"),
         ({"CpusetCpus": "900"}, "Requested CPUs are not available - requested 900, available:"),
-        ({"PidsLimit": -5}, "invalid pids limit: -5"),
         ({"KernelMemory": 8 * MB}, "kernel memory limits are no longer supported by the kernel"),
         ({"CpuCount": 2}, "--cpu-count is not available yet"),
         ({"IOMaximumIOps": 2}, "--io-maxiops is not available yet"),

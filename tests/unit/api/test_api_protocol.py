@@ -54,7 +54,7 @@ async def test_every_absent_operation_is_refused_by_name(api, operation):
     if operation.method != "HEAD":
         message = json.loads(body)["message"]
         assert message.startswith(operation.name)
-        assert message.endswith("is not available in Boxship 0.1")
+        assert message.endswith("is not supported in Boxship 0.1")
 
 
 async def test_errors_have_dockers_status_and_shape(api):
@@ -85,6 +85,11 @@ async def _message(api, line: str, body: bytes = b"", **headers: str) -> tuple[i
         ("application/json", b"{}", "config cannot be empty in order to create a container"),
         ("application/json; charset=utf-8", b"null", "invalid JSON: Expected `object`, got `null`"),
         ("application/json", b'{"Image":5}', "invalid JSON: Expected `str`, got `int` - at `$.Image`"),
+        (
+            "application/json",
+            b'{"Image":"x","HostConfig":{"Ulimits":[{"Name":"nofile","Soft": 9223372036854775808}]}}',
+            "invalid JSON: number 9223372036854775808 doesn't fit in 64 bits",
+        ),
     ],
 )
 async def test_bodies_must_be_json_that_fits(api, content_type, body, message):

@@ -58,6 +58,10 @@ def test_ulimits_of_the_file(tmp_path):
         ({}, {"labels": ["a=b", "a=c"]}, "conflict labels for a=c and a=b"),
         ({}, {"labels": ["a"]}, "bad attribute format: a"),
         ({}, {"default_shm_size": "many"}, "default-shm-size: invalid size: 'many'"),
+        ({}, {"dns": ["nowhere"]}, "dns: IP address is not correctly formatted: nowhere"),
+        ({}, {"default_ulimits": {"all": {"Name": "all", "Soft": 1, "Hard": 2}}}, "default-ulimits: invalid ulimit type: all"),
+        ({}, {"cgroup_parent": "../x"}, "cgroup-parent: ../x leads out of the hierarchy"),
+        ({}, {"containerd_plugin_namespace": "x"}, "containerd-plugin-namespace x is not available in Boxship 0.1"),
     ],
 )
 def test_what_is_refused(tmp_path, flags, values, message):
@@ -102,8 +106,9 @@ def test_reload_changes_only_what_is_reloadable(tmp_path):
     running = load(tmp_path, debug=False, data_root="/a", shutdown_timeout=3)
     path = tmp_path / "daemon.json"
     path.write_text('{"debug": true, "data-root": "/b", "labels": ["x=y"]}')
-    fresh = config.reload(running, {}, str(path))
+    fresh, waiting = config.reload(running, {}, str(path))
     assert (fresh.debug, fresh.data_root, fresh.labels, fresh.shutdown_timeout) == (True, "/a", ("x=y",), 15)
+    assert waiting == ["data-root"]
 
 
 @pytest.mark.parametrize(
@@ -144,10 +149,14 @@ def test_switches_are_spelt_out():
 
 
 def test_unknown_flags_are_refused_by_name():
-    refuse_unknown(["--bridge", "none", "-b=none", "--iptables=false"])
+    refuse_unknown(["--bridge", "none", "-b=none", "--iptables=false", "-s", "overlay2", "--rootless=false"])
+    refuse_unknown(["--exec-opt", "native.cgroupdriver=cgroupfs"])
     for arguments, message in [
         (["--mtu", "1400"], "--mtu 1400 is not available"),
         (["-b", "br0"], "--bridge br0 is not available"),
+        (["-s", "vfs"], "--storage-driver vfs is not available"),
+        (["--exec-opt", "native.cgroupdriver=systemd"], r"--exec-opt \[native.cgroupdriver=systemd\] is not available"),
+        (["--containerd-plugins-namespace", "x"], "--containerd-plugins-namespace x is not available"),
         (["--wrong"], "unknown flag: --wrong"),
         (["word"], "accepts no arguments: word"),
     ]:

@@ -72,6 +72,13 @@ def test_tcp_without_client_certificates_is_refused(config):
         open_listeners(config)
 
 
+def test_tls_that_cannot_be_set_up_is_an_error_though_no_address_needs_it(tmp_path):
+    path = tmp_path / "x.sock"
+    with pytest.raises(ListenError, match=r"can.t set up TLS from /nosuch\.pem"):
+        open_listeners(Config(hosts=(f"unix://{path}",), tls=True, tlscert="/nosuch.pem"))
+    assert not path.exists()
+
+
 def test_insecure_tcp_is_served_with_a_warning(caplog):
     listener = listening(Config(hosts=("tcp://127.0.0.1:0",), insecure_tcp=True))
     assert "can start privileged containers" in caplog.text

@@ -88,6 +88,15 @@ def test_given_tells_a_default_from_a_value():
         (["--add-host", "foo"], 'invalid argument "foo" for "--add-host" flag: bad format for add-host: "foo"'),
         (["--device-read-bps", "foo"], 'invalid argument "foo" for "--device-read-bps" flag: bad format: foo'),
         (
+            ["--ulimit", "nofile=9223372036854775808"],
+            'invalid argument "nofile=9223372036854775808" for "--ulimit" flag: '
+            'strconv.ParseInt: parsing "9223372036854775808": value out of range',
+        ),
+        (
+            ["--health-interval", "9999999999h"],
+            'invalid argument "9999999999h" for "--health-interval" flag: time: invalid duration "9999999999h"',
+        ),
+        (
             ["--ulimit", "nofile=5:1"],
             'invalid argument "nofile=5:1" for "--ulimit" flag: ulimit soft limit must be less than or equal to hard limit: 5 > 1',
         ),

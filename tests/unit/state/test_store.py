@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 
@@ -165,3 +166,12 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "state.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(InternalError, match="open state database"):
         Store.open(str(tmp_path / "state.db"))
+    still_open = [name for name in os.listdir("/proc/self/fd") if _target(name).startswith(str(tmp_path))]
+    assert still_open == []
+
+
+def _target(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:
+        return ""

@@ -281,7 +281,7 @@ def _number(block: bytes, start: int, width: int, *, signed: bool = False) -> in
         try:
             value = int(text, 8) if text else 0
         except ValueError:
-            raise InvalidArchive(f"invalid tar header: {field!r} isn't a number") from None
+            raise InvalidArchive(f"invalid tar header: no number at offset {start}") from None
     if value < 0 and not signed:
         raise InvalidArchive(f"invalid tar header: negative number {value}")
     return value
