@@ -66,7 +66,20 @@ def run(suite: Path, environment: dict[str, str], *arguments: str) -> dict[str, 
     report = suite / "report.xml"
     result = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "support.pulled_images", "-o", "addopts=", "--junit-xml", str(report)),
+            *(
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "support.pulled_images",
+                "-o",
+                "addopts=",
+                "--junit-xml",
+                str(report),
+            ),
             # The suite leaves it unset on purpose: its fixtures of the session are asynchronous.
             *("-W", "ignore:The configuration option:pytest.PytestDeprecationWarning", "--timeout", "60"),
             # Connections that a case left to the garbage collector are otherwise the fault of whichever case comes next.

@@ -11,7 +11,17 @@ import sysconfig
 import tarfile
 from pathlib import Path
 
-_LEFT_OUT = {"test", "__pycache__", "site-packages", "dist-packages", "idlelib", "ensurepip", "tkinter", "turtledemo", "lib2to3"}
+_LEFT_OUT = {
+    "test",
+    "__pycache__",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "ensurepip",
+    "tkinter",
+    "turtledemo",
+    "lib2to3",
+}
 _LEFT_OUT_KINDS = (".a", ".pyc")
 
 
