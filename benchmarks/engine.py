@@ -146,28 +146,42 @@ def kill_and_restart(engine: Engine) -> None:
 
 
 @contextmanager
+def _home(name: str) -> Iterator[Path]:
+    """A directory for an engine, whose ``exec`` is a tmpfs: by default that is below /run, which is one on Debian."""
+    home = Path(tempfile.mkdtemp(prefix=f"{name}-bench-"))
+    (home / "exec").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=711", "bench-exec", home / "exec"], check=True)
+    try:
+        yield home
+    finally:
+        _remove(home)
+
+
+@contextmanager
 def boxship() -> Iterator[Engine]:
     """Our daemon."""
-    home = Path(tempfile.mkdtemp(prefix="boxship-bench-"))
-    engine = Engine("boxship", home)
-    _spawn(
-        engine, sys.executable, "-m", "boxshipd.main", "--data-root", f"{home}/data", "--exec-root", f"{home}/exec",
-        "--pidfile", f"{home}/pid", "--cgroup-parent", f"/{home.name}", "-H", f"unix://{engine.socket}",
-    )  # fmt: skip
-    try:
-        _wait_for_socket(engine)
-        yield engine
-    finally:
-        if engine.processes[-1].poll() is not None:
-            # It died; what it started lives on, and only another one can end it.
-            _spawn(engine, *engine.command)
+    with _home("boxship") as home:
+        engine = Engine("boxship", home)
+        _spawn(
+            engine, sys.executable, "-m", "boxshipd.main", "--data-root", f"{home}/data", "--exec-root", f"{home}/exec",
+            "--pidfile", f"{home}/pid", "--cgroup-parent", f"/{home.name}", "-H", f"unix://{engine.socket}",
+        )  # fmt: skip
+        try:
             _wait_for_socket(engine)
-        subprocess.run(
-            [sys.executable, "-m", "boxship.cli.main", "system", "shutdown"], env=engine.env(), capture_output=True, check=False
-        )
-        for process in engine.processes:
-            process.wait(60)
-        shutil.rmtree(home, ignore_errors=True)
+            yield engine
+        finally:
+            if engine.processes[-1].poll() is not None:
+                # It died; what it started lives on, and only another one can end it.
+                _spawn(engine, *engine.command)
+                _wait_for_socket(engine)
+            subprocess.run(
+                [sys.executable, "-m", "boxship.cli.main", "system", "shutdown"],
+                env=engine.env(),
+                capture_output=True,
+                check=False,
+            )
+            for process in engine.processes:
+                process.wait(60)
 
 
 @contextmanager
@@ -183,9 +197,8 @@ def _network_namespace(name: str) -> Iterator[list[str]]:
 @contextmanager
 def dockerd() -> Iterator[Engine]:
     """Debian's dockerd, in a network namespace of its own."""
-    home = Path(tempfile.mkdtemp(prefix="dockerd-bench-"))
-    engine = Engine("dockerd", home)
-    with _network_namespace(home.name) as inside:
+    with _home("dockerd") as home, _network_namespace(home.name) as inside:
+        engine = Engine("dockerd", home)
         _spawn(
             engine, *inside, "dockerd", "--data-root", f"{home}/data", "--exec-root", f"{home}/exec",
             "--pidfile", f"{home}/pid", "-H", f"unix://{engine.socket}",
@@ -195,17 +208,15 @@ def dockerd() -> Iterator[Engine]:
             yield engine
         finally:
             _end(engine)
-    _remove(home)
 
 
 @contextmanager
 def podman() -> Iterator[Engine]:
     """Debian's podman as a service."""
-    home = Path(tempfile.mkdtemp(prefix="podman-bench-"))
-    engine = Engine("podman", home)
-    # Its defaults raise hard limits, which not every machine's root may.
-    (home / "containers.conf").write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
-    with _network_namespace(home.name) as inside:
+    with _home("podman") as home, _network_namespace(home.name) as inside:
+        engine = Engine("podman", home)
+        # Its defaults raise hard limits, which not every machine's root may.
+        (home / "containers.conf").write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
         _spawn(
             engine, *inside, "podman", "--root", f"{home}/data", "--runroot", f"{home}/exec",
             "--cgroup-manager", "cgroupfs", "--runtime", "runc", "system", "service", "--time", "0", f"unix://{engine.socket}",
@@ -215,7 +226,6 @@ def podman() -> Iterator[Engine]:
             yield engine
         finally:
             _end(engine)
-    _remove(home)
 
 
 def _end(engine: Engine) -> None:

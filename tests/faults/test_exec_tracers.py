@@ -47,7 +47,9 @@ while True:
                     link, about = os.readlink(number, dir_fd=fds), os.stat(number, dir_fd=fds)
                 except OSError:
                     continue
-                if not stat.S_ISFIFO(about.st_mode) and link != '/dev/null' and not link.startswith('/dev/pts/'):
+                # /tmp/stop is the container's own, which the one that makes it has open for a moment.
+                own = link in ('/dev/null', '/tmp/stop') or link.startswith('/dev/pts/')
+                if not stat.S_ISFIFO(about.st_mode) and not own:
                     found.add(('fd', link))
         except OSError:
             pass
@@ -109,8 +111,8 @@ def test_no_container_is_made_before_a_tracers_eyes(daemon):
 
 @pytest.fixture
 def policy(tmp_path):
-    def write(*calls: str) -> str:
-        refused = {"names": list(calls), "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    def write(*calls: str, args: list[dict[str, object]] | None = None) -> str:
+        refused = {"names": list(calls), "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": args or []}
         path = tmp_path / "policy.json"
         path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}))
         return f"seccomp={path}"
@@ -132,6 +134,31 @@ def test_a_policy_that_forbids_it_where_processes_are_traced(daemon, policy):
     result = daemon.cli("boxship", "exec", box, "true", code=126)
     assert b"the container's seccomp policy" in result.stdout + result.stderr
     daemon.cli("boxship", "rm", "-f", box)
+
+
+CLONE_VM = 0x100
+NOTHING_SHARED = [{"index": 0, "value": CLONE_VM, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
+
+
+def test_memory_is_shared_with_no_process_that_may_be_traced(daemon, policy):
+    """A policy that allows only children that share their maker's memory: where somebody may trace, there is none of those."""
+    option = policy("clone", args=NOTHING_SHARED)
+    box = run(daemon, "is-to-be-traced", "--security-opt", option)
+    assert daemon.cli("boxship", "exec", box, "echo", "here").stdout == b"here\n"
+    privileged = daemon.popen("boxship", "exec", "--privileged", box, "sh", "-c", "echo ready; exec sleep 100000", stdout=-1)
+    assert privileged.stdout.readline() == b"ready\n"
+    result = daemon.cli("boxship", "exec", box, "true", code=126)
+    assert b"the container's seccomp policy" in result.stdout + result.stderr
+    daemon.cli("boxship", "rm", "-f", box)
+    privileged.wait(30)
+    privileged.stdout.close()
+
+    box = run(daemon, "is-joined", "--security-opt", option)
+    assert daemon.cli("boxship", "exec", box, "echo", "here").stdout == b"here\n"
+    tracer = run(daemon, "joins-and-traces", "--cap-add", "SYS_PTRACE", "--pid", f"container:{box}")
+    result = daemon.cli("boxship", "exec", box, "true", code=126)
+    assert b"the container's seccomp policy" in result.stdout + result.stderr
+    daemon.cli("boxship", "rm", "-f", tracer, box)
 
 
 def test_what_is_put_in_the_place_of_proc_is_not_written_to(daemon):

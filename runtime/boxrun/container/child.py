@@ -44,8 +44,7 @@ class Child(Program):
         if self._go_fd >= 0:
             if os.read(self._go_fd, 1) != b"g":
                 raise StartError("namespaces", 0, "the parent ended before it wrote the id mappings")
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
+            process.set_ids(0, 0)
         elif adjustment is not None:
             self._step = "oom_score_adj"
             set_oom_score_adj("self", adjustment)

@@ -6,6 +6,7 @@ Sources: execve(2), environ(7); moby daemon/errors.go for the exit codes, Go's o
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from errno import EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM
 from typing import Final, NoReturn
@@ -25,6 +26,19 @@ def environment(variables: Sequence[str]) -> dict[str, str]:
         if separator and name:
             result[name] = value
     return result
+
+
+def lookup(args: tuple[str, ...], env: dict[str, str]) -> str | None:
+    """The path that ``execute`` would succeed with, where that can be told without trying."""
+    name = args[0] if args else ""
+    candidates = [name] if "/" in name else [f"{d}/{name}" for d in env.get("PATH", DEFAULT_PATH).split(":") if d[:1] == "/"]
+    for path in candidates if name else ():
+        try:
+            if stat.S_ISREG(os.stat(path).st_mode):
+                return path if os.access(path, os.X_OK) else None
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def execute(args: tuple[str, ...], env: dict[str, str]) -> NoReturn:

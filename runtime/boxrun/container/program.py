@@ -112,16 +112,14 @@ class Program:
         if identity.uid:
             capabilities.keep_across_setuid()
         entered = self._change_directory(last=False)
-        os.setgroups(identity.groups)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
+        process.set_ids(identity.uid, identity.gid, identity.groups)
         if identity.uid or identity.gid:
             # A change of ids makes the process as dumpable as fs.suid_dumpable has it.
             process.prctl(process.PR_SET_DUMPABLE, 0)
         if not entered:
             self._change_directory(last=True)
         os.umask(_UMASK)
-        self._cross(filtered=False)
+        self._cross(env, filtered=False)
         if ready.seccomp_program or settings.no_new_privileges:
             self._step = "seccomp"
             if identity.uid and not settings.no_new_privileges:
@@ -129,7 +127,7 @@ class Program:
             load_program(ready.seccomp_program, settings.no_new_privileges)
         self._step = "capabilities"
         capabilities.apply(keep, effective=identity.uid == 0)
-        self._cross(filtered=True)
+        self._cross(env, filtered=True)
         self._step = "exec"
         if self._init:
             self._leave_reaper()
@@ -145,8 +143,13 @@ class Program:
             os.dup2(self._report_fd, _REPORT_FD, inheritable=False)
             self._report_fd = _REPORT_FD
 
-    def _cross(self, *, filtered: bool) -> None:
-        """Where another process may go on in this one's place: ``filtered`` says whether filter and capabilities are set."""
+    def _cross(self, env: dict[str, str], *, filtered: bool) -> None:
+        """Where another process may go on in this one's place.
+
+        Args:
+            env: the program's environment.
+            filtered: whether filter and capabilities are set.
+        """
 
     def _take_terminal(self) -> None:
         """Have the terminal for the standard streams and for one's own."""

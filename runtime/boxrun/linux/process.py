@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from boxrun.linux import syscalls
-from boxrun.linux.syscalls import call
+from boxrun.linux.syscalls import SETGROUPS, SETRESGID, SETRESUID, call
 
 CLONE_PIDFD: Final = 0x1000
 CLONE_PARENT: Final = 0x8000
@@ -169,6 +169,18 @@ def reset_signal(signum: int) -> None:
 def join_session_keyring(name: str) -> None:
     """Begin a new session keyring called ``name``."""
     call(f"join session keyring {name}", syscalls.KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name))
+
+
+def set_ids(uid: int, gid: int, groups: Sequence[int] | None = None) -> None:
+    """Be ``uid`` and ``gid`` altogether, with ``groups`` besides; None leaves those as they are.
+
+    By the bare system calls: the C library's functions go on to tell every thread it remembers, and in a child that borrows its
+    parent's memory (``boxrun.linux.vfork``) those are another process's, long ended and ever more. Source: nptl(7).
+    """
+    if groups is not None:
+        call("setgroups", SETGROUPS, ctypes.c_size_t(len(groups)), (ctypes.c_uint32 * len(groups))(*groups))
+    for name, number, value in (("setresgid", SETRESGID, gid), ("setresuid", SETRESUID, uid)):
+        call(f"{name} {value}", number, *[ctypes.c_ulong(value)] * 3)
 
 
 def set_parent_death_signal(signum: int) -> None:

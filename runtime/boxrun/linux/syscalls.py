@@ -23,6 +23,9 @@ _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
         "execveat": 322,
         "rt_sigaction": 13,
         "clone": 56,
+        "setgroups": 116,
+        "setresuid": 117,
+        "setresgid": 119,
     },
     "aarch64": {
         "pivot_root": 41,
@@ -33,6 +36,9 @@ _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
         "execveat": 281,
         "rt_sigaction": 134,
         "clone": 220,
+        "setgroups": 159,
+        "setresuid": 147,
+        "setresgid": 149,
     },
     "riscv64": {
         "pivot_root": 41,
@@ -43,6 +49,9 @@ _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
         "execveat": 281,
         "rt_sigaction": 134,
         "clone": 220,
+        "setgroups": 159,
+        "setresuid": 147,
+        "setresgid": 149,
     },
 }
 _MACHINE: Final = os.uname().machine
@@ -58,6 +67,9 @@ SECCOMP: Final = _NUMBERS["seccomp"]
 EXECVEAT: Final = _NUMBERS["execveat"]
 RT_SIGACTION: Final = _NUMBERS["rt_sigaction"]
 CLONE: Final = _NUMBERS["clone"]
+SETGROUPS: Final = _NUMBERS["setgroups"]
+SETRESUID: Final = _NUMBERS["setresuid"]
+SETRESGID: Final = _NUMBERS["setresgid"]
 PIDFD_SEND_SIGNAL: Final = 424
 OPEN_TREE: Final = 428
 MOVE_MOUNT: Final = 429

@@ -52,9 +52,7 @@ def enter(plan: Plan, descriptors: Sequence[int]) -> tuple[int, int]:
     process.prctl(process.PR_SET_CHILD_SUBREAPER, 0)
     namespaces.setns(descriptors[2], plan.namespaces)
     if plan.own_user_namespace:
-        os.setgroups(())
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        process.set_ids(0, 0, ())
         process.prctl(process.PR_SET_DUMPABLE, 0)
     os.chdir("/")
     try:
@@ -94,9 +92,7 @@ def confine(plan: Plan) -> None:
     process.drop_from_bounding_set(plan.drop)
     if plan.uid:
         capabilities.keep_across_setuid()
-    os.setgroups(plan.groups)
-    os.setresgid(plan.gid, plan.gid, plan.gid)
-    os.setresuid(plan.uid, plan.uid, plan.uid)
+    process.set_ids(plan.uid, plan.gid, plan.groups)
     process.prctl(process.PR_SET_DUMPABLE, 0)
     os.umask(_UMASK)
     if plan.seccomp or plan.no_new_privileges:

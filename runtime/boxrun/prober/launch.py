@@ -203,7 +203,7 @@ class _Inside(Program):
             self._step = "namespaces"
             namespaces.setns(self._pid_namespace, namespaces.CLONE_NEWPID)
 
-    def _cross(self, *, filtered: bool) -> None:
+    def _cross(self, env: dict[str, str], *, filtered: bool) -> None:
         if filtered != self._filtered:
             return
         self._step = _CLONE

@@ -3,6 +3,9 @@
 starting: the container is made. running: the relay moves bytes, supervisors come and go; after a quiet while the worker
 parks, and another goes on from there (see ``boxrun.shim.keeper``). draining: process 1 has ended, its last output is read.
 ended: the record is durable and reported, clients get their goodbyes.
+
+The worker itself is never in a container, so when one that it made has ended it can serve another: what would be forked, copied
+page by page and torn down for each is not. ``Caretaker.spare`` is then the connection on which the next order comes.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from fcntl import ioctl
 from select import EPOLLIN
 from struct import pack
 from time import monotonic, time_ns
-from typing import Literal, NoReturn
+from typing import ClassVar, Literal, NoReturn
 
 from msgspec import Struct, structs
 
@@ -40,6 +43,7 @@ from boxrun.shim.protocol import (
     ExitRecord,
     Failed,
     Hello,
+    Idle,
     LogDropped,
     OutOfMemory,
     Parked,
@@ -50,7 +54,9 @@ from boxrun.shim.protocol import (
     Started,
     close_all,
     decode_payload,
+    encode,
     read_memfd,
+    send,
 )
 from boxrun.shim.protocol import Client as ClientSpec
 from boxrun.shim.relay import Relay
@@ -67,6 +73,9 @@ PARK_SECONDS = 1.0
 REMOVE_SECONDS = 5.0
 """How long the cgroup's removal may take; what is left is the supervisor's."""
 
+SERVICES = 100
+"""How many orders a process serves at most: of each a stack and a thread's state stay behind (``boxrun.linux.vfork``)."""
+
 _TIOCSWINSZ = 0x5414
 _TIOCGPTPEER = 0x5441
 
@@ -74,9 +83,18 @@ State = Literal["starting", "running", "draining", "ended"]
 
 
 class Caretaker:
-    """One container, for as long as something happens."""
+    """One container, for as long as something happens.
+
+    Attributes:
+        spare: where the next order comes from, None where this process can't serve another; known when the loop is over.
+    """
+
+    served: ClassVar[int] = 0
+    """The orders that this process has served."""
 
     def __init__(self, keeper: socket, cgroups: Cgroups) -> None:
+        self.spare: socket | None = None
+        self._control: socket | None = None
         self._keeper = keeper
         self._cgroups = cgroups
         self._state: State = "starting"
@@ -110,6 +128,8 @@ class Caretaker:
         joins, clients = fds[2 : 2 + start.joins], fds[2 + start.joins :]
         self._start = start
         self._maker = True
+        Caretaker.served += 1
+        self._control = control if self._repeatable(start) and Caretaker.served < SERVICES else None
         self._links = Links(self._poller, socket(fileno=listener), self._hello, self._handle)
         self._links.add(control)
         try:
@@ -118,6 +138,14 @@ class Caretaker:
         except StartFault as fault:
             self._fail(Failed(step=fault.step, errno=fault.errno, message=fault.message, exit_code=fault.exit_code))
         close_all([payload, *joins])
+
+    def _repeatable(self, start: Start) -> bool:
+        """Whether another order may follow ``start`` in this process, whose memory knows of it."""
+        return start.secluded
+
+    def _spoils(self, failed: Failed) -> bool:
+        """Whether this process can't be relied on any more: who borrowed its memory may have been killed in the midst of it."""
+        return True
 
     def _prepare(self, clients: Sequence[ClientSpec], fds: Sequence[int]) -> None:
         """Open the log and take in the clients, so that no byte of output can pass them by."""
@@ -216,6 +244,8 @@ class Caretaker:
 
     def _fail(self, failed: Failed) -> None:
         self._state, self._settled, self._due = "ended", True, monotonic() + FAREWELL_SECONDS
+        if self._spoils(failed):
+            self._control = None
         for fd in (*self._outputs, self._stdin):
             if fd is not None:
                 os.close(fd)
@@ -406,7 +436,16 @@ class Caretaker:
         self._write_record()
         self._links.report(Exited(record=self._record))
         self._relay.finish()
-        if self._remove_cgroup():
+        self._tidy_up()
+
+    def _tidy_up(self) -> None:
+        """Remove the cgroup, so that nothing is left of the container; where it can't be, the supervisor does it."""
+        try:
+            self._cgroups.open(self._start.cgroup).remove(REMOVE_SECONDS)
+        except (CgroupError, OSError) as error:
+            complain(f"boxrun-shim {self._start.id}", f"remove its cgroup: {error}")
+            self._control = None
+        else:
             self._links.report(Cleaned())
 
     def _write_record(self) -> None:
@@ -423,15 +462,6 @@ class Caretaker:
 
     def _save(self, record: ExitRecord) -> None:
         exits.write(self._start.state_dir, record)
-
-    def _remove_cgroup(self) -> bool:
-        """Remove the cgroup; False where that is left to the supervisor."""
-        try:
-            self._cgroups.open(self._start.cgroup).remove(REMOVE_SECONDS)
-        except (CgroupError, OSError) as error:
-            complain(f"boxrun-shim {self._start.id}", f"remove its cgroup: {error}")
-            return False
-        return True
 
     # The loop.
 
@@ -454,8 +484,17 @@ class Caretaker:
         self._part()
 
     def _part(self) -> None:
-        """Let go of the supervisors: everything is done and told."""
+        """Let go of the supervisors: everything is done and told. The one that gave the order may have another."""
+        control = self._control
+        if control is not None and self._links.take(control):
+            control.setblocking(True)
+            with suppress(OSError):
+                send(control, encode(Idle()))
+                self.spare = control
         self._links.close()
+        self._poller.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
 
     def _finished(self) -> bool:
         if self._state != "ended":

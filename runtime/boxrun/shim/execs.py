@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from _socket import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from time import time_ns
-from typing import ClassVar
 
-from boxrun.container.cgroups import Cgroups
 from boxrun.container.cgroups.errors import CgroupError
 from boxrun.container.joining import Target, join
 from boxrun.errors import StartFault
@@ -17,40 +12,25 @@ from boxrun.shim import exits
 from boxrun.shim.builder import Built
 from boxrun.shim.caretaker import Caretaker
 from boxrun.shim.complaints import complain
-from boxrun.shim.protocol import ExitRecord, Failed, Idle, Joined, Start, decode_exec_payload, encode, send
-
-EXECS = 100
-"""How many execs a process serves at most: of each a stack and a thread's state stay behind (``boxrun.linux.vfork``)."""
+from boxrun.shim.protocol import ExitRecord, Failed, Joined, Start, decode_exec_payload
 
 
 class ExecCaretaker(Caretaker):
-    """One exec. The container's cgroup is another shim's business, and so is what else goes on in it.
+    """One exec. The container's cgroup is another shim's business, and so is what else goes on in it."""
 
-    This process is never in the container, only its child is: after a short exec it can serve another one, and what would be
-    forked and torn down for each is not. ``spare`` is then the connection on which the next order comes.
-    """
+    def _repeatable(self, start: Start) -> bool:
+        # What follows is in the same container. One that must reap its orphans goes on doing so until it ends.
+        return start.own_pid_namespace
 
-    served: ClassVar[int] = 0
-    """The execs that this process has served."""
-
-    def __init__(self, keeper: socket, cgroups: Cgroups) -> None:
-        super().__init__(keeper, cgroups)
-        self._control: socket | None = None
-        self.spare: socket | None = None
-
-    def begin(self, control: socket, start: Start, fds: Sequence[int]) -> None:
-        """Run the program that was ordered on ``control``."""
-        # One that must reap the container's orphans goes on doing so until it ends.
-        ExecCaretaker.served += 1
-        self._control = control if start.own_pid_namespace and ExecCaretaker.served < EXECS else None
-        super().begin(control, start, fds)
+    def _spoils(self, failed: Failed) -> bool:
+        return failed.step == "join"
 
     def _build(self, payload: bytes, joins: Sequence[int], stdio: tuple[int, int, int] | None) -> Built:
         order = decode_exec_payload(payload)
         try:
             with self._cgroups.open(self._start.cgroup) as group:
                 group.open_joins()
-                target = Target(self._start.exec_of, joins[0], group, order.user_namespace)
+                target = Target(self._start.exec_of, joins[0], group, order.user_namespace, order.secluded)
                 joined = join(target, order.process, order.seccomp, stdio, registered=self._register)
         except CgroupError as error:
             raise StartFault("cgroup", 0, f"container {self._start.exec_of} is not running: {error}") from error
@@ -77,9 +57,6 @@ class ExecCaretaker(Caretaker):
             self._save(record)
         except OSError as error:
             complain(f"boxrun-exec {self._start.id}", f"exit record in {self._start.state_dir}: {error}")
-        if failed.step == "join":
-            # The one that borrowed this process's memory may have been killed in the midst of it.
-            self._control = None
         # What went wrong is told to the clients by the daemon, which has their sockets as well.
         self._relay.let_go()
         super()._fail(failed)
@@ -90,17 +67,5 @@ class ExecCaretaker(Caretaker):
     def _save(self, record: ExitRecord) -> None:
         exits.note(f"{self._start.state_dir}/{self._start.id}.exit", record)
 
-    def _remove_cgroup(self) -> bool:
-        return False
-
-    def _part(self) -> None:
-        control = self._control
-        if control is not None and self._links.take(control):
-            control.setblocking(True)
-            with suppress(OSError):
-                send(control, encode(Idle()))
-                self.spare = control
-        super()._part()
-        self._poller.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
+    def _tidy_up(self) -> None:
+        """Nothing of this exec's is left but what its program has started."""

@@ -90,11 +90,15 @@ class Payload(Struct, frozen=True, kw_only=True):
 
 
 class ExecPayload(Struct, frozen=True, kw_only=True):
-    """What it takes to run a further program in a container, in a memfd of its own."""
+    """What it takes to run a further program in a container, in a memfd of its own.
+
+    ``secluded``: for certain no process in the container can trace one that is about to execute a program.
+    """
 
     process: Process
     seccomp: bytes = b""
     user_namespace: bool = False
+    secluded: bool = False
 
 
 class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", omit_defaults=True):
@@ -116,6 +120,14 @@ class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", om
     clients: tuple[Client, ...] = ()
     exec_of: str = ""
     runtime: ForeignRuntime | None = None
+
+    @property
+    def secluded(self) -> bool:
+        """Whether nobody but the host sees the container's first process while it borrows its shim's memory.
+
+        Only then may the shim have served another container before, or serve another after it.
+        """
+        return self.own_pid_namespace and not self.joins and self.runtime is None
 
 
 class Attach(Struct, frozen=True, kw_only=True, tag="attach", tag_field="type", omit_defaults=True):
@@ -222,7 +234,7 @@ class Detached(Struct, frozen=True, tag="detached", tag_field="type"):
 
 
 class Idle(Struct, frozen=True, tag="idle", tag_field="type"):
-    """An exec's shim has done with it and takes another order on this connection; the last it says of this one."""
+    """The shim has done with what it was ordered and takes another order on this connection; the last it says of this one."""
 
 
 class Done(Struct, frozen=True, kw_only=True, tag="done", tag_field="type", omit_defaults=True):

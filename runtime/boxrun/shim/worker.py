@@ -59,7 +59,7 @@ def work(keeper: socket, descriptors: bytes, cgroups: Cgroups, title: Title) -> 
             caretaker = _caretaker(parked.start, keeper, cgroups)
             caretaker.resume(parked, fds[2:])
         caretaker.loop()
-        while isinstance(caretaker, ExecCaretaker) and caretaker.spare is not None:
+        while caretaker.spare is not None:
             begun = _begin(keeper, cgroups, caretaker.spare, title)
             if begun is None:
                 break

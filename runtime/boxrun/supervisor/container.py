@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from signal import SIGKILL
 from time import time_ns
@@ -23,6 +24,7 @@ from boxrun.shim.protocol import (
     ExitRecord,
     Failed,
     Hello,
+    Idle,
     LogDropped,
     OutOfMemory,
     Report,
@@ -52,9 +54,22 @@ class NeverGreetedError(ShimError):
 
 
 class Container:
-    """A container, from its start to its release."""
+    """A container, from its start to its release.
 
-    def __init__(self, record: RunRecord, run: RunDirectory, cgroups: Cgroups, watchers: Watchers) -> None:
+    Attributes:
+        traceable: a process in it, or in its pid namespace, may have the power to trace others (CAP_SYS_PTRACE); where this
+            supervisor hasn't started it, nobody knows.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        run: RunDirectory,
+        cgroups: Cgroups,
+        watchers: Watchers,
+        recycle: Callable[[socket.socket], None],
+    ) -> None:
+        """``recycle`` takes the connection to a shim that is ready for another container."""
         self.record = record
         self.phase: Phase = "starting"
         self.pid = 0
@@ -69,8 +84,11 @@ class Container:
         self.log_dropped = 0
         self.paused = False
         self.group_lock = GroupLock()
+        self.traceable = True
         self._awaited = False
         self._tidy = False
+        self._forgotten = False
+        self._recycle = recycle
         self._run = run
         self._cgroups = cgroups
         self._watchers = watchers
@@ -176,6 +194,9 @@ class Container:
                 self._publish("detached")
             case LogDropped():
                 self.log_dropped = report.messages
+            case Idle():
+                self.link = None
+                self._recycle(link.release())
         close_all(fds)
 
     def _greet(self, hello: Hello, fds: list[int]) -> None:
@@ -218,6 +239,8 @@ class Container:
         self._publish("exited")
 
     def _publish(self, kind: str) -> None:
+        if self._forgotten:
+            return
         self._watchers.publish(RuntimeEvent(kind=kind, status=self.status))
 
     def ended(self, link: ShimLink) -> None:
@@ -331,14 +354,26 @@ class Container:
             with suppress(ProcessLookupError):
                 os.kill(shim, SIGKILL)
 
+    async def expose(self) -> None:
+        """From now on a process may trace others in it; those that count on the contrary are waited for."""
+        if not self.traceable:
+            async with self.group_lock:
+                self.traceable = True
+
     def join_descriptor(self) -> int:
         """The descriptor through which others join this container's namespaces, -1 where it doesn't run."""
         return self.pidfd if self.phase == "running" else -1
 
     def forget(self) -> None:
-        """Remove the note and the socket in the run directory, and let go of the shim."""
+        """Remove the note and the socket in the run directory, and let go of the shim.
+
+        One whose container has ended has still to say that it is ready for another: the event loop has its connection.
+        """
         self._run.forget(self.id)
-        self.close()
+        self._forgotten = True
+        if self.link is None or self.phase != "exited":
+            self.close()
+        self._close_pidfd()
 
     def close(self) -> None:
         """Let go of the shim, which goes on."""

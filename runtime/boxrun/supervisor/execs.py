@@ -28,7 +28,7 @@ from boxrun.supervisor.contract import (
 from boxrun.supervisor.exec import Exec
 from boxrun.supervisor.execdir import ExecDirectory, ExecRecord
 from boxrun.supervisor.processes import process_end
-from boxrun.supervisor.starts import ATTEMPTS, as_client
+from boxrun.supervisor.starts import ATTEMPTS, TRACING, as_client
 from boxrun.supervisor.watchers import Watchers
 from boxrun.supervisor.zygotes import ZygoteKeeper
 
@@ -98,6 +98,8 @@ class Execs:
 
     async def _start(self, exec_: Exec, request: ExecRequest, fds: Sequence[int]) -> ExecReply:
         try:
+            if TRACING in request.process.capabilities:
+                await self._running(request.id).expose()
             # Whoever freezes the container waits until this one is in, as it could neither go on nor be told from a failure.
             async with self._running(request.id).group_lock.entering(), self._admission:
                 started = await self._attempt(exec_, request, fds)
@@ -133,7 +135,12 @@ class Execs:
         container = self._running(request.id)
         self._zygotes.settle_parent(container.record.cgroup.parent)
         program = compile_profile(request.seccomp, request.process.capabilities)
-        payload = ExecPayload(process=request.process, seccomp=program, user_namespace=request.user_namespace)
+        payload = ExecPayload(
+            process=request.process,
+            seccomp=program,
+            user_namespace=request.user_namespace,
+            secluded=not (container.traceable or request.user_namespace or request.host_pids),
+        )
         with ExitStack() as stack:
             payload_fd = memfd("boxrun-exec", encode(payload))
             stack.callback(os.close, payload_fd)

@@ -99,7 +99,7 @@ class RuntimeService(Runtime):
         """Find what an earlier supervisor has left: live shims by their sockets, dead ones by what they recorded or didn't."""
         records = self._run.records()
         self._run.sweep_sockets({record.id for record in records})
-        found = [Container(record, self._run, self._cgroups, self._watchers) for record in records]
+        found = [Container(record, self._run, self._cgroups, self._watchers, self._zygotes.recycle) for record in records]
         self._containers.update((container.id, container) for container in found)
         await asyncio.gather(*(self._recover(container) for container in found))
         await self._execs.recover()

@@ -30,6 +30,8 @@ START_SECONDS = 70.0
 CONCURRENT_STARTS = 4
 """Starts under way at a time. More only queue in the kernel, on locks that they share."""
 
+TRACING = "CAP_SYS_PTRACE"
+
 ATTEMPTS = 3
 """How often a start is tried whose zygote died before anything was made."""
 
@@ -48,7 +50,9 @@ class Starter:
     def admit(self, spec: Spec) -> Container:
         """The container of a start to come."""
         record = RunRecord(id=spec.id, run=time.time_ns(), state_dir=spec.state_dir, cgroup=spec.cgroup)
-        return Container(record, self._run, self._cgroups, self._watchers)
+        container = Container(record, self._run, self._cgroups, self._watchers, self._zygotes.recycle)
+        container.traceable = not _own_pids(spec) or TRACING in spec.process.capabilities
+        return container
 
     async def start(
         self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
@@ -90,6 +94,7 @@ class Starter:
         program = seccomp(spec.seccomp, spec.process.capabilities)
         with ExitStack() as stack:
             joins = _joins(spec.namespaces, others, stack)
+            await _admit_onlooker(spec.namespaces, others)
             payload = memfd("boxrun-spec", encode(Payload(spec=spec, seccomp=program, joins=tuple(joins))))
             stack.callback(os.close, payload)
             exits.remove(spec.state_dir)
@@ -100,7 +105,7 @@ class Starter:
 
     async def _attempt(self, container: Container, start: Start, fds: Sequence[int]) -> Started:
         for attempt in range(1, ATTEMPTS + 1):
-            sock = await self._zygotes.shim()
+            sock = await (self._zygotes.start_shim() if start.secluded and attempt == 1 else self._zygotes.shim())
             container.expect()
             link = container.connect(sock)
             try:
@@ -129,7 +134,6 @@ def _failure(step: str, errno: int, message: str, exit_code: int) -> BusError:
 
 
 def _order(record: RunRecord, spec: Spec, joins: int, attachments: Sequence[Attachment]) -> Start:
-    own_pids = any(namespace.kind == "pid" and not namespace.container and not namespace.path for namespace in spec.namespaces)
     return Start(
         id=record.id,
         run=record.run,
@@ -138,11 +142,22 @@ def _order(record: RunRecord, spec: Spec, joins: int, attachments: Sequence[Atta
         log=spec.log,
         stdio=spec.stdio,
         terminal=spec.process.terminal,
-        own_pid_namespace=own_pids,
+        own_pid_namespace=_own_pids(spec),
         joins=joins,
         runtime=spec.runtime,
         clients=tuple(as_client(attachment) for attachment in attachments),
     )
+
+
+def _own_pids(spec: Spec) -> bool:
+    return any(namespace.kind == "pid" and not namespace.container and not namespace.path for namespace in spec.namespaces)
+
+
+async def _admit_onlooker(namespaces: Sequence[Namespace], others: Mapping[str, Container]) -> None:
+    """Before a container gets into another one's pid namespace: that one's execs can't count on not being traced any more."""
+    for namespace in namespaces:
+        if namespace.kind == "pid" and namespace.container:
+            await others[namespace.container].expose()
 
 
 def as_client(attachment: Attachment) -> Client:

@@ -24,10 +24,10 @@ SPARES = 2
 """Shims that are forked ahead and wait for their orders, so that no start waits for a fork."""
 
 WARM = 8
-"""Shims that have served an exec and wait for another, at most."""
+"""Shims that have served a container or an exec and wait for another, at most."""
 
 WARM_SECONDS = 2.0
-"""How long they wait: a burst of execs is cheap, and what it took is given back after it."""
+"""How long they wait: a burst is cheap, and what it took is given back after it."""
 
 READY_SECONDS = 20.0
 """How long a zygote may take to import what shims need."""
@@ -93,19 +93,26 @@ class ZygoteKeeper:
             self._loop.call_later(_REFILL_SECONDS, self._refill)
         return shim
 
+    async def start_shim(self) -> socket.socket:
+        """As ``shim``, for a container that joins no other: one whose container has ended is as good, and ready at once."""
+        return self._take_warm("") or await self.shim()
+
     async def exec_shim(self, container: str) -> socket.socket:
         """As ``shim``, for an exec in ``container``: one that has served another there is as good, and ready at once.
 
         Only there: its memory has what it was told, and who may trace processes can read it in the one that it clones.
         """
+        return self._take_warm(container) or await self.shim()
+
+    def _take_warm(self, container: str) -> socket.socket | None:
         for shim, (_, served) in self._warm.items():
             if served == container:
                 del self._warm[shim]
                 return shim
-        return await self.shim()
+        return None
 
-    def recycle(self, shim: socket.socket, container: str) -> None:
-        """Take back the connection to a shim that waits for its next exec in ``container``."""
+    def recycle(self, shim: socket.socket, container: str = "") -> None:
+        """Take back the connection to a shim that waits for its next order: an exec in ``container``, or a container."""
         if self._closing or len(self._warm) >= WARM:
             shim.close()
             return
