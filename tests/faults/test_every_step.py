@@ -174,7 +174,9 @@ def _all_of(
     for number in range(1, MOST):
         before = state(daemon, ident)
         assert daemon.process is not None
-        target = daemon.process.pid if victim == "boxshipd" else daemon.supervisor_pid()
+        target = (
+            daemon.process.pid if victim == "boxshipd" else wait_until(lambda: _supervisor(daemon), "a supervisor is there")
+        )
         with killed_at(target, step, number):
             try:
                 status = act(daemon, ident)
@@ -187,10 +189,21 @@ def _all_of(
         try:
             check(daemon, ident, 200 <= status < 300, before)
         except AssertionError as error:
-            raise AssertionError(f"{victim} killed at {step} {number}, answered {status}: {error}\n{daemon.log()[-3000:]}") from error
+            raise AssertionError(
+                f"{victim} killed at {step} {number}, answered {status}: {error}\n{daemon.log()[-3000:]}"
+            ) from error
         if not died:
             return number - 1
     raise AssertionError(f"more than {MOST} times {step}")
+
+
+def _supervisor(daemon: Daemon) -> int:
+    """The supervisor's process; 0 where its successor hasn't taken its place yet."""
+    try:
+        found = daemon.supervisor_pid()
+    except (IndexError, ValueError, OSError):
+        return 0
+    return 0 if _dead(found) else found
 
 
 def _dead(target: int) -> bool:

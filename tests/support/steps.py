@@ -6,7 +6,20 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STEPS = ("fdatasync", "sendmsg", "sendto", "rename", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir")
+STEPS = (
+    "fdatasync",
+    "sendmsg",
+    "sendto",
+    "rename",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+)
 """What makes anything durable or known to another process. strace(1) counts each by itself."""
 
 
