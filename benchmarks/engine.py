@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
 EXEC_MOUNT = "bench-exec"
 """What the tmpfs for an engine's run directory is called among the machine's mounts."""
 
