@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+EXEC_MOUNT = "bench-exec"
+"""What the tmpfs for an engine's run directory is called among the machine's mounts."""
+
 
 class Connection:
     """One kept-alive HTTP connection over a unix socket."""
@@ -152,7 +155,7 @@ def _home(name: str) -> Iterator[Path]:
     """A directory for an engine, whose ``exec`` is a tmpfs: by default that is below /run, which is one on Debian."""
     home = Path(tempfile.mkdtemp(prefix=f"{name}-bench-"))
     (home / "exec").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=711", "bench-exec", home / "exec"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=711", EXEC_MOUNT, home / "exec"], check=True)
     try:
         yield home
     finally:

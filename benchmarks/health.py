@@ -3,18 +3,28 @@
 Each engine gets as many containers as it can stand: a thousand are out of the question for dockerd.
 Processor time is that of the engine, its helpers, and the probes themselves, by the processes' own accounts, in which those
 that have ended count with who has waited for them.
+
+A probe can't cost less than its program. So beside each engine stands the floor: the same program started with posix_spawn(3)
+and waited for, one after the other, by nobody who does anything else, outside of any container. One of the programs is
+``nothing`` (`benchmarks/nothing.py`), with which nearly all that is paid is the engine's doing and the kernel's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
+import shutil
+import tempfile
 import time
 from datetime import datetime
+from pathlib import Path
 
 from benchmarks import image
 from benchmarks.engine import Connection, Engine
 from benchmarks.memory import family, pss
+from benchmarks.nothing import nothing
 from benchmarks.processes import cpu_seconds
 from benchmarks.report import table
 
@@ -25,7 +35,33 @@ FEW = 20
 SETTLE_SECONDS = 5.0
 MEASURED_SECONDS = 10.0
 _SECOND = 1_000_000_000
-_PROBES = {"CMD true": ["CMD", "true"], "CMD-SHELL true": ["CMD-SHELL", "true"]}
+_PROBES = {
+    "CMD true": ["CMD", "true"],
+    "CMD-SHELL true": ["CMD-SHELL", "true"],
+    "CMD nothing": ["CMD", "nothing"],
+}
+_FLOOR_SPAWNS = 2000
+
+
+def _floor(test: list[str]) -> float:
+    """CPU seconds of a probe's program alone: of starting it, of it, and of waiting for it."""
+    with tempfile.TemporaryDirectory(prefix="boxship-bench-floor-") as directory:
+        if test[1] == "nothing":
+            program = f"{directory}/nothing"
+            Path(program).write_bytes(nothing())
+            os.chmod(program, 0o755)
+        else:
+            program = shutil.which("busybox") or "/bin/busybox"
+        arguments = ["sh", "-c", test[1]] if test[0] == "CMD-SHELL" else [test[1]]
+        begin = _used()
+        for _ in range(_FLOOR_SPAWNS):
+            os.waitpid(os.posix_spawn(program, arguments, {"PATH": "/bin"}), 0)
+        return (_used() - begin) / _FLOOR_SPAWNS
+
+
+def _used() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 async def _start(connection: Connection, engine: Engine, test: list[str], count: int) -> list[str]:
@@ -79,4 +115,7 @@ def run(engines: list[Engine], rounds: int = 3) -> None:
     """Measure and print."""
     for title, test in _PROBES.items():
         rows = {engine.name: asyncio.run(_measure(engine, test)) for engine in engines if engine.name != "podman"}
+        floor = _floor(test)
+        count = max(row["containers"] for row in rows.values())
+        rows["the program alone"] = {"containers": count, "processors busy": floor * count, "CPU ms per probe": floor * 1000}
         table(f"health checks every second, {title}", rows, "", digits=3)

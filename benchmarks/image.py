@@ -1,4 +1,7 @@
-"""The image every engine runs in the benchmarks: Debian's static busybox, and the bundle of the same for runtimes."""
+"""The image every engine runs in the benchmarks: Debian's static busybox, and the bundle of the same for runtimes.
+
+Beside it there is ``nothing``, a program that costs no more than any has to.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import tarfile
 from pathlib import Path
 
 from benchmarks.engine import Engine
+from benchmarks.nothing import nothing
 
 NAME = "bench-busybox:latest"
 
@@ -27,6 +31,10 @@ def _layer() -> bytes:
         info = tarfile.TarInfo("bin/busybox")
         info.mode, info.size = 0o755, len(binary)
         tar.addfile(info, io.BytesIO(binary))
+        program = nothing()
+        info = tarfile.TarInfo("bin/nothing")
+        info.mode, info.size = 0o755, len(program)
+        tar.addfile(info, io.BytesIO(program))
         for applet in ("sh", "true", "sleep", "cat", "echo", "yes", "head", "dd"):
             info = tarfile.TarInfo(f"bin/{applet}")
             info.type, info.linkname = tarfile.SYMTYPE, "/bin/busybox"

@@ -151,7 +151,10 @@ class Lifecycle:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KILL_TIMEOUT * 2):
                     status = await settled
-                    if status is not None:
+                    if status is not None and status.lost and not status.pid:
+                        # It was on its way to the shim: it never came to be, and nobody may be told that it did.
+                        self._exits.release(container)
+                    elif status is not None:
                         if status.phase == "exited":
                             container.early_exit = status
                         return StartReply(pid=status.pid, started_at=status.started_at)

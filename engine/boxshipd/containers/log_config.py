@@ -184,11 +184,14 @@ def _rotation(driver: str, options: Mapping[str, str]) -> tuple[int, int, bool]:
         max_files = int(text)
     text = options.get("compress")
     if text is None:
-        return max_size, max_files, driver == "local"
+        return max_size, max_files, driver == "local" and max_files > 1
     try:
-        return max_size, max_files, parse_boolean("compress", text)
+        compress = parse_boolean("compress", text)
     except InvalidParameter as error:
         raise InvalidParameter(f"compress must be true or false: {text}") from error
+    if compress and (max_files == 1 or max_size == -1):
+        raise InvalidParameter("compress cannot be true when max-file is less than 2 or max-size is not set")
+    return max_size, max_files, compress
 
 
 def _cache(options: Mapping[str, str]) -> tuple[bool, int, int, bool]:

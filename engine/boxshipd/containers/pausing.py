@@ -59,7 +59,7 @@ class Pausing:
             raise Conflict(f"Container {container.id} is already paused")
         started = state.started_at
         try:
-            await self._runtime.call(Runtime.freeze, ContainerRef(id=container.id), "freeze")
+            await self._runtime.call(Runtime.freeze, ContainerRef(id=container.id), "freeze", repeat=True)
         except (Conflict, Unavailable) as error:
             raise type(error)(f"Cannot pause container {container.id}: {error}") from error
         except DaemonError as error:
@@ -77,7 +77,7 @@ class Pausing:
         if not state.paused:
             return
         try:
-            await self._runtime.call(Runtime.thaw, ContainerRef(id=container.id), "thaw")
+            await self._runtime.call(Runtime.thaw, ContainerRef(id=container.id), "thaw", repeat=True)
         except Conflict:
             # It has ended meanwhile: a kill reaches those that stand still as well.
             return

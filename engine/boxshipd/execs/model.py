@@ -34,9 +34,12 @@ class ExecConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Exec:
-    """An exec in memory. ``settled`` is set once its program runs or never will; ``exit_code`` is None until it has ended."""
+    """An exec in memory. ``settled`` is set once its program runs or never will; ``exit_code`` is None until it has ended.
 
-    __slots__ = ("config", "exit_code", "finished", "phase", "pid", "settled")
+    ``lost``: it has ended, and nobody knows how, or whether its program ever ran.
+    """
+
+    __slots__ = ("config", "exit_code", "finished", "lost", "phase", "pid", "settled")
 
     def __init__(self, config: ExecConfig) -> None:
         self.config = config
@@ -46,6 +49,7 @@ class Exec:
         self.finished = 0.0
         """When it ended, in seconds of the monotonic clock; of one that hasn't begun, when it was created."""
         self.settled = asyncio.Event()
+        self.lost = False
 
     @property
     def id(self) -> str:

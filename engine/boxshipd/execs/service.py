@@ -193,6 +193,9 @@ class Execs:
             if exec_.phase == "starting":
                 self._fail(exec_, LOST)
                 raise
+            if exec_.lost:
+                # On its way to the shim, maybe: nobody may be told that it runs.
+                raise
         except StartFailed as error:
             code = error.failure.exit_code
             self._fail(exec_, code if code in {126, 127} else _NOT_STARTED)
@@ -264,7 +267,7 @@ class Execs:
         except Conflict:
             # Not known there, and it is released only after we have taken note.
             if exec_.phase == "running":
-                self._end(exec_, LOST)
+                self._lose(exec_)
         except DaemonError as error:
             log.warning("%s", error)
         else:
@@ -293,8 +296,10 @@ class Execs:
         if status.phase == "exited":
             if exec_.phase == "exited":
                 self._release(exec_.id)
+            elif status.lost:
+                self._lose(exec_)
             else:
-                self._end(exec_, LOST if status.lost else status.exit_code)
+                self._end(exec_, status.exit_code)
         elif status.phase == "running" and exec_.phase in {"created", "starting"}:
             self._registry.begun(exec_)
             exec_.phase, exec_.pid = "running", status.pid
@@ -305,7 +310,7 @@ class Execs:
         listed, self._listed = self._listed, set()
         for exec_ in self._registry:
             if exec_.phase == "running" and exec_.id not in listed:
-                self._end(exec_, LOST)
+                self._lose(exec_)
 
     def _stranger(self, status: ExecStatus) -> None:
         """An exec that nobody here knows: it ought not to be."""
@@ -328,6 +333,11 @@ class Execs:
         """Its program was never executed."""
         if exec_.phase != "exited":
             self._record(exec_, exit_code)
+
+    def _lose(self, exec_: Exec) -> None:
+        """It has ended, and nobody knows how."""
+        exec_.lost = True
+        self._end(exec_, LOST)
 
     def _end(self, exec_: Exec, exit_code: int) -> None:
         """It has ended: take note, tell, and let the runtime forget it."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from boxrun.bus import BusError, Channel, Code
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 CALL_TIMEOUT = 30.0
 """Seconds that a call may take where nothing else is said."""
 _START_TIMEOUT = 120.0
+_ATTEMPTS = 3
 _RETRY = 0.02
 _LONGEST_RETRY = 1.0
 
@@ -130,6 +132,7 @@ class RuntimeLink:
         *,
         timeout: float = CALL_TIMEOUT,
         descriptors: Sequence[int] = (),
+        repeat: bool = False,
     ) -> Reply:
         """Call one of the runtime's unary methods.
 
@@ -139,6 +142,7 @@ class RuntimeLink:
             what: what is being done to what, for the error's message ("resize container 4f...").
             timeout: seconds.
             descriptors: travel along; they stay the caller's to close.
+            repeat: ask the next supervisor where one goes away meanwhile; for what may be done twice.
 
         Raises:
             Conflict: the runtime has no such container, or not in the state it takes.
@@ -146,11 +150,20 @@ class RuntimeLink:
             Unavailable: there is no supervisor.
             InternalError: it failed.
         """
-        channel = await self._ready()
-        try:
-            return await channel.unary(method, request, timeout=timeout, fds=descriptors)
-        except BusError as error:
-            raise translated(error, what) from error
+        for attempt in range(_ATTEMPTS if repeat else 1, 0, -1):
+            channel = await self._ready()
+            try:
+                return await channel.unary(method, request, timeout=timeout, fds=descriptors)
+            except BusError as error:
+                if attempt == 1 or error.code is not Code.UNAVAILABLE:
+                    raise translated(error, what) from error
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LONGEST_RETRY):
+                        await channel.wait_closed()
+                if self._channel is channel:
+                    # The watch is about to find it lost as well, and makes another one.
+                    self._listed.clear()
+        raise AssertionError("the last attempt returns or raises")
 
     async def call_for_descriptors(
         self,

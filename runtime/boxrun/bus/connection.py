@@ -155,6 +155,8 @@ class Connection(ABC):
             self._timer = None
         close_fds(self._fds)
         self._fds.clear()
+        # Its tasks and callbacks may refer to each other until the garbage collector comes, which takes long.
+        self.loop.call_soon(self.reader.release)
         self._ended(BusError(Code.UNAVAILABLE, reason))
 
     def _frame(self, kind: int, flags: int, fd_count: int, call: int, payload: memoryview) -> None:

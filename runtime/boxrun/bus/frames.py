@@ -172,8 +172,14 @@ class FrameReader:
         """How many bytes of an unfinished frame are held."""
         return self._end
 
+    def release(self) -> None:
+        """Give the buffer up: nothing more is received."""
+        self._buffer = bytearray()
+        self._view = memoryview(self._buffer)
+        self._end = 0
+
     def room(self) -> memoryview:
-        """Where the next bytes belong; never empty."""
+        """Where the next bytes belong; never empty before ``release``."""
         return self._view[self._end :]
 
     def advance(self, received: int, sink: Sink) -> None:

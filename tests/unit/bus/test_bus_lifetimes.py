@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 
 import pytest
 from boxrun.bus import BusError, Code
@@ -17,7 +19,7 @@ async def test_a_deadline_travels_with_the_call(bus):
 
 async def test_a_deadline_ends_caller_and_handler(bus):
     with pytest.raises(BusError, match=r"Echo.hold") as caught:
-        await bus.channel.unary(Echo.hold, Text(), timeout=0.05)
+        await bus.channel.unary(Echo.hold, Text(), timeout=1)
     assert caught.value.code is Code.DEADLINE_EXCEEDED
     await asyncio.wait_for(bus.service.cancelled.wait(), 10)
     assert bus.service.context.cancelled.is_set()
@@ -166,3 +168,28 @@ async def test_a_closed_server_refuses_connections(bus):
     with pytest.raises(BusError) as caught:
         await (await bus.connect()).unary(Echo.greet, Text())
     assert caught.value.code is Code.UNAVAILABLE
+
+
+async def test_lost_connections_hold_no_buffers_until_the_garbage_collector_comes(bus):
+    async def lose() -> None:
+        channel = await bus.connect()
+        held = asyncio.create_task(channel.unary(Echo.hold, Text()))
+        await channel.unary(Echo.greet, Text("you"))
+        channel.close()
+        with pytest.raises(BusError):
+            await held
+        await channel.wait_closed()
+
+    connections, most = 20, 64 * 1024
+    await lose()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(connections):
+            await lose()
+        await until(lambda: tracemalloc.get_traced_memory()[0] - before < connections * most)
+    finally:
+        tracemalloc.stop()
+        gc.enable()

@@ -38,6 +38,8 @@ def log(driver: str, labels: dict[str, str] | None = None, env: list[str] | None
         ("gelf", {}, "gelf-address is a required parameter"),
         ("gelf", {"gelf_address": "http://h:1"}, "gelf: endpoint needs to be TCP or UDP"),
         ("gelf", {"gelf_address": "udp://h"}, "gelf: please provide gelf-address as proto://host:port"),
+        ("json-file", {"compress": "true", "max_file": "1"}, "compress cannot be true when max-file is less than 2"),
+        ("local", {"compress": "true", "max_size": "-1"}, "compress cannot be true when max-file is less than 2"),
         ("gelf", {"gelf_address": "tcp://h:1", "gelf_compression_type": "gzip"}, "compression is only supported on UDP"),
         (
             "gelf",

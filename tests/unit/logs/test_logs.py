@@ -40,6 +40,11 @@ async def read(log: Log, *, multiplexed: bool = False, ended: bool = True, **opt
     return b"".join([piece async for piece in pieces])
 
 
+def children() -> set[str]:
+    """The numbers of this process' children."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
 def frames(data: bytes) -> list[tuple[int, bytes]]:
     out = []
     while data:
@@ -181,6 +186,37 @@ async def test_compressed_files_read_the_same(tmp_path, driver):
     kept = await read(log)
     assert b"".join(lines).endswith(kept)
     assert kept.count(b"\n") >= 400
+
+
+async def test_output_that_outruns_compression_leaves_no_file_behind(tmp_path, driver):
+    log = log_at(tmp_path, driver, max_size=2048, max_files=3, compress=True)
+    lines = [b"%06d %s\n" % (number, b"z" * 90) for number in range(1000)]
+    (tmp_path / "container.log.tmp-1").write_bytes(b"of a writer that was killed")
+    before = children()
+    writer = open_log(log)
+    for at in range(0, len(lines), 20):
+        writer.write("stdout", b"".join(lines[at : at + 20]))
+        # More than one would be as many as there are files, soon: each holds a file that is rotated away already.
+        assert len(children() - before) <= 1
+    wait_until(lambda: not writer.pending, "what is left is compressed")
+    writer.close()
+    names = set(os.listdir(tmp_path))
+    assert names == {"container.log", "container.log.1.gz", "container.log.2.gz"}
+    kept = await read(log)
+    assert kept
+    assert b"".join(lines).endswith(kept)
+
+
+async def test_a_file_that_cannot_be_compressed_is_kept_as_it_is(tmp_path):
+    log = log_at(tmp_path, "local", max_size=2048, max_files=3, compress=True)
+    writer = open_log(log)
+    writer.write("stdout", b"a" * 1000 + b"\n")
+    inode = (tmp_path / "container.log").stat().st_ino
+    (tmp_path / f"container.log.tmp-{inode}").mkdir()
+    writer.write("stdout", b"b" * 1500 + b"\n")
+    wait_until(lambda: not writer.pending, "nobody tries again and again")
+    assert (await read(log)).startswith(b"a")
+    writer.close()
 
 
 async def test_a_follower_loses_and_doubles_nothing_across_rotations(tmp_path, driver):

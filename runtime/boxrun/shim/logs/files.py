@@ -12,7 +12,7 @@ import os
 from boxrun.container.spec import Log
 from boxrun.shim.complaints import complain
 from boxrun.shim.logs.backlog import Backlog
-from boxrun.shim.logs.rotation import adopt_compressed, compress_aside, runs, shift
+from boxrun.shim.logs.rotation import adopt_compressed, compress_aside, remove_strays, runs, shift, uncompressed
 from boxrun.shim.logs.writer import LineLog, Position, Stream
 
 
@@ -30,7 +30,8 @@ class FileLog(LineLog):
         super().__init__()
         self._log = log
         self._backlog = Backlog(None if log.blocking else log.buffer_size)
-        self._compressors: list[int] = []
+        self._compressor = 0
+        self._tried: set[int] = set()
         self._torn_at = 0
         self._refused = False
         self._open()
@@ -50,8 +51,9 @@ class FileLog(LineLog):
     @property
     def pending(self) -> bool:
         """True while so much is held that is not in the file yet that the writer can't be suspended."""
-        self._reap_compressors()
-        return bool(self._backlog or self._compressors) or self._begun_is_large
+        if self._compressor:
+            self._compress()
+        return bool(self._backlog or self._compressor) or self._begun_is_large
 
     def position(self) -> Position:
         """How far the log is written."""
@@ -171,6 +173,8 @@ class FileLog(LineLog):
         if self._log.compress:
             try:
                 adopt_compressed(self._log.path, self._log.max_files)
+                if not self._compressor:
+                    remove_strays(self._log.path, self._log.max_files)
             except OSError:
                 # It stays beside the file it was made from, and the next rotation tries again.
                 pass
@@ -219,8 +223,25 @@ class FileLog(LineLog):
             raise
         os.close(full)
         if self._log.compress:
-            self._reap_compressors()
-            self._compressors.append(compress_aside(path))
+            self._compress()
 
-    def _reap_compressors(self) -> None:
-        self._compressors = [pid for pid in self._compressors if runs(pid)]
+    def _compress(self) -> None:
+        """Have one file at a time compressed, the newest first, and each tried once.
+
+        A container may fill files faster than they can be compressed. Then some are rotated away as they are, which keeps the
+        disk within what was asked for, and processes from piling up.
+        """
+        if self._compressor and runs(self._compressor):
+            return
+        self._compressor = 0
+        path, keep = self._log.path, self._log.max_files
+        try:
+            remove_strays(path, keep)
+            waiting = uncompressed(path, keep)
+            self._tried &= waiting.keys()
+            inode = next((inode for inode in waiting if inode not in self._tried), 0)
+            if inode:
+                self._tried.add(inode)
+                self._compressor = compress_aside(path, inode, waiting[inode])
+        except OSError as error:
+            self._complain(f"{error.strerror}: rotated files stay as they are")

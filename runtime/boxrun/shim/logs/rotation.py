@@ -25,29 +25,65 @@ def shift(path: str, keep: int, *, compressed: bool) -> None:
     os.rename(path, f"{path}.1")
 
 
-def compress_aside(path: str) -> int:
-    """Compress ``path.1`` in a process of its own, so that the container's output goes on meanwhile; its number.
+def uncompressed(path: str, keep: int) -> dict[int, str]:
+    """The older files that nobody has compressed yet: their inode numbers, the newest first, and names."""
+    found = {}
+    for number in range(1, keep):
+        name = f"{path}.{number}"
+        try:
+            inode = os.stat(name).st_ino
+        except FileNotFoundError:
+            continue
+        if not os.path.exists(f"{path}.gz-{inode}"):
+            found[inode] = name
+    return found
+
+
+def compress_aside(path: str, inode: int, name: str) -> int:
+    """Compress a file in a process of its own, so that the container's output goes on meanwhile; that process' number.
 
     The files may be rotated on while it runs, so it leaves its result under the file's inode number; only the writer,
     which alone rotates, gives it its name (``adopt_compressed``).
 
+    Args:
+        path: the log.
+        inode: which of its files.
+        name: what that is called now.
+
     Raises:
-        OSError: no process can be had.
+        OSError: no process can be had, or the file isn't there.
     """
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # The container's pipes and its clients' sockets among them, whose end would otherwise wait for this process.
-        os.closerange(3, 65536)
-        fd = os.open(f"{path}.1", os.O_RDONLY | os.O_CLOEXEC)
-        inode = os.fstat(fd).st_ino
-        _gzip(fd, f"{path}.tmp-{inode}")
-        os.rename(f"{path}.tmp-{inode}", f"{path}.gz-{inode}")
-        status = 0
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            # The container's pipes and its clients' sockets among them, whose end would otherwise wait for this process.
+            os.dup2(fd, 3)
+            os.closerange(4, 65536)
+            _gzip(3, inode, f"{path}.tmp-{inode}")
+            os.rename(f"{path}.tmp-{inode}", f"{path}.gz-{inode}")
+            status = 0
+        finally:
+            os._exit(status)
     finally:
-        os._exit(status)
+        os.close(fd)
+
+
+def remove_strays(path: str, keep: int) -> None:
+    """Remove compressed files whose originals were rotated away meanwhile, and begun ones; while nobody compresses."""
+    directory, _, name = path.rpartition("/")
+    kept = set()
+    for number in range(1, keep):
+        try:
+            kept.add(f"{name}.gz-{os.stat(f'{path}.{number}').st_ino}")
+        except FileNotFoundError:
+            continue
+    for entry in os.listdir(directory):
+        if entry.startswith((f"{name}.gz-", f"{name}.tmp-")) and entry not in kept:
+            _unlink_if_there(f"{directory}/{entry}")
 
 
 def runs(pid: int) -> bool:
@@ -69,14 +105,14 @@ def adopt_compressed(path: str, keep: int) -> None:
         os.unlink(f"{path}.{number}")
 
 
-def _gzip(fd: int, target: str) -> None:
+def _gzip(fd: int, inode: int, target: str) -> None:
     """Write a gzip member of ``fd``'s content, with the file's inode number in the header's extra field.
 
     A follower that reads on after a rotation knows files by inode number; the field tells it that this is one it has read.
     Source: RFC 1952, section 2.3.1.1; the subfield id is ours.
     """
     out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-    _write_all(out, GZIP_HEAD.pack(b"\x1f\x8b\x08\x04", 0, 0, 255, 12, b"BX", 8, os.fstat(fd).st_ino))
+    _write_all(out, GZIP_HEAD.pack(b"\x1f\x8b\x08\x04", 0, 0, 255, 12, b"BX", 8, inode))
     packer, checksum, size = zlib.compressobj(1, zlib.DEFLATED, -15), 0, 0
     while chunk := os.read(fd, 1 << 18):
         checksum, size = zlib.crc32(chunk, checksum), size + len(chunk)
