@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -43,6 +44,11 @@ class Runtime(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
 
     path: str
     runtime_args: tuple[str, ...] = ()
+
+
+def known_runtimes(configured: Mapping[str, Runtime]) -> dict[str, Runtime]:
+    """The other runtimes that containers may ask for: those configured, and runc and crun where this machine has them."""
+    return {name: Runtime(path=name) for name in ("runc", "crun") if shutil.which(name)} | dict(configured)
 
 
 class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -482,7 +488,7 @@ def _validate(config: Config) -> None:
     for name, runtime in config.runtimes.items():
         if not name or not runtime.path:
             raise ConfigError(f"runtime '{name}' is configured without a path")
-    if config.default_runtime != OWN_RUNTIME and config.default_runtime not in config.runtimes:
+    if config.default_runtime != OWN_RUNTIME and config.default_runtime not in known_runtimes(config.runtimes):
         raise ConfigError(f"specified default runtime '{config.default_runtime}' does not exist")
     seen: dict[str, str] = {}
     for label in config.labels:

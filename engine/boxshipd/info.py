@@ -15,7 +15,7 @@ from boxrun.supervisor.contract import Features
 from boxship.types.system import Commit, IndexInfo, Info, Plugins, RegistryConfig, RuntimeInfo, SwarmInfo
 
 from boxshipd import __version__, host
-from boxshipd.config import Config
+from boxshipd.config import Config, known_runtimes
 from boxshipd.containers.log_config import DRIVERS
 
 NETWORK_DRIVERS = ["host", "null"]
@@ -103,7 +103,7 @@ def engine_info(
         experimental_build=False,
         server_version=__version__,
         runtimes={"boxrun": RuntimeInfo(path="boxrun")}
-        | {name: RuntimeInfo(path=runtime.path) for name, runtime in config.runtimes.items()},
+        | {name: RuntimeInfo(path=runtime.path) for name, runtime in known_runtimes(config.runtimes).items()},
         default_runtime=config.default_runtime,
         cdi_spec_dirs=list(config.cdi_spec_dirs),
         swarm=SwarmInfo(),

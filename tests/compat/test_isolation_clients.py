@@ -35,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def daemon():
-    daemon = Daemon("--add-runtime", "runc=runc")
+    daemon = Daemon()
     daemon.flags = (*daemon.flags, "--cdi-spec-dir", str(daemon.home / "cdi"))
     (daemon.home / "cdi").mkdir()
     (daemon.home / "cdi/gpu.json").write_text(json.dumps(SPECIFICATION))

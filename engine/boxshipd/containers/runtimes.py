@@ -11,7 +11,7 @@ import shutil
 from boxrun.container.spec import ForeignRuntime
 from boxship.types.host import HostConfig
 
-from boxshipd.config import OWN_RUNTIME
+from boxshipd.config import OWN_RUNTIME, known_runtimes
 from boxshipd.containers.settings import Settings
 from boxshipd.errors import InternalError, InvalidParameter
 
@@ -25,7 +25,7 @@ def validate_runtime(host: HostConfig, settings: Settings) -> None:
     if not _is_foreign(host, settings):
         return
     name = host.runtime or settings.default_runtime
-    if name not in settings.runtimes:
+    if name not in known_runtimes(settings.runtimes):
         raise InvalidParameter(f"unknown or invalid runtime name: {name}")
     if host.init is True:
         raise InvalidParameter(f"--init is not available with --runtime {name}: only {OWN_RUNTIME} has an init")
@@ -42,7 +42,7 @@ def foreign_runtime(host: HostConfig, settings: Settings) -> ForeignRuntime | No
     if not _is_foreign(host, settings):
         return None
     name = host.runtime or settings.default_runtime
-    runtime = settings.runtimes[name]
+    runtime = known_runtimes(settings.runtimes)[name]
     path = runtime.path if "/" in runtime.path else shutil.which(runtime.path)
     if path is None:
         reason = f'exec: "{runtime.path}": executable file not found in $PATH'

@@ -327,8 +327,8 @@ def test_runtimes_are_those_of_the_configuration():
     settings = Settings(data_root="/d", exec_root="/e", runtimes={"other": Runtime(path="sh", runtime_args=("-x",))})
     validate_runtime(HostConfig(runtime="boxrun"), settings)
     assert foreign_runtime(HostConfig(), settings) is None
-    with pytest.raises(InvalidParameter, match="unknown or invalid runtime name: runc"):
-        validate_runtime(HostConfig(runtime="runc"), settings)
+    with pytest.raises(InvalidParameter, match="unknown or invalid runtime name: kata"):
+        validate_runtime(HostConfig(runtime="kata"), settings)
     with pytest.raises(InvalidParameter, match="--init is not available with --runtime other"):
         validate_runtime(HostConfig(runtime="other", init=True), settings)
     found = foreign_runtime(HostConfig(runtime="other"), settings)
