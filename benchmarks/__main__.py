@@ -9,7 +9,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from benchmarks import cli, follow, health, image, logs, memory, start, stats, thousand
+from benchmarks import cli, follow, health, image, images, logs, memory, start, stats, thousand
 from benchmarks import exec as execs
 from benchmarks.engine import PEERS, installed
 
@@ -22,6 +22,7 @@ SUITES = {
     "logs": logs.run,
     "follow": follow.run,
     "stats": stats.run,
+    "images": images.run,
     "thousand": thousand.run,
 }
 

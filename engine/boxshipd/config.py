@@ -19,13 +19,17 @@ from msgspec import Struct
 from boxshipd import __version__
 from boxshipd.containers.log_config import validate_options
 from boxshipd.errors import DaemonError
+from boxshipd.registry.client import ClientSettings
+from boxshipd.registry.hosts import CERTIFICATE_DIRECTORIES, RegistrySettings, check_insecure, check_mirror
+from boxshipd.registry.proxies import Proxies, masked
+from boxshipd.registry.timing import Timing
 
 DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"
 OWN_RUNTIME = "boxrun"
 CDI_SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
 RELEASE = ".".join(__version__.split(".")[:2])
 
-Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes"]
+Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes", "registries"]
 
 
 class ConfigError(Exception):
@@ -67,9 +71,21 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     runtimes: dict[str, Runtime] = {}
     default_runtime: str = OWN_RUNTIME
     cdi_spec_dirs: tuple[str, ...] = CDI_SPEC_DIRS
+    signature_policy: str = ""
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    registries: dict[str, RegistrySettings] = {}
+    registry_certs_dirs: tuple[str, ...] = CERTIFICATE_DIRECTORIES
+    proxies: Proxies = Proxies()
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
     tls: bool = False
     tlsverify: bool = False
     tlscacert: str = ""
@@ -81,6 +97,23 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     def level(self) -> str:
         """The log level in effect: ``--debug`` wins."""
         return "debug" if self.debug else self.log_level
+
+    @property
+    def registry_client(self) -> ClientSettings:
+        """What the registry client is told. The proxies' own options win over those of ``proxies``, as they are flags."""
+        proxies = Proxies(
+            http_proxy=self.http_proxy or self.proxies.http_proxy,
+            https_proxy=self.https_proxy or self.proxies.https_proxy,
+            no_proxy=self.no_proxy or self.proxies.no_proxy,
+        )
+        return ClientSettings(
+            mirrors=self.registry_mirrors,
+            insecure=self.insecure_registries,
+            registries=self.registries,
+            certificates=self.registry_certs_dirs,
+            proxies=proxies,
+            timing=Timing(attempts=self.max_download_attempts),
+        )
 
     @property
     def log_config(self) -> LogConfig:
@@ -125,9 +158,43 @@ OPTIONS: tuple[Option, ...] = (
     Option("runtimes", "add-runtime", "runtimes", "Register another OCI runtime (name=path)", reloadable=True),
     Option("default-runtime", "default-runtime", "text", "Runtime of containers that ask for none", reloadable=True),
     Option("cdi-spec-dirs", "cdi-spec-dir", "list", "Directories with the specifications of CDI devices"),
+    Option(
+        "signature-policy",
+        "signature-policy",
+        "text",
+        "File that says which images must be signed, and by whom",
+        reloadable=True,
+    ),
     Option("dns", "dns", "list", "DNS servers of containers"),
     Option("dns-opts", "dns-opt", "list", "DNS options of containers"),
     Option("dns-search", "dns-search", "list", "DNS search domains of containers"),
+    Option("registry-mirrors", "registry-mirror", "list", "Mirrors of Docker Hub that are tried first", reloadable=True),
+    Option(
+        "insecure-registries",
+        "insecure-registry",
+        "list",
+        "Registries (host, host:port or network) that needn't use TLS",
+        reloadable=True,
+    ),
+    Option(
+        "registries",
+        "registry",
+        "registries",
+        "Mirrors of any registry, or below a path prefix of it (prefix=address); in the file also whether it is insecure",
+        reloadable=True,
+    ),
+    Option("registry-certs-dirs", "registry-certs-dir", "list", "Directories with registries' certificates and hosts.toml"),
+    Option("proxies", "proxies", "map", "Proxies for registries: http-proxy, https-proxy and no-proxy (key=value)"),
+    Option("http-proxy", "http-proxy", "text", "Proxy for registries in plain HTTP"),
+    Option("https-proxy", "https-proxy", "text", "Proxy for registries with TLS"),
+    Option("no-proxy", "no-proxy", "text", "Comma-separated list of hosts that are reached without a proxy"),
+    Option(
+        "max-concurrent-downloads", "max-concurrent-downloads", "int", "Blobs that are pulled at the same time", reloadable=True
+    ),
+    Option(
+        "max-concurrent-uploads", "max-concurrent-uploads", "int", "Blobs that are pushed at the same time", reloadable=True
+    ),
+    Option("max-download-attempts", "max-download-attempts", "int", "Attempts at a download that makes no progress"),
     Option("tls", "tls", "bool", "Use TLS; implied by --tlsverify"),
     Option("tlsverify", "tlsverify", "bool", "Use TLS and make clients show a certificate"),
     Option("tlscacert", "tlscacert", "text", "Trust only clients' certificates signed by this CA"),
@@ -167,7 +234,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "host-gateway-ips": ([],),
     "icc": (True,),
     "init-path": ("",),
-    "insecure-registries": ([],),
     "ip": (),
     "ip-forward": (False,),
     "ip-forward-no-drop": (False,),
@@ -175,20 +241,12 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "ip6tables": (False,),
     "iptables": (False,),
     "ipv6": (False,),
-    "max-concurrent-downloads": (),
-    "max-concurrent-uploads": (),
-    "max-download-attempts": (),
     "metrics-addr": ("",),
     "mtu": (),
     "network-control-plane-mtu": (),
     "network-diagnostic-port": (0,),
     "node-generic-resources": ([],),
-    "proxies": ({},),
-    "http-proxy": ("",),
-    "https-proxy": ("",),
-    "no-proxy": ("",),
     "raw-logs": (False,),
-    "registry-mirrors": ([],),
     "selinux-enabled": (False,),
     "storage-driver": ("overlay2", "overlayfs"),
     "storage-opts": ([],),
@@ -204,15 +262,14 @@ _FLAG_OF_ABSENT = {
     "default-network-opts": "default-network-opt",
     "exec-opts": "exec-opt",
     "features": "feature",
-    "insecure-registries": "insecure-registry",
     "node-generic-resources": "node-generic-resource",
-    "registry-mirrors": "registry-mirror",
     "storage-opts": "storage-opt",
 }
 
 ABSENT_FLAGS = {_FLAG_OF_ABSENT.get(key, key): key for key in ABSENT}
 """From the flag to the key."""
 
+_WITH_USERS = frozenset({"proxies", "http-proxy", "https-proxy", "registry-mirrors"})
 _LEVELS = ("debug", "info", "warn", "error", "fatal", "panic", "trace")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 
@@ -231,7 +288,9 @@ def load(flags: Mapping[str, Any], config_file: str | None) -> Config:
     try:
         values = read_file(path)
         conflicts = [
-            f"{key}: (from flag: {_shown(flags[key])}, from file: {_shown(values[key])})" for key in values if key in flags
+            f"{key}: (from flag: {_told(key, flags[key])}, from file: {_told(key, values[key])})"
+            for key in values
+            if key in flags
         ]
         if conflicts:
             raise ConfigError(
@@ -294,7 +353,7 @@ def build(values: Mapping[str, Any]) -> Config:
         prepared["tls"] = prepared["tlsverify"] = True
     if prepared.get("tls"):
         _default_certificates(prepared)
-    for key in ("data-root", "exec-root", "pidfile"):
+    for key in ("data-root", "exec-root", "pidfile", "signature-policy"):
         if prepared.get(key):
             prepared[key] = os.path.abspath(prepared[key])
     try:
@@ -330,6 +389,11 @@ def _prepare(option: Option, value: Any) -> Any:
         return dict(parse_ulimit(text) for text in value)
     if option.kind == "runtimes" and isinstance(value, list):
         return {name: Runtime(path=path) for name, path in (_pair(text, option.flag) for text in value)}
+    if option.kind == "registries" and isinstance(value, list):
+        mirrors: dict[str, list[str]] = {}
+        for name, address in (_pair(text, option.flag) for text in value):
+            mirrors.setdefault(name, []).append(address)
+        return {name: RegistrySettings(mirrors=tuple(addresses)) for name, addresses in mirrors.items()}
     if option.kind == "map" and isinstance(value, list):
         return dict(_pair(text, option.flag) for text in value)
     return value
@@ -381,6 +445,7 @@ def _validate(config: Config) -> None:
         raise ConfigError(f'IPC mode "{config.default_ipc_mode}" is not valid: it must be private or shareable')
     if config.default_cgroupns_mode not in ("private", "host"):
         raise ConfigError(f'default cgroup namespace mode "{config.default_cgroupns_mode}" is invalid, use "host" or "private"')
+    _validate_registries(config)
     if OWN_RUNTIME in config.runtimes:
         raise ConfigError(f"runtime name '{OWN_RUNTIME}' is reserved")
     for name, runtime in config.runtimes.items():
@@ -395,6 +460,41 @@ def _validate(config: Config) -> None:
             raise ConfigError(f"bad attribute format: {label}")
         if seen.setdefault(name, value) != value:
             raise ConfigError(f"conflict labels for {name}={value} and {name}={seen[name]}")
+
+
+def _validate_registries(config: Config) -> None:
+    try:
+        for mirror in config.registry_mirrors:
+            check_mirror(mirror)
+        for insecure in config.insecure_registries:
+            check_insecure(insecure)
+        for prefix, settings in config.registries.items():
+            check_insecure(prefix.partition("/")[0])
+            for mirror in settings.mirrors:
+                check_mirror(mirror)
+    except DaemonError as error:
+        raise ConfigError(str(error)) from error
+    for key, value in (
+        ("max concurrent downloads", config.max_concurrent_downloads),
+        ("max concurrent uploads", config.max_concurrent_uploads),
+    ):
+        if value < 0:
+            raise ConfigError(f"invalid {key}: {value}")
+    if config.max_download_attempts <= 0:
+        raise ConfigError(f"invalid max download attempts: {config.max_download_attempts}")
+
+
+def _told(key: str, value: Any) -> str:
+    """A value for a message, without the passwords that addresses of proxies and mirrors may have."""
+    return _shown(_without_users(value) if key in _WITH_USERS else value)
+
+
+def _without_users(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_users(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_users(entry) for entry in value]
+    return masked(value) if isinstance(value, str) else value
 
 
 def _shown(value: Any) -> str:

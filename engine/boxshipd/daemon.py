@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvloop
@@ -29,6 +29,7 @@ from boxshipd.containers.settings import Settings
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
 from boxshipd.heap import share_one_arena
+from boxshipd.images.distribution import Distribution
 from boxshipd.images.image import ImageUse
 from boxshipd.images.service import Images
 from boxshipd.info import engine_id, engine_info
@@ -38,6 +39,10 @@ from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
 from boxshipd.volumes.service import Volumes
+
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +112,7 @@ class Daemon:
             application = Application(
                 containers=self._containers,
                 images=self._images,
+                distribution=self._distribution,
                 volumes=self._volumes,
                 events=self._events,
                 info=self._describe,
@@ -131,7 +137,9 @@ class Daemon:
 
     async def _open_services(self, stack: AsyncExitStack) -> None:
         config = self._config
-        self._images = await Images.open(config.data_root, self._store, publish=self._publish, uses=self._uses_of_image)
+        self._images = await Images.open(
+            config.data_root, self._store, publish=self._publish, uses=self._uses_of_image, trust=_trust(config)
+        )
         stack.callback(self._images.close)
         self._volumes = Volumes(self._store, config.data_root, self._publish)
         stack.callback(self._volumes.close)
@@ -139,6 +147,14 @@ class Daemon:
         self._runtime = RuntimeLink(SupervisorConnector(config.exec_root, config.level))
         stack.push_async_callback(self._runtime.close)
         scheduler = Scheduler()
+        self._distribution = Distribution(
+            self._images,
+            scheduler,
+            config.registry_client,
+            downloads=config.max_concurrent_downloads,
+            uploads=config.max_concurrent_uploads,
+        )
+        stack.push_async_callback(self._distribution.close)
         stack.push_async_callback(scheduler.close, DRAIN_TIMEOUT)
         self._containers = Containers(
             store=self._store,
@@ -191,14 +207,30 @@ class Daemon:
         """SIGHUP: take over what may change while the daemon runs."""
         try:
             fresh = reload(self._config, self._flags, self._config_file)
-        except ConfigError as error:
+            trust = _trust(fresh)
+        except (ConfigError, DaemonError) as error:
             logger.error("the configuration was not reloaded: %s", error)
             return
         self._config = fresh
         log_format.set_level(fresh.level)
         self._containers.reconfigure(_settings(fresh))
+        self._images.trust = trust
+        self._distribution.reconfigure(fresh.registry_client, fresh.max_concurrent_downloads, fresh.max_concurrent_uploads)
         self._events.publish("daemon", "reload", engine_id(fresh.data_root), {"name": socket.gethostname(), **_reloaded(fresh)})
         logger.info("configuration reloaded")
+
+
+def _trust(config: Config) -> Trust | None:
+    """The signature policy with its keys, as their files are now.
+
+    Raises:
+        InvalidParameter: it can't be kept to the letter.
+    """
+    if not config.signature_policy:
+        return None
+    from boxshipd.trust.verifier import open_trust
+
+    return open_trust(config.signature_policy)
 
 
 def _settings(config: Config) -> Settings:
@@ -248,7 +280,15 @@ def _reloaded(config: Config) -> dict[str, str]:
         "labels": str(list(config.labels)).replace("'", '"'),
         "live-restore": str(config.live_restore).lower(),
         "shutdown-timeout": str(config.shutdown_timeout),
+        "registry-mirrors": _listed(config.registry_mirrors),
+        "insecure-registries": _listed(config.insecure_registries),
+        "max-concurrent-downloads": str(config.max_concurrent_downloads),
+        "max-concurrent-uploads": str(config.max_concurrent_uploads),
     }
+
+
+def _listed(values: Sequence[str]) -> str:
+    return msgspec.json.encode(list(values)).decode()
 
 
 @contextlib.contextmanager

@@ -57,6 +57,7 @@ def engine_info(
     running, paused, stopped = counts
     controllers = frozenset(features.cgroup_controllers if features else ())
     cpu, unified = "cpu" in controllers, features is not None and features.cgroup_version == "2"
+    proxies = config.registry_client.proxies.over().masked()
     return Info(
         id=identity,
         containers=running + paused + stopped,
@@ -94,9 +95,9 @@ def engine_info(
         mem_total=host.memory_total(),
         index_server_address="https://index.docker.io/v1/",
         registry_config=RegistryConfig(insecure_registry_cidrs=[], index_configs={}, mirrors=[]),
-        http_proxy="",
-        https_proxy="",
-        no_proxy="",
+        http_proxy=proxies.http_proxy,
+        https_proxy=proxies.https_proxy,
+        no_proxy=proxies.no_proxy,
         name=socket.gethostname(),
         labels=list(config.labels),
         experimental_build=False,

@@ -13,6 +13,7 @@ import typer
 
 from boxshipd import __version__
 from boxshipd.config import ABSENT_FLAGS, OPTIONS, ConfigError, Option, load, refuse_absent
+from boxshipd.errors import DaemonError
 
 _SWITCHES = {f"--{option.flag}" for option in OPTIONS if option.kind == "bool"}
 _SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in OPTIONS if option.kind == "bool" and option.short}
@@ -99,8 +100,12 @@ def _command() -> Callable[..., None]:
         try:
             refuse_unknown(context.args)
             flags = given_flags(options)
-            load(flags, config_file)
-        except ConfigError as error:
+            policy = load(flags, config_file).signature_policy
+            if policy:
+                from boxshipd.trust.verifier import open_trust
+
+                open_trust(policy)
+        except (ConfigError, DaemonError) as error:
             typer.echo(f"boxshipd: {error}", err=True)
             raise typer.Exit(1) from None
         if validate:

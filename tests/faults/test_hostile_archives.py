@@ -12,6 +12,7 @@ from boxshipd.errors import InvalidParameter
 from boxshipd.images.service import Images
 from boxshipd.images.unpack.layer import unpack_layer
 from boxshipd.images.unpack.limits import Limits
+from boxshipd.images.unpack.tree import inherit
 from boxshipd.state.store import Store
 from support.archives import SourceImage, chunks, digest, docker_archive, member, oci_archive, tar
 from support.hostile import EVIL, HARD, HARMLESS, REFUSED, SYM, layer, state_of
@@ -28,11 +29,12 @@ def outside(tmp_path):
     return str(out)
 
 
-def unpack(data: bytes, tmp_path, parents=(), limits: Limits = Limits()):  # noqa: B008
+def unpack(data: bytes, tmp_path, below: list[str] | None = None, limits: Limits = Limits()):  # noqa: B008
     blob, root = tmp_path / "blob", tmp_path / "in" / "root"
     blob.write_bytes(data)
     root.mkdir(parents=True)
-    unpack_layer(str(blob), str(root), parents, limits=limits)
+    unpacked = unpack_layer(str(blob), str(root), lowest=not below, limits=limits)
+    inherit(str(root), unpacked.implied, below or [])
     return root
 
 
@@ -43,7 +45,7 @@ def test_refused_with_nothing_written_outside(tmp_path, outside, name, lower):
     below.mkdir()
     before = state_of(outside), os.listdir("/")
     with pytest.raises(InvalidParameter):
-        unpack(layer(REFUSED[name], outside), tmp_path, [str(below)] if lower else ())
+        unpack(layer(REFUSED[name], outside), tmp_path, [str(below)] if lower else None)
     assert (state_of(outside), os.listdir("/")) == before
     assert sorted(os.listdir(tmp_path / "in")) == ["root"]
 
@@ -54,7 +56,7 @@ def test_taken_with_nothing_written_outside(tmp_path, outside, name, lower):
     below = tmp_path / "below"
     below.mkdir()
     before = state_of(outside), os.listdir("/")
-    root = unpack(layer(HARMLESS[name], outside), tmp_path, [str(below)] if lower else ())
+    root = unpack(layer(HARMLESS[name], outside), tmp_path, [str(below)] if lower else None)
     assert (state_of(outside), os.listdir("/")) == before
     assert os.listdir(root)
 

@@ -1,7 +1,7 @@
 """Images as the API shows them.
 
-Source: Docker Engine API v1.51, definitions ImageInspect, ImageSummary, ImageHistoryResponseItem, ImageDeleteResponseItem,
-OCIDescriptor, BuildInfo and CreateImageInfo.
+Source: Docker Engine API v1.51, definitions ImageInspect, ImageManifestSummary, ImageSummary, ImageHistoryResponseItem,
+ImageDeleteResponseItem, OCIDescriptor, BuildInfo and CreateImageInfo.
 """
 
 from __future__ import annotations
@@ -49,6 +49,45 @@ class ImageMetadata(Struct, rename="pascal", frozen=True):
     last_tag_time: str
 
 
+class ManifestSize(Struct, rename="pascal", frozen=True):
+    """A manifest's size in bytes: its blobs, and those with what was unpacked of them."""
+
+    total: int
+    content: int
+
+
+class UnpackedSize(Struct, rename="pascal", frozen=True):
+    """The size in bytes of what was unpacked."""
+
+    unpacked: int
+
+
+class ManifestImageData(Struct, rename="pascal", frozen=True):
+    """What a manifest of kind ``image`` has: its platform, and the ids of the containers made of it."""
+
+    platform: OCIPlatform
+    containers: list[str]
+    size: UnpackedSize
+
+
+class AttestationData(Struct, rename="pascal", frozen=True):
+    """What a manifest of kind ``attestation`` has: the digest of the manifest it is about."""
+
+    for_: str = field(name="For")
+
+
+class ManifestSummary(Struct, rename="pascal", frozen=True):
+    """One manifest of an image for several platforms; ``kind`` is image, attestation or unknown."""
+
+    id: str = field(name="ID")
+    descriptor: OCIDescriptor
+    available: bool
+    size: ManifestSize
+    kind: str
+    image_data: ManifestImageData | UnsetType = UNSET
+    attestation_data: AttestationData | UnsetType = UNSET
+
+
 class ImageInspect(Struct, rename="pascal", frozen=True):
     """The answer to ``ImageInspect``; sizes in bytes."""
 
@@ -70,6 +109,7 @@ class ImageInspect(Struct, rename="pascal", frozen=True):
     variant: str | UnsetType = UNSET
     os_version: str | UnsetType = UNSET
     descriptor: OCIDescriptor | UnsetType = UNSET
+    manifests: list[ManifestSummary] | UnsetType = UNSET
 
 
 class ImageSummary(Struct, rename="pascal", frozen=True):
@@ -85,6 +125,7 @@ class ImageSummary(Struct, rename="pascal", frozen=True):
     labels: dict[str, str] | None
     containers: int
     descriptor: OCIDescriptor | UnsetType = UNSET
+    manifests: list[ManifestSummary] | UnsetType = UNSET
 
 
 class ImageHistoryItem(Struct, rename="pascal", frozen=True):

@@ -1,6 +1,6 @@
-"""The daemon about itself: ``version`` and ``info``.
+"""The daemon about itself: ``version``, ``info`` and ``system df``.
 
-Source: Docker Engine API v1.51, definitions SystemVersion, SystemInfo and what they refer to.
+Source: Docker Engine API v1.51, definitions SystemVersion, SystemInfo and what they refer to, and SystemDataUsageResponse.
 """
 
 from __future__ import annotations
@@ -8,6 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType, field
+
+from boxship.types.containers import ContainerSummary
+from boxship.types.images import ImageSummary
+from boxship.types.volumes import Volume
 
 
 class VersionPlatform(Struct, rename="pascal", frozen=True):
@@ -150,3 +154,17 @@ class Info(Struct, rename="pascal", frozen=True, kw_only=True):
     security_options: list[str]
     warnings: list[str] | None
     cdi_spec_dirs: list[str] | None = field(name="CDISpecDirs", default=None)
+
+
+class DiskUsage(Struct, rename="pascal", frozen=True):
+    """The answer to ``SystemDataUsage``; sizes in bytes. What wasn't asked for is None, or 0.
+
+    ``builder_size`` is what clients before API 1.42 read of the build cache.
+    """
+
+    layers_size: int
+    images: list[ImageSummary] | None
+    containers: list[ContainerSummary] | None
+    volumes: list[Volume] | None
+    build_cache: list[dict[str, Any]] | None
+    builder_size: int | UnsetType = UNSET

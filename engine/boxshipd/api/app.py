@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ from boxshipd.api.call import Call
 from boxshipd.api.connection import ClientGoneError, Connection, ConnectionServer, TakenOver
 from boxshipd.api.containers import ContainerOperations
 from boxshipd.api.coverage import OPERATIONS
+from boxshipd.api.distribution import DistributionOperations
 from boxshipd.api.errors import response_to
 from boxshipd.api.events import EventOperations
 from boxshipd.api.execs import ExecOperations
@@ -30,9 +32,11 @@ from boxshipd.api.system import SystemOperations
 from boxshipd.api.version import split_version
 from boxshipd.api.volumes import VolumeOperations
 from boxshipd.containers.service import Containers
+from boxshipd.disk_usage import disk_usage
 from boxshipd.events import Events
 
 if TYPE_CHECKING:
+    from boxshipd.images.distribution import Distribution
     from boxshipd.images.service import Images
     from boxshipd.volumes.service import Volumes
 
@@ -47,12 +51,14 @@ class Application:
         *,
         containers: Containers,
         images: Images,
+        distribution: Distribution,
         volumes: Volumes,
         events: Events,
         info: Callable[[], Awaitable[Info]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
-        self._router = Router(OPERATIONS, _handlers(containers, images, volumes, events, SystemOperations(info, shutdown)))
+        system = SystemOperations(info, partial(disk_usage, containers, images, volumes), shutdown)
+        self._router = Router(OPERATIONS, _handlers(containers, images, distribution, volumes, events, system))
 
     def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:
         """The protocol factory for one listener; ``guard`` where a browser could reach it."""
@@ -102,10 +108,16 @@ def _failed(connection: Connection, call: Call | None, error: Exception, operati
     return response
 
 
-def _handlers(
-    containers: Containers, images: Images, volumes: Volumes, events: Events, system: SystemOperations
+def _handlers(  # noqa: PLR0917 - a service each
+    containers: Containers,
+    images: Images,
+    distribution: Distribution,
+    volumes: Volumes,
+    events: Events,
+    system: SystemOperations,
 ) -> dict[str, Handler]:
-    of_containers, of_images, of_volumes = ContainerOperations(containers), ImageOperations(images), VolumeOperations(volumes)
+    of_containers, of_volumes = ContainerOperations(containers), VolumeOperations(volumes)
+    of_images, registries = ImageOperations(images, distribution), DistributionOperations(distribution)
     attaching, logs = AttachOperations(containers), LogOperations(containers)
     execs = ExecOperations(containers)
     statistics = StatsOperations(containers)
@@ -138,6 +150,9 @@ def _handlers(
         "ContainerUnpause": of_containers.unpause,
         "ContainerUpdate": of_containers.update,
         "ContainerWait": of_containers.wait,
+        "DistributionInspect": registries.inspect,
+        "DistributionManifest": registries.manifest,
+        "DistributionManifestPut": registries.put_manifest,
         "ExecInspect": execs.inspect,
         "ExecResize": execs.resize,
         "ExecStart": execs.start,
@@ -152,8 +167,12 @@ def _handlers(
         "ImageList": of_images.list,
         "ImageLoad": of_images.load,
         "ImagePrune": of_images.prune,
+        "ImagePush": of_images.push,
+        "ImageSearch": of_images.search,
         "ImageTag": of_images.tag,
         "PutContainerArchive": files.extract,
+        "SystemAuth": registries.login,
+        "SystemDataUsage": system.disk_usage,
         "SystemEvents": EventOperations(events).stream,
         "SystemEventsWebsocket": EventOperations(events).websocket,
         "SystemInfo": system.info,

@@ -60,7 +60,7 @@ class Call:
             InvalidParameter: it isn't JSON, isn't declared to be, is too large, or doesn't fit.
         """
         self._require_json()
-        body = await self._body()
+        body = await self.body()
         if not body.strip():
             raise InvalidParameter("invalid JSON: got EOF while reading request body")
         return self._decoded(body, kind)
@@ -72,7 +72,7 @@ class Call:
             InvalidParameter: as for ``json``.
         """
         self._require_json()
-        body = await self._body()
+        body = await self.body()
         return None if body.strip() in (b"", b"null") else self._decoded(body, kind)
 
     @staticmethod
@@ -97,7 +97,12 @@ class Call:
         if media_type.lower() != "application/json":
             raise InvalidParameter(f"unsupported Content-Type header ({declared}): must be 'application/json'")
 
-    async def _body(self) -> bytes:
+    async def body(self) -> bytes:
+        """The request's whole body.
+
+        Raises:
+            InvalidParameter: it is too large.
+        """
         if (self.request.content_length or 0) > BODY_LIMIT:
             raise InvalidParameter(f"http: request body too large: more than {BODY_LIMIT} bytes")
         parts: list[bytes] = []

@@ -13,7 +13,6 @@ from boxshipd import __version__
 RELEASE = ".".join(__version__.split(".")[:2])
 
 _NO_BUILD = "building images"
-_NO_REGISTRY = "registries"
 _NO_NETWORKS = "user-defined networks"
 _NO_PLUGINS = "plug-ins"
 _NO_SWARM = "Swarm"
@@ -83,22 +82,22 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("ImageList", "GET", "/images/json"),
     Operation("ImageBuild", "POST", "/build", _NO_BUILD),
     Operation("BuildPrune", "POST", "/build/prune", _NO_BUILD),
-    Operation("ImageCreate", "POST", "/images/create", limits="imports an archive (`fromSrc=-`); pulling is refused"),
+    Operation("ImageCreate", "POST", "/images/create"),
     Operation("ImageInspect", "GET", "/images/{name}/json"),
     Operation("ImageHistory", "GET", "/images/{name}/history"),
-    Operation("ImagePush", "POST", "/images/{name}/push", _NO_REGISTRY),
+    Operation("ImagePush", "POST", "/images/{name}/push"),
     Operation("ImageTag", "POST", "/images/{name}/tag"),
     Operation("ImageDelete", "DELETE", "/images/{name}"),
-    Operation("ImageSearch", "GET", "/images/search", _NO_REGISTRY),
+    Operation("ImageSearch", "GET", "/images/search"),
     Operation("ImagePrune", "POST", "/images/prune"),
-    Operation("SystemAuth", "POST", "/auth", _NO_REGISTRY),
+    Operation("SystemAuth", "POST", "/auth"),
     Operation("SystemInfo", "GET", "/info"),
     Operation("SystemVersion", "GET", "/version"),
     Operation("SystemPing", "GET", "/_ping"),
     Operation("SystemPingHead", "HEAD", "/_ping"),
     Operation("ImageCommit", "POST", "/commit"),
     Operation("SystemEvents", "GET", "/events"),
-    Operation("SystemDataUsage", "GET", "/system/df", "accounting of disk usage"),
+    Operation("SystemDataUsage", "GET", "/system/df", limits="`BuildCache` is empty: nothing is built here yet"),
     Operation("ImageGet", "GET", "/images/{name}/get"),
     Operation("ImageGetAll", "GET", "/images/get"),
     Operation("ImageLoad", "POST", "/images/load"),
@@ -160,10 +159,27 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("ConfigInspect", "GET", "/configs/{id}", _NO_SWARM),
     Operation("ConfigDelete", "DELETE", "/configs/{id}", _NO_SWARM),
     Operation("ConfigUpdate", "POST", "/configs/{id}/update", _NO_SWARM),
-    Operation("DistributionInspect", "GET", "/distribution/{name}/json", _NO_REGISTRY),
+    Operation("DistributionInspect", "GET", "/distribution/{name}/json"),
     Operation("Session", "POST", "/session", _NO_BUILD),
     Operation("ContainerLogsWebsocket", "GET", "/containers/{id}/logs/ws", extension=True),
     Operation("ContainerStatsWebsocket", "GET", "/containers/{id}/stats/ws", extension=True),
+    Operation(
+        "DistributionManifest",
+        "GET",
+        "/distribution/{name}/manifest",
+        extension=True,
+        limits="the manifest or index of a name in a registry, as it is there: its bytes, `Content-Type` and "
+        "`Docker-Content-Digest`",
+    ),
+    Operation(
+        "DistributionManifestPut",
+        "PUT",
+        "/distribution/{name}/manifest",
+        extension=True,
+        limits="puts the body, a manifest or an index of type `Content-Type`, into a registry. Of an index, what is not in "
+        "that repository yet is taken over from `source`, a name by digest in the same registry, given once for each such "
+        "manifest. Answers 201 with `Docker-Content-Digest`",
+    ),
     Operation("ExecStartWebsocket", "GET", "/exec/{id}/start/ws", extension=True),
     Operation("SystemEventsWebsocket", "GET", "/events/ws", extension=True),
     Operation("SystemShutdown", "POST", "/system/shutdown", extension=True),

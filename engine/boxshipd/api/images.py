@@ -5,6 +5,7 @@ Source: Docker Engine API v1.51, the Image operations.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,21 +13,22 @@ from aiohttp.web_response import StreamResponse
 from boxship.types.images import ImageInspect, OCIPlatform
 
 from boxshipd.api.call import Call, empty_response, json_response
-from boxshipd.api.coverage import RELEASE
+from boxshipd.api.distribution import registry_auth
 from boxshipd.api.jsonstream import closed_afterwards, stream_progress
-from boxshipd.errors import InvalidParameter, NotImplementedHere
+from boxshipd.errors import InvalidParameter
 from boxshipd.filters import Filters
-from boxshipd.images import platform as platforms
 
 if TYPE_CHECKING:
+    from boxshipd.images.distribution import Distribution
     from boxshipd.images.service import Images
 
 
 class ImageOperations:
     """The operations on images."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, distribution: Distribution) -> None:
         self._images = images
+        self._distribution = distribution
 
     async def list(self, call: Call) -> StreamResponse:
         """ImageList."""
@@ -34,13 +36,18 @@ class ImageOperations:
         filters = Filters.parse(query.text("filters"))
         shared_size = call.version >= (1, 42) and query.boolean("shared-size")
         images = await self._images.list(
-            query.boolean("all"), filters=filters, digests=query.boolean("digests"), shared_size=shared_size
+            query.boolean("all"),
+            filters=filters,
+            digests=query.boolean("digests"),
+            shared_size=shared_size,
+            manifests=call.version >= (1, 47) and query.boolean("manifests"),
         )
         return json_response(images)
 
     async def inspect(self, call: Call) -> StreamResponse:
         """ImageInspect. Clients before 1.44 read the size under an older name too."""
-        image = await self._images.inspect(call.name, _platform(call, "platform", since=(1, 49)))
+        manifests = call.version >= (1, 48) and call.query.boolean("manifests")
+        image = await self._images.inspect(call.name, _platform(call, "platform", since=(1, 49)), manifests)
         return json_response(image if call.version >= (1, 44) else _with_virtual_size(image))
 
     async def history(self, call: Call) -> StreamResponse:
@@ -57,7 +64,7 @@ class ImageOperations:
         """ImageDelete."""
         if not call.name.strip():
             raise InvalidParameter("image name cannot be blank")
-        wanted = _platform(call, "platforms", since=(1, 50))
+        wanted = _platforms(call, "platforms", since=(1, 50))
         removed = await self._images.remove(
             call.name, force=call.query.boolean("force"), prune=not call.query.boolean("noprune"), wanted=wanted
         )
@@ -68,31 +75,52 @@ class ImageOperations:
         return json_response(await self._images.prune(Filters.parse(call.query.text("filters"))))
 
     async def create(self, call: Call) -> StreamResponse:
-        """ImageCreate: import an archive of a root file system (``fromSrc=-``). Pulling takes a registry client."""
+        """ImageCreate: pull an image (``fromImage``), or import an archive (``fromSrc``: ``-`` for the body, or a URL)."""
         query = call.query
         if image := query.text("fromImage"):
-            if platform := query.text("platform"):
-                platforms.parse(platform)
-            tag = query.text("tag")
-            reference = image if not tag else f"{image}@{tag}" if ":" in tag else f"{image}:{tag}"
-            raise NotImplementedHere(
-                f"pulling {reference} from a registry is not available in Boxship {RELEASE}; load or import an image, "
-                "or use the embedded boxship/base"
-            )
-        if (source := query.text("fromSrc")) != "-":
-            raise NotImplementedHere(
-                f'importing from "{source}" is not available in Boxship {RELEASE}: send the archive itself (fromSrc=-)'
-            )
+            return await self._pull(call, image)
+        source = query.text("fromSrc")
         platform = query.text("platform") if call.version >= (1, 32) else ""
-        messages = self._images.import_(
-            call.chunks(),
+        take_in = partial(
+            self._images.import_,
             repo=query.text("repo"),
             tag=query.text("tag"),
             message=query.text("message") or f"Imported from {source}",
             changes=query.texts("changes"),
             wanted=platform,
         )
+        messages = take_in(call.chunks()) if source == "-" else self._distribution.import_from(source, take_in)
         return await stream_progress(call, messages)
+
+    async def _pull(self, call: Call, image: str) -> StreamResponse:
+        query = call.query
+        messages = self._distribution.pull(
+            image,
+            query.text("tag"),
+            registry_auth(call),
+            query.text("platform") if call.version >= (1, 32) else "",
+            everything=True,
+        )
+        with call.cancelled_when_lost():
+            return await stream_progress(call, messages)
+
+    async def push(self, call: Call) -> StreamResponse:
+        """ImagePush."""
+        wanted = _platform(call, "platform", since=(1, 46))
+        messages = self._distribution.push(call.name, call.query.text("tag"), registry_auth(call), wanted)
+        with call.cancelled_when_lost():
+            return await stream_progress(call, messages)
+
+    async def search(self, call: Call) -> StreamResponse:
+        """ImageSearch."""
+        query = call.query
+        term = query.text("term")
+        if not term:
+            raise InvalidParameter("term not found")
+        filters = Filters.parse(query.text("filters"))
+        with call.cancelled_when_lost():
+            found = await self._distribution.search(term, query.integer("limit"), filters, registry_auth(call))
+        return json_response(found)
 
     async def load(self, call: Call) -> StreamResponse:
         """ImageLoad."""
@@ -120,18 +148,26 @@ def _platform(call: Call, parameter: str, since: tuple[int, int]) -> str:
     Raises:
         InvalidParameter: it isn't an OCI platform in JSON, or there are several.
     """
-    texts = [text for text in call.query.texts(parameter) if text] if call.version >= since else []
-    if len(texts) > 1:
+    wanted = _platforms(call, parameter, since)
+    if len(wanted) > 1:
         raise InvalidParameter(
             "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
         )
-    if not texts:
-        return ""
+    return wanted[0] if wanted else ""
+
+
+def _platforms(call: Call, parameter: str, since: tuple[int, int]) -> list[str]:
+    """The platforms a client asks for, each as ``os/architecture/variant``.
+
+    Raises:
+        InvalidParameter: one of them isn't an OCI platform in JSON.
+    """
+    texts = [text for text in call.query.texts(parameter) if text] if call.version >= since else []
     try:
-        wanted = msgspec.json.decode(texts[0], type=OCIPlatform)
+        wanted = [msgspec.json.decode(text, type=OCIPlatform) for text in texts]
     except msgspec.DecodeError as error:
         raise InvalidParameter(f"failed to parse platform: {error}") from None
-    return "/".join(part for part in (wanted.os, wanted.architecture, wanted.variant) if part)
+    return ["/".join(part for part in (one.os, one.architecture, one.variant) if part) for one in wanted]
 
 
 def _with_virtual_size(image: ImageInspect) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The daemon about itself: ``_ping``, ``version``, ``info``, and its end.
+"""The daemon about itself: ``_ping``, ``version``, ``info``, ``system/df``, and its end.
 
 Source: Docker Engine API v1.51, the System operations.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp.web_response import Response, StreamResponse
-from boxship.types.system import Info, Version, VersionComponent, VersionPlatform
+from boxship.types.system import DiskUsage, Info, Version, VersionComponent, VersionPlatform
+from msgspec.structs import replace
 
 from boxshipd import __version__
 from boxshipd.api.call import Call, empty_response, json_response
@@ -31,14 +32,21 @@ _PING_HEADERS = {
 class SystemOperations:
     """The daemon about itself."""
 
-    def __init__(self, info: Callable[[], Awaitable[Info]], shutdown: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        info: Callable[[], Awaitable[Info]],
+        usage: Callable[[Collection[str]], Awaitable[DiskUsage]],
+        shutdown: Callable[[], Awaitable[None]],
+    ) -> None:
         """Set up.
 
         Args:
             info: gathers what ``info`` tells.
+            usage: measures what some kinds of objects take on the disk; all kinds where none is named.
             shutdown: stops every container and the runtime, and lets the daemon end afterwards.
         """
         self._info = info
+        self._usage = usage
         self._shutdown = shutdown
 
     async def ping(self, call: Call) -> StreamResponse:
@@ -56,6 +64,12 @@ class SystemOperations:
     async def info(self, call: Call) -> StreamResponse:
         """SystemInfo."""
         return json_response(await self._info())
+
+    async def disk_usage(self, call: Call) -> StreamResponse:
+        """SystemDataUsage. Before API 1.42 everything was measured, and the build cache told as a sum."""
+        if call.version >= (1, 42):
+            return json_response(await self._usage(call.query.texts("type")))
+        return json_response(replace(await self._usage(()), builder_size=0))
 
     async def shutdown(self, call: Call) -> StreamResponse:
         """SystemShutdown: stop every container and the runtime. Answered when that is done; then the daemon ends too."""

@@ -103,7 +103,7 @@ class Creator:
         """Merge and validate everything; nothing is made yet."""
         host = self._host_config(request.host_config or HostConfig())
         validate_request(request, host)
-        warnings = without_effect(host)
+        warnings = [*([image.warning] if image.warning else []), *without_effect(host)]
         if host.network_mode == "default":
             warnings.append(_LOOPBACK_ONLY)
         config = merge(request, image.config)

@@ -1,13 +1,14 @@
 """Making an image of a configuration and its layers' blobs: verification, snapshots, the record.
 
-Whatever brings an image in (an archive, an import, the embedded base image) ends here, on a worker's thread, with all
-content pinned.
+Whatever brings an image in (a registry, an archive, an import, the embedded base image) ends here, on workers' threads, with
+all content pinned. A layer is unpacked as soon as its blob is there, whichever comes first, and all of them side by side.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from boxshipd.errors import InvalidParameter
@@ -25,16 +26,29 @@ from boxshipd.images.model import (
     decode,
     encode,
 )
-from boxshipd.images.snapshots import SnapshotStore
+from boxshipd.images.snapshots import SnapshotStore, Unpacking
 from boxshipd.images.unpack.compression import detect
-from boxshipd.images.unpack.layer import diff_id, unpack_layer
+from boxshipd.images.unpack.layer import Unpacked, diff_id, unpack_layer
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
+from boxshipd.images.unpack.tree import inherit
 
 Progress = Callable[[str, int, int], None]
 """Called with a layer's diff id, the bytes of it done, and the bytes there are."""
 
 # overlayfs takes no more lower directories than this (OVL_MAX_STACK).
 _MAX_LAYERS = 500
+
+
+# Layers unpacked side by side, of one image.
+_PARALLEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A layer that was unpacked while its blob came in, as one that has others below it."""
+
+    unpacking: Unpacking
+    unpacked: Unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +62,52 @@ class Stores:
 
 
 class Assembly:
-    """Images being put together. Everything they are made of stays pinned until ``release``."""
+    """Images being put together. Everything they are made of stays pinned until ``release``.
+
+    Attributes:
+        session: pins the content.
+        prepared: layers that are unpacked already, by their blobs' digests; a build that has such a layer takes it.
+    """
 
     def __init__(self, stores: Stores, progress: Progress) -> None:
         self._stores = stores
         self._progress = progress
-        self._chains: list[str] = []
+        self._builds: list[Build] = []
+        # What finished builds of this assembly have made, which the catalogue doesn't know yet.
+        self._made: dict[str, Layer] = {}
+        self.prepared: dict[str, Prepared] = {}
         self.session = Session(stores.content)
 
     def release(self) -> tuple[list[str], list[str]]:
-        """Unpin: call it once the database names the images, or never will; the digests and chain ids that were pinned."""
-        chains, self._chains = self._chains, []
+        """Unpin: call it once the database names the images, or never will; the digests and chain ids that were pinned.
+
+        No thread may be at work on a build any more.
+        """
+        chains: list[str] = []
+        builds, self._builds = self._builds, []
+        for build in builds:
+            build.discard()
+            chains += build.chains
+        while self.prepared:
+            self.prepared.popitem()[1].unpacking.discard()
         self._stores.snapshots.unpin(chains)
         return self.session.release(), chains
 
+    def start(self, config_data: bytes) -> Build:
+        """Begin an image whose layers follow, in whatever order.
+
+        Args:
+            config_data: its configuration.
+
+        Raises:
+            InvalidParameter: it isn't a configuration, or one that can't be.
+        """
+        build = Build(self._stores, self, self._made, self._progress, config_data)
+        self._builds.append(build)
+        return build
+
     def image(self, config_data: bytes, blobs: Sequence[Blob], manifest_data: bytes | None = None) -> Record:
-        """Verify an image's parts, unpack what isn't unpacked yet, and put all of it on the disk.
+        """Make an image whose layers are all there.
 
         Args:
             config_data: its configuration.
@@ -73,47 +117,178 @@ class Assembly:
         Raises:
             InvalidParameter: the parts don't fit together.
         """
-        config = decode(ImageConfig, config_data, "image configuration")
-        diffs = config.rootfs.diff_ids
-        if config.rootfs.type != "layers" or len(diffs) > _MAX_LAYERS:
+        build = self.start(config_data)
+        build.expect(len(blobs))
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="layers") as pool:
+            # One failure is the image's; what has not begun by then doesn't begin.
+            for done in [pool.submit(build.layer, position, blob) for position, blob in enumerate(blobs)]:
+                try:
+                    done.result()
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        return build.finish(manifest_data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A layer whose content is verified; ``unpacking`` and ``implied`` where it had to be unpacked."""
+
+    blob: Blob
+    size: int
+    unpacking: Unpacking | None = None
+    implied: tuple[bytes, ...] = ()
+
+
+class Build:
+    """One image being put together. Made by ``Assembly.start``.
+
+    ``layer`` may be called from any worker's thread, for all layers at once and in any order; then ``finish``, once.
+
+    Attributes:
+        config: the image's configuration.
+        chains: the chain id of each layer, lowest first. They are pinned until the assembly is released.
+    """
+
+    def __init__(
+        self, stores: Stores, assembly: Assembly, made: dict[str, Layer], progress: Progress, config_data: bytes
+    ) -> None:
+        self._stores = stores
+        self._session = assembly.session
+        self._prepared = assembly.prepared
+        self._made = made
+        self._progress = progress
+        self._config_data = config_data
+        self.config = decode(ImageConfig, config_data, "image configuration")
+        diffs = self.config.rootfs.diff_ids
+        if self.config.rootfs.type != "layers" or len(diffs) > _MAX_LAYERS:
             raise InvalidParameter(
-                f"invalid image configuration: root file system of type {config.rootfs.type!r} with {len(diffs)} layers"
+                f"invalid image configuration: root file system of type {self.config.rootfs.type!r} with {len(diffs)} layers"
             )
         for diff in diffs:
             parse_digest(diff)
-        if len(diffs) != len(blobs):
-            raise InvalidParameter(f"invalid manifest, layers length mismatch: expected {len(diffs)}, got {len(blobs)}")
-        layers: list[Layer] = []
-        for position, (blob, diff, chain) in enumerate(zip(blobs, diffs, chain_ids(diffs), strict=True)):
-            layers.append(self._layer(position, blob, diff, chain, layers))
-        config_blob = self.session.put(config_data)
-        manifest = self.session.put(manifest_data or self._manifest(config_blob, blobs))
-        self._stores.content.sync()
-        self._stores.snapshots.sync()
-        media_type = decode(Manifest, manifest_data, "manifest").media_type if manifest_data else OCI_MANIFEST
-        return Record(sha256(config_data), Descriptor(media_type, manifest.digest, manifest.size), config, tuple(layers))
+        self._lock = threading.Lock()
+        self._done: dict[int, _Done] = {}
+        self.chains = chain_ids(diffs)
+        self._present = [stores.snapshots.claim(chain) for chain in self.chains]
 
-    def _layer(self, position: int, blob: Blob, diff: str, chain: str, below: Sequence[Layer]) -> Layer:
-        """Make sure of one layer's content, and of its snapshot."""
+    def expect(self, count: int) -> None:
+        """Refuse a number of layers that isn't the configuration's.
+
+        Raises:
+            InvalidParameter: it isn't.
+        """
+        if count != len(self.chains):
+            raise InvalidParameter(f"invalid manifest, layers length mismatch: expected {len(self.chains)}, got {count}")
+
+    def layer(self, position: int, blob: Blob) -> None:
+        """Verify a layer, and unpack it where its snapshot isn't there yet.
+
+        Args:
+            position: its place in the image; 0 is the lowest.
+            blob: its content, which the assembly's session has pinned.
+
+        Raises:
+            InvalidParameter: there is no such layer.
+            HostileOrBroken: it isn't what the configuration says, or can't be unpacked.
+            OSError: the disk refused.
+        """
+        if not 0 <= position < len(self.chains):
+            raise InvalidParameter(f"image has no layer {position}")
+        done = self._known(position, blob) or self._take(position, blob) or self._unpack(position, blob)
+        with self._lock:
+            self._done[position] = done
+
+    def finish(self, manifest_data: bytes | None) -> Record:
+        """Put the layers' snapshots in their places and everything on the disk.
+
+        Args:
+            manifest_data: the image's manifest where it came with one; else one is written.
+
+        Raises:
+            InvalidParameter: a layer is missing, or the manifest isn't one.
+            OSError: the disk refused.
+        """
         stores = self._stores
-        self._chains.append(chain)
-        present = stores.snapshots.claim(chain)
-        known = stores.catalogue.layer(chain)
-        path = stores.content.path(blob.digest)
+        self.expect(len(self._done))
+        media_type = decode(Manifest, manifest_data, "manifest").media_type if manifest_data else OCI_MANIFEST
+        done = [self._done[position] for position in range(len(self.chains))]
+        parents: list[str] = []
+        for chain, layer in zip(self.chains, done, strict=True):
+            if layer.unpacking is not None:
+                inherit(layer.unpacking.root, layer.implied, parents)
+                stores.snapshots.publish(layer.unpacking, chain)
+            parents.insert(0, stores.snapshots.path(chain))
+        blobs = [layer.blob for layer in done]
+        config = self._session.put(self._config_data)
+        manifest = self._session.put(manifest_data or self._manifest(config, blobs))
+        stores.content.sync()
+        if any(layer.unpacking for layer in done):
+            stores.snapshots.sync()
+        layers = tuple(
+            Layer(layer.blob.digest, diff, chain, layer.size)
+            for layer, diff, chain in zip(done, self.config.rootfs.diff_ids, self.chains, strict=True)
+        )
+        self._made.update((layer.chain, layer) for layer in layers)
+        return Record(sha256(self._config_data), Descriptor(media_type, manifest.digest, manifest.size), self.config, layers)
 
-        def progress(done: int) -> None:
-            self._progress(diff, done, blob.size)
+    def discard(self) -> None:
+        """Remove what was unpacked and isn't published."""
+        for layer in self._done.values():
+            if layer.unpacking is not None:
+                layer.unpacking.discard()
 
-        with _mismatch(position, diff) as check:
-            if present and known is not None:
-                if not stores.catalogue.verified(blob.digest, diff):
-                    check(diff_id(path, limits=stores.limits, progress=progress))
-                return Layer(blob.digest, diff, chain, known.size)
-            parents = [stores.snapshots.path(layer.chain) for layer in reversed(below)]
-            with stores.snapshots.unpacking(chain) as root:
-                unpacked = unpack_layer(path, root, parents, limits=stores.limits, progress=progress)
-                check(unpacked.diff_id)
-        return Layer(blob.digest, diff, chain, unpacked.size)
+    def _known(self, position: int, blob: Blob) -> _Done | None:
+        """A layer whose snapshot is there already: only the blob has to be verified, unless that was done before."""
+        made = self._made.get(self.chains[position])
+        known = made or self._stores.catalogue.layer(self.chains[position])
+        if known is None or not (made or self._present[position]):
+            return None
+        if known.blob != blob.digest and not self._stores.catalogue.verified(blob.digest, known.diff):
+            path = self._stores.content.path(blob.digest)
+            actual = diff_id(path, digest=blob.digest, limits=self._stores.limits, progress=self._watch(position, blob))
+            self._check(position, actual)
+        return _Done(blob, known.size)
+
+    def _take(self, position: int, blob: Blob) -> _Done | None:
+        """A layer that was unpacked while it came in. One with whiteouts has to be unpacked otherwise as the lowest one."""
+        prepared = self._prepared.pop(blob.digest, None)
+        if prepared is None:
+            return None
+        unpacked = prepared.unpacked
+        if unpacked.diff_id != self.config.rootfs.diff_ids[position] or (position == 0 and unpacked.hides):
+            prepared.unpacking.discard()
+            return None
+        self._watch(position, blob)(blob.size)
+        return _Done(blob, unpacked.size, prepared.unpacking, unpacked.implied)
+
+    def _unpack(self, position: int, blob: Blob) -> _Done:
+        stores = self._stores
+        unpacking = stores.snapshots.unpacking()
+        try:
+            unpacked = unpack_layer(
+                stores.content.path(blob.digest),
+                unpacking.root,
+                lowest=position == 0,
+                digest=blob.digest,
+                limits=stores.limits,
+                progress=self._watch(position, blob),
+            )
+            self._check(position, unpacked.diff_id)
+        except BaseException:
+            unpacking.discard()
+            raise
+        return _Done(blob, unpacked.size, unpacking, unpacked.implied)
+
+    def _watch(self, position: int, blob: Blob) -> Callable[[int], None]:
+        diff = self.config.rootfs.diff_ids[position]
+        return lambda done: self._progress(diff, done, blob.size)
+
+    def _check(self, position: int, actual: str) -> None:
+        """Refuse content that isn't what the configuration says."""
+        diff = self.config.rootfs.diff_ids[position]
+        if actual != diff:
+            raise DigestMismatch(f'layer diffID mismatch for layer {position}: expected "{diff}", got "{actual}"')
 
     def _manifest(self, config: Blob, blobs: Sequence[Blob]) -> bytes:
         """A manifest for an image that came without one: always the same for the same parts."""
@@ -124,14 +299,3 @@ class Assembly:
         with open(self._stores.content.path(blob.digest), "rb") as file:
             kind = detect(file.read(6))
         return f"{OCI_LAYER}+{kind}" if kind else OCI_LAYER
-
-
-@contextlib.contextmanager
-def _mismatch(position: int, diff: str) -> Iterator[Callable[[str], None]]:
-    """A check that a layer's content is what the configuration says."""
-
-    def check(actual: str) -> None:
-        if actual != diff:
-            raise DigestMismatch(f'layer diffID mismatch for layer {position}: expected "{diff}", got "{actual}"')
-
-    yield check

@@ -1,5 +1,8 @@
 """The record of which images there are and what they are called.
 
+A name means one image, or an index: then it means all images of that index which are here, one for each platform, of which
+the platform wanted says which. An index's blob is kept as long as a name means it.
+
 SQLite has it durably; all of it is also held in memory, so that finding an image costs no input or output. Only what the
 database has acknowledged is ever shown.
 """
@@ -9,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from boxshipd.images import reference
-from boxshipd.images.content import ContentStore
+from boxshipd.images import platform, reference
+from boxshipd.images.content import ContentStore, Session
 from boxshipd.images.digest import sha256
-from boxshipd.images.model import Descriptor, ImageConfig, Manifest, decode
+from boxshipd.images.model import Descriptor, ImageConfig, Index, Manifest, Platform, decode
 from boxshipd.images.reference import Reference
 from boxshipd.state.store import Store
 
@@ -60,6 +63,11 @@ class Record:
     removed: bool = False
 
     @property
+    def platform(self) -> Platform:
+        """What it runs on."""
+        return Platform(self.config.architecture, self.config.os, self.config.variant or "", self.config.os_version or "")
+
+    @property
     def size(self) -> int:
         """The sum of all its files' lengths, in bytes."""
         return sum(layer.size for layer in self.layers)
@@ -70,6 +78,29 @@ class Record:
         return {self.id, self.manifest.digest, *(layer.blob for layer in self.layers)}
 
 
+@dataclass(slots=True)
+class IndexRecord:
+    """An index that a name means.
+
+    Attributes:
+        descriptor: where its blob is.
+        manifests: what it lists.
+        images: the ids of the images here that came with it.
+    """
+
+    descriptor: Descriptor
+    manifests: Sequence[Descriptor]
+    images: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a name means: the image that got it last, and the digest of the index it came with, or nothing."""
+
+    image: str
+    index: str = ""
+
+
 class Catalogue:
     """All images. To be used on the event loop."""
 
@@ -77,7 +108,8 @@ class Catalogue:
         self._store = store
         self._content = content
         self._records: dict[str, Record] = {}
-        self._names: dict[str, str] = {}
+        self._names: dict[str, _Meaning] = {}
+        self._indexes: dict[str, IndexRecord] = {}
         self._left_blobs: set[str] = set()
         self._left_chains: set[str] = set()
         self._lock = asyncio.Lock()
@@ -87,9 +119,9 @@ class Catalogue:
         """Read the database.
 
         Raises:
-            InternalError: a manifest or a configuration that it names is damaged.
+            InternalError: a manifest, an index or a configuration that it names is damaged.
         """
-        images, layers, names = await self._store.read(_select)
+        images, layers, names, members = await self._store.read(_select)
         of_image: dict[str, list[Layer]] = {}
         for image, blob, diff, chain, size in layers:
             of_image.setdefault(image, []).append(Layer(blob, diff, chain, size))
@@ -103,7 +135,12 @@ class Catalogue:
                 parent,
                 bool(removed),
             )
-        self._names = dict(names)
+        self._names = {name: _Meaning(image, index) for name, image, index in names}
+        for index in {meaning.index for meaning in self._names.values() if meaning.index}:
+            self._indexes[index] = describe_index(self._content.read(index))
+        for index, image in members:
+            if index in self._indexes:
+                self._indexes[index].images.add(image)
 
     def get(self, image_id: str) -> Record | None:
         """The image of an id, unless it has been removed."""
@@ -114,10 +151,35 @@ class Catalogue:
         """The image of an id, even if it has been removed and is only kept for containers."""
         return self._records.get(image_id)
 
-    def named(self, name: Reference) -> Record | None:
-        """The image of a name."""
-        image_id = self._names.get(str(name))
-        return self.get(image_id) if image_id else None
+    def named(self, name: Reference, wanted: Platform | None = None) -> Record | None:
+        """The image of a name.
+
+        Args:
+            name: the name.
+            wanted: the platform, where the name means several; this machine's by default, or what there is.
+        """
+        variants = self.variants(name)
+        if not variants:
+            return None
+        if len(variants) == 1 and wanted is None:
+            return variants[0]
+        matching = [record for record in variants if platform.matches(wanted or platform.host(), record.platform)]
+        if matching:
+            return matching[0]
+        return None if wanted is not None else variants[0]
+
+    def variants(self, name: Reference) -> list[Record]:
+        """All images of a name, the one that got it last first: several where it means an index."""
+        meaning = self._names.get(str(name))
+        if meaning is None:
+            return []
+        others = self._indexes[meaning.index].images - {meaning.image} if meaning.index else ()
+        return [record for image in (meaning.image, *sorted(others)) if (record := self.get(image))]
+
+    def index_of(self, name: Reference) -> IndexRecord | None:
+        """The index that a name means, if it means one."""
+        meaning = self._names.get(str(name))
+        return self._indexes[meaning.index] if meaning is not None and meaning.index else None
 
     def by_prefix(self, prefix: str) -> Record | None:
         """The one image whose id, without the algorithm, begins so."""
@@ -129,26 +191,33 @@ class Catalogue:
         return [record for record in self._records.values() if not record.removed]
 
     def names_of(self, image_id: str) -> list[Reference]:
-        """An image's names, sorted as they are shown."""
+        """An image's names, sorted as they are shown; those it shares with other platforms' included."""
         return sorted(
-            (reference.parse(name) for name, image in self._names.items() if image == image_id), key=lambda name: name.familiar
+            (reference.parse(name) for name, meaning in self._names.items() if self._means(meaning, image_id)),
+            key=lambda name: name.familiar,
         )
 
     def names_in(self, repository: str) -> list[tuple[Reference, Record]]:
         """The names that a repository's full name begins, with their images."""
-        found = [(reference.parse(name), self.get(image)) for name, image in self._names.items()]
-        return sorted(
-            ((name, record) for name, record in found if record is not None and name.name == repository),
-            key=lambda pair: str(pair[0]),
-        )
+        names = [reference.parse(name) for name in self._names]
+        found = [(name, self.named(name)) for name in names if name.name == repository]
+        return sorted(((name, record) for name, record in found if record is not None), key=lambda pair: str(pair[0]))
+
+    def _means(self, meaning: _Meaning, image_id: str) -> bool:
+        return meaning.image == image_id or (bool(meaning.index) and image_id in self._indexes[meaning.index].images)
 
     def layer(self, chain: str) -> Layer | None:
         """What is known of a snapshot."""
-        return next((layer for record in self._records.values() for layer in record.layers if layer.chain == chain), None)
+        # From any thread: a copy, since the dictionary may change meanwhile.
+        return next((layer for record in [*self._records.values()] for layer in record.layers if layer.chain == chain), None)
 
     def verified(self, blob: str, diff: str) -> bool:
         """Whether a blob is known to uncompress to the content of digest ``diff``."""
-        return any(layer.blob == blob and layer.diff == diff for record in self._records.values() for layer in record.layers)
+        return any(layer.blob == blob and layer.diff == diff for record in [*self._records.values()] for layer in record.layers)
+
+    def has_layer(self, blob: str) -> bool:
+        """Whether some image has a layer of this blob."""
+        return any(layer.blob == blob for record in [*self._records.values()] for layer in record.layers)
 
     def removed(self) -> list[Record]:
         """The images that are only kept for containers."""
@@ -156,7 +225,7 @@ class Catalogue:
 
     def content(self) -> tuple[set[str], set[str]]:
         """Everything in use: digests of blobs, and chain ids of snapshots."""
-        blobs: set[str] = set()
+        blobs = set(self._indexes)
         chains: set[str] = set()
         for record in self._records.values():
             blobs |= record.blobs
@@ -176,64 +245,154 @@ class Catalogue:
         self._left_chains.clear()
         return left_blobs, left_chains
 
-    async def add(self, record: Record, names: Iterable[Reference] = ()) -> Record:
-        """Add an image with its names, which other images lose. One that is there already stays as it is but for the names."""
-        texts = [str(name) for name in names]
+    async def add(self, record: Record, names: Iterable[Reference] = (), index: bytes | None = None) -> Record:
+        """Add an image with its names, which other images lose.
+
+        One that is there already stays as it is but for the names; coming with an index or a name by digest, it takes over
+        the manifest that it comes with, as that is what those mean.
+
+        Args:
+            record: the image. Its content must be pinned.
+            names: its names, those by digest included.
+            index: the index, or Docker's manifest list, that it came with, where it did: the names mean that then, together
+                with all other images that have come with it. It becomes a blob of the content store.
+
+        Raises:
+            InvalidParameter: ``index`` isn't one.
+        """
+        with self._content.session() as session:
+            described = await asyncio.to_thread(self._keep_index, session, index) if index is not None else None
+            return await self._add(record, [*names], described)
+
+    async def tag(self, source: Reference, name: Reference) -> None:
+        """Have ``name`` mean what ``source`` means, with all its platforms."""
 
         def change() -> _Change:
-            known = self._records.get(record.id)
-            added = replace(known or record, removed=False, tagged=time.time() if texts else (known or record).tagged)
-
-            def write(connection: sqlite3.Connection) -> None:
-                if known is None:
-                    _insert(connection, added)
-                else:
-                    connection.execute("UPDATE images SET removed = 0, tagged = ? WHERE id = ?", (added.tagged, added.id))
-                connection.executemany("INSERT OR REPLACE INTO image_names VALUES (?, ?)", [(name, added.id) for name in texts])
-
-            def apply() -> None:
-                self._records[added.id] = added
-                self._names.update((name, added.id) for name in texts)
-
-            return write, apply
+            meaning = self._names[str(source)]
+            return self._rename({str(name): meaning}, [(meaning.image, time.time())])
 
         await self._commit(change)
-        return self._records[record.id]
 
     async def drop_name(self, name: Reference) -> None:
         """Take a name away."""
-        text = str(name)
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM image_names WHERE name = ?", (text,))
-
-        await self._commit(lambda: (write, lambda: self._names.pop(text, None)))
+        await self._commit(lambda: self._rename({str(name): None}, []))
 
     async def remove(self, image_id: str, *, keep: bool) -> None:
-        """Remove an image with its names.
+        """Remove an image, and the names that it alone has.
 
         Args:
             image_id: its id.
             keep: containers still use it: hide it, and keep what it is made of.
         """
 
+        def change() -> _Change:
+            names = {
+                name: self._without(meaning, image_id)
+                for name, meaning in self._names.items()
+                if self._means(meaning, image_id)
+            }
+            rename, apply_names = self._rename(names, [])
+
+            def write(connection: sqlite3.Connection) -> None:
+                rename(connection)
+                connection.execute("DELETE FROM image_indexes WHERE image = ?", (image_id,))
+                if keep:
+                    connection.execute("UPDATE images SET removed = 1 WHERE id = ?", (image_id,))
+                else:
+                    connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
+
+            def apply() -> None:
+                apply_names()
+                for index in self._indexes.values():
+                    index.images.discard(image_id)
+                record = self._records.pop(image_id)
+                if keep:
+                    self._records[image_id] = replace(record, removed=True)
+                else:
+                    self._left(record)
+
+            return write, apply
+
+        await self._commit(change)
+
+    async def _add(self, record: Record, names: list[Reference], index: IndexRecord | None) -> Record:
+        def change() -> _Change:
+            known = self._records.get(record.id)
+            added = known or record
+            if known is not None and (index is not None or any(name.digest for name in names)):
+                added = replace(known, manifest=record.manifest, layers=record.layers)
+            added = replace(added, removed=False, tagged=time.time() if names else added.tagged)
+            digest = index.descriptor.digest if index else ""
+            rename, apply_names = self._rename({str(name): _Meaning(added.id, digest) for name in names}, [], index)
+
+            def write(connection: sqlite3.Connection) -> None:
+                _write(connection, added, known)
+                if index is not None and names:
+                    connection.execute("INSERT OR IGNORE INTO image_indexes VALUES (?, ?)", (digest, added.id))
+                rename(connection)
+
+            def apply() -> None:
+                if known is not None:
+                    self._left(known)
+                self._records[added.id] = added
+                apply_names()
+                if digest in self._indexes:
+                    self._indexes[digest].images.add(added.id)
+
+            return write, apply
+
+        await self._commit(change)
+        return self._records[record.id]
+
+    def _rename(
+        self, names: dict[str, _Meaning | None], tagged: list[tuple[str, float]], index: IndexRecord | None = None
+    ) -> _Change:
+        """Change what names mean, None for nothing more, and let go of indexes that none means any more."""
+        after = {name: meaning for name, meaning in {**self._names, **names}.items() if meaning is not None}
+        unused = set(self._indexes) - {meaning.index for meaning in after.values()}
+
         def write(connection: sqlite3.Connection) -> None:
-            if keep:
-                connection.execute("UPDATE images SET removed = 1 WHERE id = ?", (image_id,))
-                connection.execute("DELETE FROM image_names WHERE image = ?", (image_id,))
-            else:
-                connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
+            for name, meaning in names.items():
+                if meaning is None:
+                    connection.execute("DELETE FROM image_names WHERE name = ?", (name,))
+                else:
+                    row = (name, meaning.image, meaning.index)
+                    connection.execute("INSERT OR REPLACE INTO image_names (name, image, index_digest) VALUES (?, ?, ?)", row)
+            connection.executemany("UPDATE images SET tagged = ? WHERE id = ?", [(at, image) for image, at in tagged])
+            connection.executemany("DELETE FROM image_indexes WHERE digest = ?", [(digest,) for digest in unused])
 
         def apply() -> None:
-            record = self._records.pop(image_id)
-            if keep:
-                self._records[image_id] = replace(record, removed=True)
-            else:
-                self._left_blobs |= record.blobs
-                self._left_chains.update(layer.chain for layer in record.layers)
-            self._names = {name: image for name, image in self._names.items() if image != image_id}
+            self._names = after
+            for image, at in tagged:
+                self._records[image] = replace(self._records[image], tagged=at)
+            for digest in unused:
+                del self._indexes[digest]
+                self._left_blobs.add(digest)
+            if index is not None and names:
+                self._indexes.setdefault(index.descriptor.digest, index)
 
-        await self._commit(lambda: (write, apply))
+        return write, apply
+
+    def _without(self, meaning: _Meaning, image_id: str) -> _Meaning | None:
+        """What a name still means when an image is gone."""
+        if meaning.image != image_id:
+            return meaning
+        others = (
+            sorted(image for image in self._indexes[meaning.index].images - {image_id} if self.get(image))
+            if meaning.index
+            else []
+        )
+        return _Meaning(others[0], meaning.index) if others else None
+
+    def _left(self, record: Record) -> None:
+        self._left_blobs |= record.blobs
+        self._left_chains.update(layer.chain for layer in record.layers)
+
+    def _keep_index(self, session: Session, data: bytes) -> IndexRecord:
+        described = describe_index(data)
+        session.put(data)
+        self._content.sync()
+        return described
 
     async def _commit(self, change: Callable[[], _Change]) -> None:
         """Decide what to write, write it, then show it; once begun it is carried through, even if the caller goes away."""
@@ -254,10 +413,21 @@ _Change = tuple[Callable[[sqlite3.Connection], None], Callable[[], object]]
 """What is done to the database, and then to what is held in memory."""
 
 
-def _insert(connection: sqlite3.Connection, record: Record) -> None:
-    connection.execute(
-        "INSERT INTO images VALUES (?, ?, ?, 0, ?)", (record.id, record.manifest.digest, record.tagged, record.parent)
-    )
+def _write(connection: sqlite3.Connection, record: Record, known: Record | None) -> None:
+    """Write an image's rows."""
+    if known is None:
+        connection.execute(
+            "INSERT INTO images (id, manifest, tagged, removed, parent) VALUES (?, ?, ?, 0, ?)",
+            (record.id, record.manifest.digest, record.tagged, record.parent),
+        )
+    else:
+        connection.execute(
+            "UPDATE images SET removed = 0, manifest = ?, tagged = ? WHERE id = ?",
+            (record.manifest.digest, record.tagged, record.id),
+        )
+        if known.layers == record.layers:
+            return
+        connection.execute("DELETE FROM image_layers WHERE image = ?", (record.id,))
     rows = [(record.id, n, layer.blob, layer.diff, layer.chain, layer.size) for n, layer in enumerate(record.layers)]
     connection.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?, ?, ?)", rows)
 
@@ -267,12 +437,28 @@ def describe_manifest(data: bytes) -> Descriptor:
     return Descriptor(decode(Manifest, data, "manifest").media_type, sha256(data), len(data))
 
 
-_Rows = tuple[list[tuple[str, str, float, str, int]], list[tuple[str, str, str, str, int]], list[tuple[str, str]]]
+def describe_index(data: bytes) -> IndexRecord:
+    """What an index says.
+
+    Raises:
+        InvalidParameter: it isn't one.
+    """
+    index = decode(Index, data, "index")
+    return IndexRecord(Descriptor(index.media_type, sha256(data), len(data)), tuple(index.manifests))
+
+
+_Rows = tuple[
+    list[tuple[str, str, float, str, int]],
+    list[tuple[str, str, str, str, int]],
+    list[tuple[str, str, str]],
+    list[tuple[str, str]],
+]
 
 
 def _select(connection: sqlite3.Connection) -> _Rows:
     return (
         connection.execute("SELECT id, manifest, tagged, parent, removed FROM images").fetchall(),
         connection.execute("SELECT image, blob, diff, chain, size FROM image_layers ORDER BY image, position").fetchall(),
-        connection.execute("SELECT name, image FROM image_names").fetchall(),
+        connection.execute("SELECT name, image, index_digest FROM image_names").fetchall(),
+        connection.execute("SELECT digest, image FROM image_indexes").fetchall(),
     )

@@ -24,6 +24,7 @@ class Image(Struct, frozen=True):
         created: when it was made, RFC 3339, or empty.
         size: the sum of its files' lengths, in bytes.
         repo_tags: its names, in short form.
+        warning: what a container's maker is to be told of it, or nothing.
     """
 
     id: str
@@ -36,3 +37,4 @@ class Image(Struct, frozen=True):
     size: int
     repo_tags: tuple[str, ...]
     repo_digests: tuple[str, ...]
+    warning: str = ""

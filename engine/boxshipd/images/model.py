@@ -1,6 +1,8 @@
 """Manifests, indexes and configurations, as OCI and Docker write them.
 
-Source: OCI image specification (manifest.md, image-index.md, config.md); moby image/spec and image/tarexport.
+A document that can be read as a manifest and as an index is refused as either: two readers would take it for two images
+(CVE-2021-41190). Source: OCI image specification (manifest.md, image-index.md, config.md); moby image/spec and
+image/tarexport.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Platform(Struct, frozen=True, omit_defaults=True):
     architecture: str = ""
     os: str = ""
     variant: str = ""
+    os_version: str = field(name="os.version", default="")
 
 
 class Descriptor(Struct, rename="camel", frozen=True, omit_defaults=True):
@@ -58,6 +61,12 @@ class Index(Struct, rename="camel", frozen=True):
     manifests: list[Descriptor]
     schema_version: int = 2
     media_type: str = OCI_INDEX
+    config: Any = UNSET
+    layers: Any = UNSET
+
+    def __post_init__(self) -> None:
+        if self.config is not UNSET or self.layers is not UNSET:
+            raise ValueError("it is an index and a manifest at once")
 
 
 class Manifest(Struct, rename="camel", frozen=True):
@@ -67,6 +76,11 @@ class Manifest(Struct, rename="camel", frozen=True):
     layers: list[Descriptor]
     schema_version: int = 2
     media_type: str = OCI_MANIFEST
+    manifests: Any = UNSET
+
+    def __post_init__(self) -> None:
+        if self.manifests is not UNSET:
+            raise ValueError("it is a manifest and an index at once")
 
 
 class RootFS(Struct, frozen=True):

@@ -6,6 +6,7 @@ Source: containerd/platforms database.go.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from boxshipd.errors import InvalidParameter
 from boxshipd.images.model import Platform
@@ -43,6 +44,12 @@ _SYSTEMS = frozenset(
         "zos",
     )
 )
+# What else a processor runs. Source: containerd/platforms compare.go (platformVector).
+_OLDER = {"amd64": ("386",), "arm64": ("arm",)}
+_V2 = frozenset(("cx16", "lahf_lm", "popcnt", "ssse3", "sse4_1", "sse4_2"))
+_V3 = _V2 | {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}
+_V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_AMD64_LEVELS = (("v4", _V4), ("v3", _V3), ("v2", _V2))
 _DEFAULT_VARIANTS = {("arm64", "v8"): "", ("amd64", "v1"): "", ("arm", ""): "v7"}
 
 
@@ -51,6 +58,32 @@ def host() -> Platform:
     machine = os.uname().machine
     architecture, variant = _MACHINES.get(machine, (machine, ""))
     return Platform(architecture, "linux", variant)
+
+
+@lru_cache(maxsize=1)
+def detected() -> Platform:
+    """This machine's platform with the best variant its processor has, as Docker names it in messages."""
+    here = host()
+    if here.architecture == "amd64":
+        flags = _processor_flags()
+        level = next((name for name, needed in _AMD64_LEVELS if needed <= flags), "")
+        return Platform(here.architecture, here.os, level)
+    return Platform(here.architecture, here.os, "v8") if here.architecture == "arm64" else here
+
+
+def _processor_flags() -> frozenset[str]:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next((frozenset(line.partition(":")[2].split()) for line in file if line.startswith("flags")), frozenset())
+
+
+def runs_here(offered: Platform) -> bool:
+    """Whether this machine's processor runs programs of a platform by itself; one that doesn't say is taken to."""
+    here = detected()
+    if offered.os and offered.os != here.os:
+        return False
+    if offered.architecture in ("", here.architecture):
+        return not offered.variant or not here.variant or _variant(offered) <= here.variant
+    return offered.architecture in _OLDER.get(here.architecture, ())
 
 
 def parse(text: str) -> Platform:

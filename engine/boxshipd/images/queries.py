@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -18,18 +19,20 @@ from boxship.types.images import (
     ImageInspect,
     ImageMetadata,
     ImageSummary,
+    ManifestSummary,
     OCIDescriptor,
     RootFS,
 )
 from boxship.units import moment
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.images import lookup
 from boxshipd.images.assembly import Stores
-from boxshipd.images.catalogue import Catalogue, Record
-from boxshipd.images.image import Image
+from boxshipd.images.catalogue import Catalogue, IndexRecord, Record
+from boxshipd.images.image import Image, ImageUse
+from boxshipd.images.manifests import manifest_summaries
 from boxshipd.images.reference import Reference
 
 STORAGE_DRIVER = "overlay2"
@@ -55,8 +58,11 @@ def image(stores: Stores, record: Record) -> Image:
     )
 
 
-def inspect(stores: Stores, record: Record) -> ImageInspect:
-    """The answer to ``ImageInspect``."""
+def inspect(
+    stores: Stores, record: Record, index: IndexRecord | None = None, manifests: list[ManifestSummary] | UnsetType = UNSET
+) -> ImageInspect:
+    """The answer to ``ImageInspect``; ``index`` is what the image's name means, if it means one."""
+    target = index.descriptor if index is not None else record.manifest
     config = record.config
     tags, digests = _shown_names(stores.catalogue.names_of(record.id))
     paths = [stores.snapshots.path(layer.chain) for layer in reversed(record.layers)]
@@ -81,7 +87,8 @@ def inspect(stores: Stores, record: Record) -> ImageInspect:
         metadata=ImageMetadata(_rfc3339(record.tagged)),
         variant=config.variant or UNSET,
         os_version=config.os_version or UNSET,
-        descriptor=OCIDescriptor(record.manifest.media_type, record.manifest.digest, record.manifest.size),
+        descriptor=OCIDescriptor(target.media_type, target.digest, target.size),
+        manifests=manifests,
     )
 
 
@@ -102,26 +109,42 @@ def history(catalogue: Catalogue, record: Record) -> list[ImageHistoryItem]:
     return items
 
 
-def summaries(catalogue: Catalogue, filters: Filters, *, shared_size: bool) -> list[ImageSummary]:
+def summaries(
+    stores: Stores,
+    filters: Filters,
+    *,
+    everything: bool,
+    shared_size: bool,
+    manifests: bool,
+    uses: Callable[[str], Sequence[ImageUse]] | None,
+    count: bool = False,
+) -> list[ImageSummary]:
     """The answer to ``ImageList``, newest first.
+
+    Args:
+        stores: where images are kept.
+        filters: which of them.
+        everything: those of further platforms of a name as well.
+        shared_size: work out how much each shares with others.
+        manifests: tell of all manifests.
+        uses: tells which containers use an image.
+        count: count them.
 
     Raises:
         InvalidParameter: a filter is unknown or can't be understood.
         NotFound: an image that a filter names doesn't exist.
     """
     filters.validate(_FILTERS)
-    records = _chosen(catalogue, filters)
+    catalogue = stores.catalogue
     users = Counter(layer.chain for record in catalogue.records() for layer in record.layers)
     rows: list[ImageSummary] = []
-    for record in records:
-        names = catalogue.names_of(record.id)
-        if "dangling" in filters and filters.boolean("dangling", False) != (not names):
+    for record in _chosen(catalogue, filters):
+        names = _names_to_list(catalogue, record, filters, everything=everything)
+        if names is None:
             continue
-        if "reference" in filters:
-            names = [name for name in names if any(_familiar_match(pattern, name) for pattern in filters.get("reference"))]
-            if not names:
-                continue
         tags, digests = _shown_names(names)
+        index = next((found for name in names if (found := catalogue.index_of(name))), None)
+        target = index.descriptor if index is not None else record.manifest
         config = record.config.config
         rows.append(
             ImageSummary(
@@ -133,11 +156,33 @@ def summaries(catalogue: Catalogue, filters: Filters, *, shared_size: bool) -> l
                 size=record.size,
                 shared_size=sum(layer.size for layer in record.layers if users[layer.chain] > 1) if shared_size else -1,
                 labels=config.labels if config else None,
-                containers=-1,
-                descriptor=OCIDescriptor(record.manifest.media_type, record.manifest.digest, record.manifest.size),
+                containers=len(uses(record.id)) if count and uses else -1,
+                descriptor=OCIDescriptor(target.media_type, target.digest, target.size),
+                manifests=manifest_summaries(stores, record, index, uses) if manifests and uses else UNSET,
             )
         )
     return sorted(rows, key=lambda row: row.created, reverse=True)
+
+
+def _names_to_list(catalogue: Catalogue, record: Record, filters: Filters, *, everything: bool) -> list[Reference] | None:
+    """The names an image is listed with; None where it isn't listed."""
+    names = catalogue.names_of(record.id)
+    if "dangling" in filters and filters.boolean("dangling", False) != (not names):
+        return None
+    if names and not everything:
+        # Of several platforms of a name only the one that the name gives here.
+        names = [name for name in names if catalogue.named(name) is record]
+        if not names:
+            return None
+    if "reference" in filters:
+        names = [name for name in names if any(_familiar_match(pattern, name) for pattern in filters.get("reference"))]
+        return names or None
+    return names
+
+
+def layers_size(catalogue: Catalogue) -> int:
+    """The sum of all layers' sizes, each counted once, in bytes."""
+    return sum({layer.chain: layer.size for record in catalogue.records() for layer in record.layers}.values())
 
 
 def prunable(catalogue: Catalogue, filters: Filters) -> list[Record]:

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from boxship.types.images import (
     ImageDeleteItem,
@@ -19,17 +19,20 @@ from boxship.types.images import (
     ImageSummary,
     ProgressMessage,
 )
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from boxshipd.errors import Conflict, InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.images import base, lookup, platform, queries, reference
 from boxshipd.images.archive.import_ import Importer
 from boxshipd.images.archive.load import Loaded, Loader
-from boxshipd.images.archive.save import Selection, write_archive
-from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.archive.save import write_archive
+from boxshipd.images.assembly import Assembly, Progress, Stores
 from boxshipd.images.catalogue import Catalogue, Record
 from boxshipd.images.content import ContentStore
 from boxshipd.images.image import Image, ImageUse
+from boxshipd.images.manifests import manifest_summaries
 from boxshipd.images.progress import LayerProgress, line
 from boxshipd.images.reference import Reference
 from boxshipd.images.removal import Removal
@@ -37,6 +40,10 @@ from boxshipd.images.snapshots import SnapshotStore
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.workers import Cancellation, StreamSource, Workers
 from boxshipd.state.store import Store
+
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
 
 Publish = Callable[[str, str, str, Mapping[str, str]], object]
 """Publishes an event: its type, its action, the id of what it happened to, and attributes."""
@@ -49,7 +56,9 @@ __all__ = ["Image", "ImageUse", "Images", "Publish", "Uses"]
 class Images:
     """All images of a daemon. Make it with ``Images.open``; to be used on the event loop."""
 
-    def __init__(self, stores: Stores, publish: Publish, uses: Uses) -> None:
+    def __init__(self, stores: Stores, publish: Publish, uses: Uses, trust: Trust | None = None) -> None:
+        # The signature policy, if there is one; it may be replaced while the daemon runs.
+        self.trust = trust
         self._stores = stores
         self._catalogue = stores.catalogue
         self._publish = publish
@@ -62,7 +71,16 @@ class Images:
         self._cleaning: set[asyncio.Future[int]] = set()
 
     @classmethod
-    async def open(cls, data_root: str, store: Store, *, publish: Publish, uses: Uses, limits: Limits = DEFAULT_LIMITS) -> Self:
+    async def open(
+        cls,
+        data_root: str,
+        store: Store,
+        *,
+        publish: Publish,
+        uses: Uses,
+        limits: Limits = DEFAULT_LIMITS,
+        trust: Trust | None = None,
+    ) -> Self:
         """Open the images below a data root, and remove what a crash has left there.
 
         Args:
@@ -71,12 +89,13 @@ class Images:
             publish: where events go.
             uses: tells which containers use an image.
             limits: what archives may take.
+            trust: the signature policy, if there is one.
         """
         content = ContentStore(os.path.join(data_root, "content"))
         snapshots = SnapshotStore(os.path.join(data_root, "snapshots"))
         catalogue = Catalogue(store, content)
         await catalogue.open()
-        images = cls(Stores(content, snapshots, catalogue, limits), publish, uses)
+        images = cls(Stores(content, snapshots, catalogue, limits), publish, uses, trust)
         blobs, chains = catalogue.content()
         await images._workers.run(partial(content.sweep, blobs))
         await images._workers.run(partial(snapshots.sweep, chains))
@@ -85,6 +104,42 @@ class Images:
     def close(self) -> None:
         """End the threads; work under way is finished first."""
         self._workers.close()
+
+    # For what brings images in from registries and takes them there
+
+    @property
+    def stores(self) -> Stores:
+        """Where images are kept."""
+        return self._stores
+
+    @property
+    def workers(self) -> Workers:
+        """The threads for heavy work."""
+        return self._workers
+
+    @contextlib.asynccontextmanager
+    async def assembling(self, progress: Progress) -> AsyncIterator[Assembly]:
+        """Put images together inside the block; what no image names at its end is removed.
+
+        Args:
+            progress: called on workers' threads; it raises Cancelled to have the work given up.
+        """
+        assembly = Assembly(self._stores, progress)
+        try:
+            yield assembly
+        finally:
+            await self._release(assembly)
+
+    async def adopt(self, record: Record, names: Sequence[Reference], index: bytes | None) -> tuple[Record, bool]:
+        """Record an image that came under some names, with the index it came with if it did; whether the first name is news."""
+        async with self._names_lock:
+            known = self._catalogue.named(names[0], record.platform)
+            return await self._catalogue.add(record, names, index), known is None or known.id != record.id
+
+    def announce(self, action: str, record: Record, name: Reference) -> None:
+        """Publish what happened to an image by a name of it, as Docker does it for ``pull`` and ``push``."""
+        labels = record.config.config.labels if record.config.config else None
+        self._publish("image", action, name.familiar, {**(labels or {}), "name": name.familiar_name})
 
     async def resolve(self, text: str, wanted: str = "") -> Image:
         """The image a container is to be made of. The embedded base image is made when it is first asked for.
@@ -97,15 +152,17 @@ class Images:
             NotFound: there is no such image, or none for that platform.
             InvalidParameter: ``text`` can't be a name.
         """
+        place = platform.parse(wanted) if wanted else None
         try:
-            record = lookup.find(self._catalogue, text)
+            record = lookup.find(self._catalogue, text, place)
         except NotFound:
-            if reference.parse(text).tagged() != base.NAME:
+            if reference.parse(text).tagged() != base.NAME or self._catalogue.named(base.NAME):
                 raise
             record = await self._make_base()
-        if wanted:
-            lookup.check_platform(record, text, platform.parse(wanted))
-        return queries.image(self._stores, record)
+            if place is not None:
+                lookup.check_platform(record, text, place)
+        image = queries.image(self._stores, record)
+        return image if place is not None or platform.runs_here(record.platform) else replace(image, warning=_foreign(record))
 
     @contextlib.contextmanager
     def holding(self, image_id: str) -> Iterator[None]:
@@ -118,13 +175,24 @@ class Images:
             if not self._held[image_id]:
                 del self._held[image_id]
 
-    async def inspect(self, text: str, wanted: str = "") -> ImageInspect:
-        """Everything there is to know of an image; ``wanted`` is the platform it must have, if any.
+    async def inspect(self, text: str, wanted: str = "", manifests: bool = False) -> ImageInspect:
+        """Everything there is to know of an image.
+
+        Args:
+            text: its name or id.
+            wanted: the platform it must have, if any.
+            manifests: all manifests of the index that the name means as well.
 
         Raises:
             NotFound: there is no such image, or none for that platform.
+            InvalidParameter: ``wanted`` and ``manifests`` exclude each other.
         """
-        return queries.inspect(self._stores, self._find(text, wanted))
+        if wanted and manifests:
+            raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
+        record = self._find(text, wanted)
+        index = None if wanted else lookup.index_of(self._catalogue, text)
+        shown = manifest_summaries(self._stores, record, index, self._containers) if manifests else UNSET
+        return queries.inspect(self._stores, record, index, shown)
 
     async def history(self, text: str, wanted: str = "") -> list[ImageHistoryItem]:
         """How an image came to be, newest step first; ``wanted`` is the platform it must have, if any.
@@ -135,23 +203,41 @@ class Images:
         return queries.history(self._catalogue, self._find(text, wanted))
 
     def _find(self, text: str, wanted: str) -> Record:
-        record = lookup.find(self._catalogue, text)
-        if wanted:
-            lookup.check_platform(record, text, platform.parse(wanted))
-        return record
+        return lookup.find(self._catalogue, text, platform.parse(wanted) if wanted else None)
 
     async def list(
-        self, everything: bool = False, filters: Filters | None = None, digests: bool = False, shared_size: bool = False
+        self,
+        everything: bool = False,
+        filters: Filters | None = None,
+        *,
+        digests: bool = False,
+        shared_size: bool = False,
+        manifests: bool = False,
+        containers: bool = False,
     ) -> list[ImageSummary]:
-        """All images, newest first.
+        """All images, newest first. Of the platforms of one name that is the one this machine takes.
 
         Args:
-            everything: intermediate images as well; this engine makes none, so that it changes nothing.
+            everything: those of other platforms as well.
             filters: which of them.
             digests: names by digest as well; they are always given, as Docker gives them.
             shared_size: work out how much each shares with others.
+            manifests: tell of all manifests of the index that an image's name means.
+            containers: count the containers made of each.
         """
-        return queries.summaries(self._catalogue, filters or Filters(), shared_size=shared_size)
+        return queries.summaries(
+            self._stores,
+            filters or Filters(),
+            everything=everything,
+            shared_size=shared_size,
+            manifests=manifests,
+            uses=self._containers if manifests or containers else None,
+            count=containers,
+        )
+
+    def layers_size(self) -> int:
+        """The sum of the lengths of all files of all images, each layer counted once, in bytes."""
+        return queries.layers_size(self._catalogue)
 
     async def tag(self, text: str, repo: str, tag: str = "") -> None:
         """Give an image another name.
@@ -165,11 +251,14 @@ class Images:
             record = lookup.find(self._catalogue, text)
             if name is None:
                 raise InvalidParameter("refusing to create a tag without a repository name")
-            await self._catalogue.add(record, [name])
+            if lookup.index_of(self._catalogue, text) is not None and (found := lookup.name_of(self._catalogue, text)):
+                await self._catalogue.tag(found, name)
+            else:
+                await self._catalogue.add(record, [name])
         self._event("tag", record, name.familiar)
 
     async def remove(
-        self, text: str, force: bool = False, prune: bool = True, wanted: str = ""
+        self, text: str, force: bool = False, prune: bool = True, wanted: Sequence[str] = ()
     ) -> builtins.list[ImageDeleteItem]:
         """Remove a name, and with the last one the image.
 
@@ -177,15 +266,15 @@ class Images:
             text: a name or an id.
             force: even if stopped containers use it, or several names go with it.
             prune: untagged parents as well; images here have none.
-            wanted: the platform it must have, if any.
+            wanted: remove only what the name means for these platforms.
 
         Raises:
             NotFound: there is no such image, or none for that platform.
             Conflict: containers or other names are in the way.
         """
         async with self._names_lock:
-            self._find(text, wanted)
-            items = await Removal(self._catalogue, self._uses, self._event).remove(text, force=force)
+            places = [platform.parse(place) for place in wanted]
+            items = await Removal(self._catalogue, self._uses, self._event).remove(text, force=force, wanted=places)
         await self.collect()
         return items
 
@@ -210,7 +299,7 @@ class Images:
                         items += await removal.remove(text, force=False)
             except (Conflict, NotFound):
                 continue
-        freed = await self.collect()
+        freed = await self.collect() + await self._workers.run(self._stores.content.discard_partial)
         self._publish("image", "prune", "", {"reclaimed": str(freed)})
         return ImagePruneResponse(items or None, freed)
 
@@ -222,22 +311,29 @@ class Images:
         Args:
             chunks: the archive.
             quiet: say only which images were loaded.
-            wanted: the platform to take where an image is there for several.
+            wanted: the platform to take where an image is there for several; all by default.
+
+        Raises:
+            Untrusted: the signature policy doesn't let archives in.
         """
+        trust = self.trust
+        if trust is not None:
+            trust.admit_loading()
         cancellation = Cancellation()
         source = StreamSource(chunks, cancellation)
         progress = LayerProgress(cancellation, "Loading layer", quiet=quiet)
         assembly = Assembly(self._stores, progress.update)
         try:
             work = asyncio.ensure_future(
-                self._workers.run(lambda: Loader(self._stores, assembly, wanted).load(source), cancellation)
+                self._workers.run(lambda: Loader(self._stores, assembly, wanted, trust).load(source), cancellation)
             )
             # Left early, the work must have ended before what it needs is let go.
             async with contextlib.aclosing(progress.messages(work)) as messages:
                 async for message in messages:
                     yield message
+            fresh: set[str] = set()
             for loaded in work.result():
-                for message in await self._loaded(loaded):
+                for message in await self._loaded(loaded, fresh):
                     yield message
         finally:
             await self._release(assembly)
@@ -260,7 +356,12 @@ class Images:
             message: a comment for its history.
             changes: Dockerfile instructions that change its configuration.
             wanted: the platform it is said to be for; this machine's by default.
+
+        Raises:
+            Untrusted: the signature policy doesn't let root file systems in.
         """
+        if self.trust is not None:
+            self.trust.admit_root_file_system()
         name = _target(repo, tag)
         cancellation = Cancellation()
         source = StreamSource(chunks, cancellation)
@@ -327,11 +428,7 @@ class Images:
         Raises:
             NotFound: one of them doesn't exist, or not for that platform.
         """
-        selections = [Selection(record, tuple(shown)) for record, shown in lookup.select(self._catalogue, names)]
-        if wanted:
-            for selection in selections:
-                name = next((shown.familiar for shown in selection.names), selection.record.id)
-                lookup.check_platform(selection.record, name, platform.parse(wanted))
+        selections = lookup.select(self._catalogue, names, platform.parse(wanted) if wanted else None)
         async with contextlib.aclosing(self._workers.iterate(write_archive(self._stores.content, selections))) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -365,19 +462,26 @@ class Images:
         cleaning.add_done_callback(self._cleaning.discard)
         await asyncio.shield(cleaning)
 
-    async def _loaded(self, loaded: Loaded) -> builtins.list[ProgressMessage]:
-        """Record a loaded image; what there is to tell of it."""
+    async def _loaded(self, loaded: Loaded, fresh: set[str]) -> builtins.list[ProgressMessage]:
+        """Record a loaded image; what there is to tell of it.
+
+        Args:
+            loaded: the image.
+            fresh: names that images of the same archive have got already: this is another platform of theirs.
+        """
         messages: list[ProgressMessage] = []
+        new = [name for name in loaded.names if str(name) not in fresh]
         async with self._names_lock:
-            for name in loaded.names:
+            for name in new:
                 previous = self._catalogue.named(name)
                 if previous is not None and previous.id != loaded.record.id:
                     old = f"renaming the old one with ID {previous.id} to empty string"
                     messages.append(line(f"The image {name.familiar} already exists, {old}"))
-            record = await self._catalogue.add(loaded.record, loaded.names)
-        messages.extend(line(f"Loaded image: {name.familiar}") for name in loaded.names)
+            record = await self._catalogue.add(loaded.record, loaded.names, loaded.index)
+        messages.extend(line(f"Loaded image: {name.familiar}") for name in new)
         if not loaded.names:
             messages.append(line(f"Loaded image ID: {record.id}"))
+        fresh.update(map(str, new))
         self._event("load", record, record.id)
         return messages
 
@@ -400,6 +504,14 @@ class Images:
     def _event(self, action: str, record: Record, name: str) -> None:
         labels = record.config.config.labels if record.config.config else None
         self._publish("image", action, record.id, {**(labels or {}), "name": name})
+
+
+def _foreign(record: Record) -> str:
+    """What Docker says of an image that this machine can't run by itself."""
+    return (
+        f"The requested image's platform ({platform.describe(record.platform)}) does not match the detected host platform "
+        f"({platform.describe(platform.detected())}) and no specific platform was requested"
+    )
 
 
 def _target(repo: str, tag: str) -> Reference | None:

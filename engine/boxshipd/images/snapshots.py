@@ -1,20 +1,19 @@
 """Snapshots: unpacked layers as overlay directories, one for each chain id, shared by all images that have the chain.
 
 A snapshot is unpacked into a directory of another name and renamed when complete, so that a chain id's directory is always
-whole. As with blobs, it stays while it is pinned or named by the database, and what a crash leaves is removed at the next
-start.
+whole. Layers of an image are unpacked side by side, since what a layer becomes hardly depends on those below it. As with
+blobs, a snapshot stays while it is pinned or named by the database, and what a crash leaves is removed at the next start.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from boxshipd.images.digest import parse_digest
 from boxshipd.images.unpack.removal import remove_tree
@@ -24,6 +23,33 @@ _UNFINISHED = "unpacking-"
 _REMOVED = "removing-"
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Unpacking:
+    """A snapshot in the making, until ``publish`` or ``discard``.
+
+    Attributes:
+        root: the directory to unpack into.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._work = tempfile.mkdtemp(prefix=_UNFINISHED, dir=directory)
+        self.root = os.path.join(self._work, "fs")
+        os.chmod(self._work, _MODE)
+        os.mkdir(self.root, 0o755)
+
+    def publish(self, place: str) -> None:
+        """Move it to its place. Where somebody else was first, theirs is the same, and this one is removed."""
+        try:
+            os.rename(self._work, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove it. Idempotent, and nothing once it is published."""
+        remove_tree(self._work)
 
 
 class SnapshotStore:
@@ -53,23 +79,13 @@ class SnapshotStore:
             for chain_id in [chain_id for chain_id, count in self._pins.items() if count <= 0]:
                 del self._pins[chain_id]
 
-    @contextlib.contextmanager
-    def unpacking(self, chain_id: str) -> Iterator[str]:
-        """An empty directory to unpack a chain id's topmost layer into. It becomes the snapshot when the block ends well."""
-        work = tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.root)
-        try:
-            os.chmod(work, _MODE)
-            content = os.path.join(work, "fs")
-            os.mkdir(content, 0o755)
-            yield content
-            try:
-                os.rename(work, os.path.dirname(self.path(chain_id)))
-            except OSError as error:
-                # Somebody else was first; theirs is the same, and ours is removed below.
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-        finally:
-            remove_tree(work)
+    def unpacking(self) -> Unpacking:
+        """An empty directory to unpack a layer into."""
+        return Unpacking(self.root)
+
+    def publish(self, unpacking: Unpacking, chain_id: str) -> None:
+        """Make an unpacked layer the snapshot of a chain id."""
+        unpacking.publish(os.path.dirname(self.path(chain_id)))
 
     def sync(self) -> None:
         """Put all that was unpacked on the disk: one call for any number of files.

@@ -51,6 +51,11 @@ class Workers:
     def __init__(self, count: int = 3, name: str = "images") -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads themselves, for those who see to the end of their work on their own."""
+        return self._pool
+
     async def run(self, function: Callable[[], T], cancellation: Cancellation | None = None) -> T:
         """Run ``function`` on a thread. If the caller is cancelled, the thread is told, and waited for."""
         future = asyncio.get_running_loop().run_in_executor(self._pool, function)
@@ -69,11 +74,23 @@ class Workers:
             raise
 
     async def iterate(self, chunks: Iterator[bytes], cancellation: Cancellation | None = None) -> AsyncGenerator[bytes, None]:
-        """An iterator that works on a thread, as an asynchronous one; it is closed when this is."""
+        """An iterator that works on a thread, one step ahead, as an asynchronous one; it is closed when this is."""
+
+        def step() -> asyncio.Future[bytes]:
+            return asyncio.ensure_future(self.run(lambda: next(chunks, b""), cancellation))
+
+        coming = step()
         try:
-            while chunk := await self.run(lambda: next(chunks, b""), cancellation):
+            while chunk := await coming:
+                coming = step()
                 yield chunk
         finally:
+            if not coming.done():
+                coming.cancel()
+                await asyncio.wait([coming])
+            elif not coming.cancelled():
+                # Retrieved, so that it isn't reported as lost.
+                coming.exception()
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()

@@ -52,7 +52,16 @@ PARENTS = """
 ALTER TABLE images ADD COLUMN parent TEXT NOT NULL DEFAULT '';
 """
 
-MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS)
+INDEXES = """
+ALTER TABLE image_names ADD COLUMN index_digest TEXT NOT NULL DEFAULT '';
+CREATE TABLE image_indexes (
+    digest TEXT NOT NULL,
+    image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    PRIMARY KEY (digest, image)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS, INDEXES)
 """In order; a script's place in the tuple is its version, so that none may be moved or changed once released."""
 
 

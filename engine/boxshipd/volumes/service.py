@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from boxship.types import volumes as api
+from msgspec import structs
 
 from boxshipd.containers.directories import size_of
 from boxshipd.containers.times import rfc3339
@@ -236,9 +237,7 @@ class Volumes:
             chosen = filters.labels("label", volume.labels) and filters.not_labels("label!", volume.labels)
             if volume.name in used or not chosen or not (everything or volume.anonymous):
                 continue
-            size = await asyncio.get_running_loop().run_in_executor(
-                self.directories.workers, size_of, self.directories.path(volume.name)
-            )
+            size = await self._size(volume)
             try:
                 await self.remove(volume.name, force=False)
             except (Conflict, NotFound, InternalError) as error:
@@ -247,6 +246,20 @@ class Volumes:
             removed.append(volume.name)
             reclaimed += size
         return removed, reclaimed
+
+    async def _size(self, volume: Volume) -> int:
+        path = self.directories.path(volume.name)
+        return await asyncio.get_running_loop().run_in_executor(self.directories.workers, size_of, path)
+
+    async def measured(self) -> builtins.list[api.Volume]:
+        """All volumes with the bytes that each holds and the number of containers that use it."""
+        volumes = sorted(self._volumes.values(), key=lambda volume: volume.name)
+        used = self.uses()
+        sizes = [await self._size(volume) for volume in volumes]
+        return [
+            structs.replace(self.describe(volume), usage_data=api.VolumeUsage(size, len(used.get(volume.name, ()))))
+            for volume, size in zip(volumes, sizes, strict=True)
+        ]
 
     @asynccontextmanager
     async def locked(self, names: Iterable[str]) -> AsyncIterator[None]:

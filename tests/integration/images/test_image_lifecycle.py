@@ -10,7 +10,7 @@ import pytest
 from boxshipd.errors import Conflict, InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.images.service import ImageUse
-from support.archives import SourceImage, chunks, digest, docker_archive, files, join, member, oci_archive, tar
+from support.archives import SourceImage, chunks, digest, docker_archive, join, member, oci_archive, tar
 
 BASE = tar(
     member("etc", tarfile.DIRTYPE, mode=0o750, uid=7),
@@ -148,17 +148,6 @@ async def test_several_images_share_what_they_have_in_common(engine, images):
     assert os.path.exists((await images.resolve("one:1")).layers[0] + "/gone")
     await images.remove("one:1")
     assert engine.left() == []
-
-
-async def test_the_platform_of_this_machine_is_taken_from_an_index(images):
-    mine = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
-    sources = [SourceImage([files(name=arch.encode())], ["multi:1"], architecture=arch) for arch in ("s390x", mine, "unknown")]
-    await load(images, oci_archive(*sources, nested=True))
-    assert (await images.resolve("multi:1")).architecture == mine
-    with pytest.raises(NotFound, match=r"does not match the specified platform \(linux/s390x\)"):
-        await images.resolve("multi:1", "linux/s390x")
-    await load(images, oci_archive(*sources, nested=True), wanted="linux/s390x")
-    assert (await images.resolve("multi:1")).architecture == "s390x"
 
 
 async def test_a_name_moves_to_the_image_loaded_last(images):

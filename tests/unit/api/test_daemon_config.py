@@ -86,6 +86,18 @@ def test_tls_implies_verification_and_default_certificates(monkeypatch):
     assert not config.build({"tls": True, "tlsverify": False}).tlsverify
 
 
+def test_a_signature_policy_is_named_by_an_absolute_path_and_may_change(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    running = load(tmp_path, signature_policy="policy.json")
+    assert running.signature_policy == str(tmp_path / "policy.json")
+    path = tmp_path / "daemon.json"
+    path.write_text("{}")
+    assert config.reload(running, {}, str(path)).signature_policy == ""
+    assert given_flags({option.key.replace("-", "_"): None for option in config.OPTIONS} | {"signature_policy": "/p"}) == {
+        "signature-policy": "/p"
+    }
+
+
 def test_reload_changes_only_what_is_reloadable(tmp_path):
     running = load(tmp_path, debug=False, data_root="/a", shutdown_timeout=3)
     path = tmp_path / "daemon.json"

@@ -60,7 +60,7 @@ def run_apart(body) -> None:
         try:
             body()
             os._exit(0)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - nothing of the tests may go on in here
             sys.excepthook(*sys.exc_info())
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0

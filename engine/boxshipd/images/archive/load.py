@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.images import platform, reference
+from boxshipd.images.archive.names import blob_path, digest_of_path
+from boxshipd.images.archive.preparation import Preparation
 from boxshipd.images.archive.spool import Spool
 from boxshipd.images.assembly import Assembly, Stores
 from boxshipd.images.catalogue import Record
@@ -34,6 +37,10 @@ from boxshipd.images.model import (
 from boxshipd.images.reference import Reference
 from boxshipd.images.unpack.compression import Source
 
+if TYPE_CHECKING:
+    # Not loaded where there is no policy.
+    from boxshipd.trust.verifier import Trust
+
 _MAX_NESTING = 4
 _MAX_MANIFESTS = 1000
 
@@ -46,21 +53,25 @@ class _Found:
     layers: list[tuple[str, str]]
     """Path in the archive and expected digest ("" if not known) of each."""
     manifest: bytes | None = None
+    index: bytes | None = None
+    """The index that lists it, where that is what the names mean."""
     names: list[Reference] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image taken in, and the names its archive gives it."""
+    """An image taken in, the names its archive gives it, and the index that these mean, if they do."""
 
     record: Record
     names: list[Reference]
+    index: bytes | None = None
 
 
 class Loader:
     """Loads one archive, on a worker's thread."""
 
-    def __init__(self, stores: Stores, assembly: Assembly, wanted: str = "") -> None:
+    def __init__(self, stores: Stores, assembly: Assembly, wanted: str = "", trust: Trust | None = None) -> None:
+        self._trust = trust
         self._stores = stores
         self._assembly = assembly
         self._wanted: Platform | None = platform.parse(wanted) if wanted else None
@@ -70,13 +81,25 @@ class Loader:
 
         Raises:
             InvalidParameter: it is no archive of images, or a hostile one.
+            Untrusted: the signature policy doesn't let such an archive in.
         """
-        with Spool(self._stores.content, self._assembly.session, self._stores.limits) as spool:
+        with (
+            Preparation(self._stores, self._assembly) as preparation,
+            Spool(self._stores.content, self._assembly.session, self._stores.limits, preparation) as spool,
+        ):
             spool.fill(source)
+            self._admit(spool)
             found = _merge([*self._from_index(spool), *self._of_platform(_from_docker(spool))])
             if not found:
                 raise InvalidParameter("archive has no images: it has neither a manifest.json nor an index.json that lists one")
             return [self._assemble(spool, image) for image in found]
+
+    def _admit(self, spool: Spool) -> None:
+        """Ask the signature policy: an archive in two forms must be let in as either, since it has images as either."""
+        if self._trust is not None and "index.json" in spool:
+            self._trust.admit_oci_archive()
+        if self._trust is not None and "manifest.json" in spool:
+            self._trust.admit_docker_archive()
 
     def _of_platform(self, images: Iterator[_Found]) -> list[_Found]:
         """The images of the wanted platform, if one is wanted.
@@ -96,7 +119,7 @@ class Loader:
 
     def _assemble(self, spool: Spool, image: _Found) -> Loaded:
         blobs = [self._blob(spool, path, digest) for path, digest in image.layers]
-        return Loaded(self._assembly.image(image.config, blobs, image.manifest), image.names)
+        return Loaded(self._assembly.image(image.config, blobs, image.manifest), image.names, image.index)
 
     def _blob(self, spool: Spool, path: str, digest: str) -> Blob:
         """A layer's blob: from the archive, or one that is here already."""
@@ -111,22 +134,30 @@ class Loader:
             return
         index = decode(Index, spool.document("index.json"), "index.json")
         for descriptor in index.manifests[:_MAX_MANIFESTS]:
-            candidates = list(self._manifests(spool, descriptor, 0))
-            chosen = self._choose(spool, candidates)
-            if chosen is None and self._wanted is not None:
+            usable = self._usable(spool, list(self._manifests(spool, descriptor, 0)))
+            if not usable and self._wanted is not None:
                 raise NotFound(f"requested platform ({platform.describe(self._wanted)}) not found in {descriptor.digest}")
-            if chosen is None:
+            if not usable:
                 raise InvalidParameter(f"archive of images has no image of a usable platform for {descriptor.digest}")
-            manifest_data, manifest = chosen
-            config = self._document(spool, manifest.config)
-            layers = [(_blob_path(layer.digest), layer.digest) for layer in manifest.layers]
-            yield _Found(config, layers, manifest_data, _annotated_names(descriptor.annotations))
+            listing = self._listing(spool, descriptor)
+            names = _annotated_names(descriptor.annotations)
+            for found, data, manifest in usable:
+                layers = [(blob_path(layer.digest), layer.digest) for layer in manifest.layers]
+                kept = listing[0] if listing and found.digest in listing[1] else None
+                yield _Found(self._document(spool, manifest.config), layers, data, kept, list(names))
+
+    def _listing(self, spool: Spool, descriptor: Descriptor) -> tuple[bytes, set[str]] | None:
+        """An index, and the digests of what it lists itself; None for a manifest."""
+        if descriptor.media_type not in INDEX_TYPES:
+            return None
+        data = self._document(spool, descriptor)
+        return data, {below.digest for below in decode(Index, data, "index").manifests}
 
     def _manifests(self, spool: Spool, descriptor: Descriptor, depth: int) -> Iterator[tuple[Descriptor, bytes]]:
         """The manifests below a descriptor that the archive has."""
         if depth > _MAX_NESTING:
             raise InvalidParameter(f"archive of images nests indexes more than {_MAX_NESTING} deep")
-        if _blob_path(descriptor.digest) not in spool:
+        if blob_path(descriptor.digest) not in spool:
             return
         data = self._document(spool, descriptor)
         if descriptor.media_type in INDEX_TYPES:
@@ -135,9 +166,12 @@ class Loader:
         elif descriptor.media_type in MANIFEST_TYPES:
             yield descriptor, data
 
-    def _choose(self, spool: Spool, candidates: list[tuple[Descriptor, bytes]]) -> tuple[bytes, Manifest] | None:
-        """The image for the wanted platform, else for this machine's, else the first there is."""
-        usable: list[tuple[int, bytes, Manifest]] = []
+    def _usable(self, spool: Spool, candidates: list[tuple[Descriptor, bytes]]) -> list[tuple[Descriptor, bytes, Manifest]]:
+        """The images that are there as a whole and for a platform that is wanted, this machine's last.
+
+        Where an image has a name, that is what it means if it means only one.
+        """
+        usable: list[tuple[int, Descriptor, bytes, Manifest]] = []
         for descriptor, data in candidates:
             manifest = decode(Manifest, data, "manifest")
             if manifest.config.media_type not in CONFIG_TYPES or not self._complete(spool, manifest):
@@ -148,22 +182,20 @@ class Loader:
                 continue
             if self._wanted is not None and not platform.matches(self._wanted, offered):
                 continue
-            usable.append((0 if platform.matches(platform.host(), offered) else 1, data, manifest))
-        if not usable:
-            return None
-        _, data, manifest = min(usable, key=lambda choice: choice[0])
-        return data, manifest
+            usable.append((1 if platform.matches(platform.host(), offered) else 0, descriptor, data, manifest))
+        usable.sort(key=lambda choice: choice[0])
+        return [(descriptor, data, manifest) for _, descriptor, data, manifest in usable]
 
     def _complete(self, spool: Spool, manifest: Manifest) -> bool:
         digests = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
-        return all(_blob_path(digest) in spool or self._assembly.session.claim(digest) for digest in digests)
+        return all(blob_path(digest) in spool or self._assembly.session.claim(digest) for digest in digests)
 
     def _platform_of(self, spool: Spool, manifest: Manifest) -> Platform:
         return _platform_in(self._document(spool, manifest.config))
 
     def _document(self, spool: Spool, descriptor: Descriptor) -> bytes:
         """A manifest, an index or a configuration, verified."""
-        path = _blob_path(descriptor.digest)
+        path = blob_path(descriptor.digest)
         data = spool.document(path) if path in spool else self._stores.content.read(descriptor.digest)
         if parse_digest(descriptor.digest).algorithm != "sha256":
             raise InvalidParameter(f"unsupported digest of a {descriptor.media_type}: {descriptor.digest}")
@@ -182,9 +214,9 @@ def _from_docker(spool: Spool) -> Iterator[_Found]:
     if "manifest.json" not in spool:
         return
     for image in decode(list[ArchivedImage], spool.document("manifest.json"), "manifest.json")[:_MAX_MANIFESTS]:
-        layers = [(path, _digest_of_path(path)) for path in image.layers or ()]
+        layers = [(path, digest_of_path(path)) for path in image.layers or ()]
         yield _Found(
-            spool.document(image.config), layers, None, [reference.parse(name).tagged() for name in image.repo_tags or ()]
+            spool.document(image.config), layers, None, None, [reference.parse(name).tagged() for name in image.repo_tags or ()]
         )
 
 
@@ -206,14 +238,3 @@ def _annotated_names(annotations: dict[str, str] | None) -> list[Reference]:
         if ":" not in name and "/" not in name:
             return []
     return [reference.parse(name).tagged()]
-
-
-def _blob_path(digest: str) -> str:
-    parsed = parse_digest(digest)
-    return f"blobs/{parsed.algorithm}/{parsed.hex}"
-
-
-def _digest_of_path(path: str) -> str:
-    """The digest that a path of an OCI layout promises; nothing for other paths."""
-    folder, _, name = path.rpartition("/")
-    return f"sha256:{name}" if folder == "blobs/sha256" and len(name) == 64 else ""

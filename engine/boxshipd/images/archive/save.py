@@ -1,6 +1,7 @@
 """Writing images as an archive: an OCI layout and ``manifest.json`` in one, as ``docker save`` does since version 25.
 
-Blobs are written as they came, so that an image keeps its digests; the same images give the same bytes.
+Blobs are written as they came, so that an image keeps its digests; the same images give the same bytes. A name that means an
+index is written with it and with all its platforms that are here; the index itself may list more.
 Source: moby image/tarexport/save.go; OCI image specification, image-layout.md.
 """
 
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from boxshipd.images.archive.names import blob_path
 from boxshipd.images.catalogue import Record
 from boxshipd.images.content import LAYOUT, ContentStore
 from boxshipd.images.digest import parse_digest
+from boxshipd.images.lookup import Selected
 from boxshipd.images.model import (
     NAME_ANNOTATION,
     OCI_INDEX,
@@ -22,28 +24,20 @@ from boxshipd.images.model import (
     Descriptor,
     Index,
     Manifest,
-    Platform,
     decode,
     encode,
 )
 from boxshipd.images.reference import Reference
+from boxshipd.images.unpack.direct import FileSource
 from boxshipd.images.unpack.limits import MIB
 
 _BLOCK = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """An image to be saved, and the names it is saved under."""
-
-    record: Record
-    names: tuple[Reference, ...]
-
-
-def write_archive(content: ContentStore, selections: Sequence[Selection]) -> Iterator[bytes]:
+def write_archive(content: ContentStore, selections: Sequence[Selected]) -> Iterator[bytes]:
     """The archive, in pieces of up to a MiB. The images' content stays pinned until the iterator is closed."""
     with content.session() as session:
-        blobs = sorted({digest for selection in selections for digest in selection.record.blobs})
+        blobs = sorted({digest for selection in selections for digest in _blobs(selection)})
         for digest in blobs:
             session.claim(digest)
         yield _header("blobs/", 0, directory=True)
@@ -51,9 +45,12 @@ def write_archive(content: ContentStore, selections: Sequence[Selection]) -> Ite
             yield _header(f"blobs/{algorithm}/", 0, directory=True)
         for digest in blobs:
             yield from _blob(content, digest)
+        # A name for several platforms is one image there: readers of that document know of no others.
+        single = {selection.record.id: selection for selection in selections}
         manifests = {selection.record.id: _manifest(content, selection.record) for selection in selections}
+        archived = [_archived(record, _all_names(selections, record), manifests[record.id]) for record in _records(single)]
         yield _file("index.json", encode(_index(selections)))
-        yield _file("manifest.json", encode([_archived(selection, manifests[selection.record.id]) for selection in selections]))
+        yield _file("manifest.json", encode(archived))
         yield _file("oci-layout", LAYOUT)
         if repositories := _repositories(selections):
             yield _file("repositories", encode(repositories))
@@ -61,27 +58,42 @@ def write_archive(content: ContentStore, selections: Sequence[Selection]) -> Ite
         yield bytes(2 * _BLOCK)
 
 
+def _records(single: dict[str, Selected]) -> list[Record]:
+    return [selection.record for selection in single.values()]
+
+
+def _all_names(selections: Sequence[Selected], record: Record) -> list[Reference]:
+    return [name for selection in selections if selection.record.id == record.id for name in selection.names]
+
+
+def _blobs(selection: Selected) -> set[str]:
+    """Everything that an image, in all its platforms, is made of."""
+    found = {digest for record in (selection.record, *selection.others) for digest in record.blobs}
+    return found | {selection.index.descriptor.digest} if selection.index is not None else found
+
+
 def _blob(content: ContentStore, digest: str) -> Iterator[bytes]:
-    with open(content.path(digest), "rb") as file:
+    with open(content.path(digest), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        yield _header(_path(digest), size)
-        while data := file.read(MIB):
+        yield _header(blob_path(digest), size)
+        source = FileSource(file.fileno())
+        while data := source.read(MIB):
             yield data
     if padding := -size % _BLOCK:
         yield bytes(padding)
 
 
-def _index(selections: Sequence[Selection]) -> Index:
+def _index(selections: Sequence[Selected]) -> Index:
     manifests: list[Descriptor] = []
     for selection in selections:
         record = selection.record
-        shown = Platform(record.config.architecture, record.config.os, record.config.variant or "")
+        target = record.manifest if selection.index is None else selection.index.descriptor
+        shown = record.platform if selection.index is None else None
         annotations: list[dict[str, str] | None] = [
             {NAME_ANNOTATION: str(name), REF_ANNOTATION: name.tag} for name in selection.names if name.tag
         ]
         manifests += [
-            Descriptor(record.manifest.media_type, record.manifest.digest, record.manifest.size, annotation, shown)
-            for annotation in annotations or [None]
+            Descriptor(target.media_type, target.digest, target.size, annotation, shown) for annotation in annotations or [None]
         ]
     return Index(manifests, media_type=OCI_INDEX)
 
@@ -90,17 +102,17 @@ def _manifest(content: ContentStore, record: Record) -> Manifest:
     return decode(Manifest, content.read(record.manifest.digest), "manifest")
 
 
-def _archived(selection: Selection, manifest: Manifest) -> ArchivedImage:
-    layers = selection.record.layers
+def _archived(record: Record, names: Sequence[Reference], manifest: Manifest) -> ArchivedImage:
+    layers = record.layers
     sources = {
         layer.diff: Descriptor(described.media_type or OCI_LAYER, layer.blob, described.size)
         for layer, described in zip(layers, manifest.layers, strict=True)
     }
-    tags = [name.familiar for name in selection.names if name.tag]
-    return ArchivedImage(_path(selection.record.id), tags or None, [_path(layer.blob) for layer in layers], sources)
+    tags = [name.familiar for name in names if name.tag]
+    return ArchivedImage(blob_path(record.id), tags or None, [blob_path(layer.blob) for layer in layers], sources)
 
 
-def _repositories(selections: Sequence[Selection]) -> dict[str, dict[str, str]]:
+def _repositories(selections: Sequence[Selected]) -> dict[str, dict[str, str]]:
     """The oldest list of names, by each image's topmost layer."""
     found: dict[str, dict[str, str]] = {}
     for selection in selections:
@@ -110,11 +122,6 @@ def _repositories(selections: Sequence[Selection]) -> dict[str, dict[str, str]]:
             if name.tag:
                 found.setdefault(name.familiar_name, {})[name.tag] = top
     return found
-
-
-def _path(digest: str) -> str:
-    parsed = parse_digest(digest)
-    return f"blobs/{parsed.algorithm}/{parsed.hex}"
 
 
 def _file(name: str, data: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """An archive of images on its way in: each file in it goes to a file of its own, hashed as it passes.
 
 An archive names its contents at its end, so all of it must be kept until then; what turns out to be a blob only needs a new
-name.
+name, so that nothing is ever copied. What looks like a layer is unpacked while it passes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from boxshipd.errors import InvalidParameter
+from boxshipd.images.archive.preparation import Preparation
 from boxshipd.images.content import Blob, BlobWriter, ContentStore, Session
 from boxshipd.images.errors import InvalidArchive, LimitExceeded
 from boxshipd.images.model import DOCUMENT_LIMIT
@@ -21,15 +22,17 @@ from boxshipd.images.unpack.limits import Limits
 from boxshipd.images.unpack.tar import FILE, LINK, SYMLINK, TarReader
 
 _MAX_LINKS = 16
+_SMALL = 1 << 20
 
 
 class Spool:
     """The files of one archive. What isn't committed is gone when it closes."""
 
-    def __init__(self, content: ContentStore, session: Session, limits: Limits) -> None:
+    def __init__(self, content: ContentStore, session: Session, limits: Limits, preparation: Preparation) -> None:
         self._content = content
         self._session = session
         self._limits = limits
+        self._preparation = preparation
         self._files: dict[str, BlobWriter] = {}
         self._links: dict[str, str] = {}
         self._committed: dict[str, Blob] = {}
@@ -56,7 +59,7 @@ class Spool:
             if entry.kind == FILE:
                 if entry.sparse is not None:
                     raise InvalidArchive(f"archive of images has a sparse file {name!r}")
-                self._store(name, reader)
+                self._store(name, entry.size, reader)
             elif entry.kind == SYMLINK:
                 self._link(
                     name,
@@ -68,17 +71,22 @@ class Spool:
                 self._link(name, _text(clean(entry.linkname)))
         if not reader.entries:
             raise InvalidArchive("archive is empty")
+        self._preparation.wait()
 
-    def _store(self, name: str, reader: TarReader) -> None:
+    def _store(self, name: str, size: int, reader: TarReader) -> None:
         """A file that comes twice replaces the first, as it would on disk."""
         self._links.pop(name, None)
         if name in self._files:
             self._files.pop(name).__exit__(None, None, None)
-        writer = self._stack.enter_context(self._content.writer())
-        for piece in reader.data():
-            writer.write(piece)
-        # Thousands of files may follow; this one is complete and needs no descriptor.
-        writer.pause()
+        writer = self._stack.enter_context(self._content.writer(small=size < _SMALL))
+        with self._preparation.layer(name, size) as layer:
+            for piece in reader.data():
+                # First, so that both go on at once.
+                layer.write(piece)
+                writer.write(piece)
+            # Thousands of files may follow; this one is complete and needs no descriptor.
+            writer.pause()
+            layer.finish(writer.digest)
         self._files[name] = writer
 
     def _link(self, name: str, target: str) -> None:

@@ -12,6 +12,7 @@ import os
 import stat
 
 from boxshipd.images.errors import InvalidArchive, LimitExceeded
+from boxshipd.images.unpack.direct import DirectWriter
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, MIB, Limits
 from boxshipd.images.unpack.removal import remove_tree
 from boxshipd.images.unpack.tar import BLOCK_DEVICE, CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry, TarReader
@@ -26,6 +27,11 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESERVED_XATTRS = ("trusted.overlay.", "user.overlay.")
 _MAX_NS = (1 << 63) - 1
 _SPACE_CHECK = 32 * MIB
+# From which length on a file is written around the page cache, which it would fill with what may never be read.
+_DIRECT = 32 * MIB
+# What notes of directories' times may take in memory, and what one takes beside its path.
+_NOTES = 256 * MIB
+_NOTE_OVERHEAD = 160
 
 
 class LayerApplier:
@@ -38,6 +44,7 @@ class LayerApplier:
         self._unchecked = 0
         # Times of directories are set last, since making a file in one changes them.
         self._times: dict[bytes, int] = {}
+        self._noted = 0
 
     def apply(self, reader: TarReader) -> int:
         """Apply every entry; the sum of the files' lengths in bytes, which is what Docker calls a layer's size.
@@ -47,7 +54,8 @@ class LayerApplier:
             LimitExceeded: the archive takes too much.
             OSError: the kernel refused.
         """
-        self._tree.inherit(b".", self._tree.root)
+        os.fchmod(self._tree.root, 0o755)
+        self._tree.note_implied(b"")
         for entry in reader:
             self._apply_one(entry, reader)
         self._set_times()
@@ -93,6 +101,7 @@ class LayerApplier:
         if entry.kind != DIRECTORY:
             raise InvalidArchive(f"archive entry {entry.name!r} would replace the root directory")
         self._describe(entry, self._tree.root)
+        self._tree.described(b"")
         self._times[b""] = entry.mtime_ns
 
     def _whiteout(self, above: bytes, name: bytes) -> None:
@@ -107,14 +116,23 @@ class LayerApplier:
     def _directory(self, entry: Entry, path: bytes, parent: int, name: bytes) -> None:
         fd = self._tree.remember(path, self._tree.make_directory(parent, name))
         self._describe(entry, fd)
-        self._times[path] = entry.mtime_ns
+        self._tree.described(path)
+        self._note_time(path, entry.mtime_ns)
+
+    def _note_time(self, path: bytes, mtime_ns: int) -> None:
+        self._times[path] = mtime_ns
+        self._noted += len(path) + _NOTE_OVERHEAD
+        if self._noted > _NOTES:
+            raise LimitExceeded("archive has too many directories with long names")
 
     def _file(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+        # Mostly what is wanted already, so that nothing has to be changed afterwards.
+        mode = entry.mode & 0o777
         try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+            fd = os.open(name, _CREATE, mode, dir_fd=parent)
         except FileExistsError:
             self._make_room(parent, name)
-            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+            fd = os.open(name, _CREATE, mode, dir_fd=parent)
         try:
             self._fill(entry, fd, reader)
         finally:
@@ -122,7 +140,12 @@ class LayerApplier:
 
     def _fill(self, entry: Entry, fd: int, reader: TarReader) -> None:
         """Give an empty file its content and everything else an entry says of it."""
-        if entry.sparse is None:
+        if entry.sparse is None and entry.size >= _DIRECT:
+            writer = DirectWriter(fd)
+            for piece in reader.data():
+                writer.write(piece)
+            writer.flush()
+        elif entry.sparse is None:
             for piece in reader.data():
                 _write(fd, piece)
         else:
@@ -199,8 +222,13 @@ class LayerApplier:
 
     def _describe(self, entry: Entry, fd: int) -> None:
         """Give an open file or directory its owner, mode and extended attributes, in the order in which none undoes another."""
-        os.fchown(fd, entry.uid, entry.gid)
-        os.fchmod(fd, entry.mode)
+        present = os.fstat(fd)
+        owned = present.st_uid == entry.uid and present.st_gid == entry.gid
+        if not owned:
+            os.fchown(fd, entry.uid, entry.gid)
+        # A change of owner may have taken set-id bits away.
+        if stat.S_IMODE(present.st_mode) != entry.mode or not owned:
+            os.fchmod(fd, entry.mode)
         for key, value in entry.xattrs.items():
             self._set_xattr(fd, key, value)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import os
 from typing import IO, Protocol, cast
 
 import zstandard
@@ -210,17 +209,3 @@ def decompressed(source: Source, limits: Limits) -> tuple[str, Source]:
         return kind, Bounded(counted, counted, limits)
     plain: Source = _Zstd(counted) if kind == "zstd" else _Members(counted, kind)
     return kind, Bounded(plain, counted, limits)
-
-
-class FileSource:
-    """A file read from its start through a descriptor that the caller keeps."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._offset = 0
-
-    def read(self, size: int, /) -> bytes:
-        """The next bytes."""
-        data = os.pread(self._fd, size, self._offset)
-        self._offset += len(data)
-        return data

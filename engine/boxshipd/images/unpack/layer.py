@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Queue
 from types import TracebackType
 from typing import Self
 
 from boxshipd.images.unpack.apply import LayerApplier
-from boxshipd.images.unpack.compression import CHUNK, FileSource, Source, decompressed
+from boxshipd.images.unpack.compression import CHUNK, Source, decompressed
+from boxshipd.images.unpack.direct import FileSource
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.unpack.tar import TarReader
 from boxshipd.images.unpack.tree import Tree
@@ -27,10 +28,14 @@ class Unpacked:
     Attributes:
         diff_id: the digest of the layer's archive, uncompressed.
         size: the sum of its files' lengths, in bytes.
+        implied: directories that it has files in and doesn't describe: ``tree.inherit`` is for them.
+        hides: it has whiteouts, which the lowest layer of an image must not have.
     """
 
     diff_id: str
     size: int
+    implied: tuple[bytes, ...] = ()
+    hides: bool = False
 
 
 class Watched:
@@ -116,14 +121,21 @@ def ignore(_: int) -> None:
 
 
 def unpack_layer(
-    blob: str, root: str, parents: Sequence[str], *, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore
+    blob: str,
+    root: str,
+    *,
+    lowest: bool,
+    digest: str = "",
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int], None] = ignore,
 ) -> Unpacked:
     """Unpack the blob at a path into the empty directory ``root``.
 
     Args:
         blob: a tar archive, plain or compressed.
         root: where to.
-        parents: the directories of the layers below, topmost first.
+        lowest: there is no layer below, so that there is nothing to hide.
+        digest: the blob's digest where that has been verified: an archive that isn't compressed isn't hashed again.
         limits: what it may take.
         progress: called with the bytes of the blob read so far, from another thread; it may raise to end the work.
 
@@ -133,26 +145,53 @@ def unpack_layer(
     """
     fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _, plain = decompressed(Watched(FileSource(fd), progress), limits)
-        with ReadAhead(plain) as source, Tree(root, parents) as tree:
-            size = LayerApplier(tree, limits).apply(TarReader(source, limits))
-            return Unpacked(source.digest(), size)
+        known = (lambda: digest) if digest.startswith("sha256:") else None
+        return unpack_stream(Watched(FileSource(fd), progress), root, lowest=lowest, digest=known, limits=limits)
     finally:
         os.close(fd)
 
 
-def diff_id(blob: str, *, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore) -> str:
-    """The digest of a layer's archive, uncompressed, without unpacking it.
+def unpack_stream(
+    source: Source, root: str, *, lowest: bool, digest: Callable[[], str] | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Unpacked:
+    """Unpack a stream into the empty directory ``root``, and read it to its end.
+
+    Args:
+        source: a tar archive, plain or compressed.
+        root: where to.
+        lowest: as for ``unpack_layer``.
+        digest: tells the stream's sha256 at its end where somebody else works it out: an archive that isn't compressed isn't
+            hashed again.
+        limits: what it may take.
+
+    Raises:
+        HostileOrBroken: it isn't a layer that can be unpacked.
+        OSError: the kernel refused.
+    """
+    kind, plain = decompressed(source, limits)
+    with Tree(root, layered=not lowest) as tree:
+        if not kind and digest is not None:
+            size = LayerApplier(tree, limits).apply(TarReader(plain, limits))
+            return Unpacked(digest(), size, tuple(tree.implied), tree.hides)
+        with ReadAhead(plain) as ahead:
+            size = LayerApplier(tree, limits).apply(TarReader(ahead, limits))
+            return Unpacked(ahead.digest(), size, tuple(tree.implied), tree.hides)
+
+
+def diff_id(blob: str, *, digest: str = "", limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] = ignore) -> str:
+    """The digest of a layer's archive, uncompressed, without unpacking it; ``digest`` as for ``unpack_layer``.
 
     Raises:
         HostileOrBroken: the blob can't be decompressed.
     """
-    checksum = hashlib.sha256()
     fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        kind, plain = decompressed(Watched(FileSource(fd), progress), limits)
+        if not kind and digest.startswith("sha256:"):
+            return digest
+        checksum = hashlib.sha256()
         while data := plain.read(CHUNK):
             checksum.update(data)
+        return f"sha256:{checksum.hexdigest()}"
     finally:
         os.close(fd)
-    return f"sha256:{checksum.hexdigest()}"

@@ -266,6 +266,10 @@ def _check(block: bytes) -> None:
 def _number(block: bytes, start: int, width: int, *, signed: bool = False) -> int:
     """A numeric field: octal text, or base 256 where the first bit is set."""
     field = block[start : start + width]
+    # Nearly every field is digits and a terminator.
+    digits = field.rstrip(b"\0 ")
+    if digits.isdigit() and b"8" not in digits and b"9" not in digits:
+        return int(digits, 8)
     if field[0] & 0x80:
         value = (
             int.from_bytes(field, "big", signed=True)

@@ -11,13 +11,15 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from boxrun.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
 
-from boxshipd.images.errors import InvalidArchive
+from boxshipd.images.errors import InvalidArchive, LimitExceeded
+from boxshipd.images.unpack.limits import MIB
 
 OPAQUE = "trusted.overlay.opaque"
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
@@ -25,6 +27,9 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CACHED = 128
 _ATTEMPTS = 64
 _DEFAULT_MODE = 0o755
+# What notes of directories may take in memory, and what one takes beside its path.
+_NOTES = 64 * MIB
+_NOTE_OVERHEAD = 128
 _WHITEOUT = os.makedev(0, 0)
 
 
@@ -33,34 +38,31 @@ class Tree:
 
     Args:
         root: the directory's path.
-        parents: the directories of the layers below, topmost first; parents that an archive doesn't have take their owner
-            and mode from there.
+        layered: it is one layer of several: whiteouts are kept, and directories that no entry describes are noted.
         anchor: a descriptor of a root above ``root``, which stays the caller's: ``root`` is a path in there then, links on the
             way lead to places in there, and what is mounted in there is part of it.
+
+    Attributes:
+        hides: something was hidden of the layers below.
+        implied: directories that had to be made though no entry describes them; ``inherit`` gives them what they have below.
     """
 
-    def __init__(self, root: str, parents: Sequence[str] = (), *, anchor: int | None = None) -> None:
-        self._parents: list[int] = []
+    def __init__(self, root: str, *, layered: bool = False, anchor: int | None = None) -> None:
+        self._layered = layered
+        self.hides = False
+        self.implied: dict[bytes, None] = {}
+        self._implied_length = 0
         self._anchor = anchor
         self._base = os.fsencode(root).rstrip(b"/") + b"/"
         self.root = os.open(root, _DIRECTORY) if anchor is None else _open_below(anchor, self._base, _RESOLVE)
         self._cache: OrderedDict[bytes, int] = OrderedDict()
         # Dropped from the cache, but perhaps still in use by the operation under way.
         self._stale: list[int] = []
-        try:
-            for parent in parents:
-                self._parents.append(os.open(parent, _DIRECTORY))
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Close every descriptor. Idempotent."""
         self.forget()
         self.settle()
-        for fd in self._parents:
-            os.close(fd)
-        self._parents.clear()
         if self.root >= 0:
             os.close(self.root)
             self.root = -1
@@ -148,8 +150,9 @@ class Tree:
 
     def whiteout(self, parent: int, name: bytes) -> None:
         """Hide ``name`` of the layers below. What this layer itself has of that name stays."""
-        if not self._parents:
+        if not self._layered:
             return
+        self.hides = True
         try:
             os.mknod(name, stat.S_IFCHR | 0o600, _WHITEOUT, dir_fd=parent)
         except FileExistsError:
@@ -162,26 +165,25 @@ class Tree:
 
     def make_opaque(self, fd: int) -> None:
         """Hide everything that the layers below have in a directory."""
-        if self._parents:
+        if self._layered:
+            self.hides = True
             os.setxattr(fd, OPAQUE, b"y")
 
-    def inherit(self, path: bytes, fd: int) -> None:
-        """Give a directory that the archive doesn't describe the owner and mode it has in the layers below."""
-        for parent in self._parents:
-            try:
-                lower = _open_below(parent, path)
-            except OSError as error:
-                if error.errno == errno.ENOENT:
-                    continue
-                break
-            try:
-                known = os.fstat(lower)
-            finally:
-                os.close(lower)
-            os.fchown(fd, known.st_uid, known.st_gid)
-            os.fchmod(fd, stat.S_IMODE(known.st_mode))
-            return
-        os.fchmod(fd, _DEFAULT_MODE)
+    def note_implied(self, path: bytes) -> None:
+        """Note a directory whose owner and mode are those it has in the layers below.
+
+        Raises:
+            LimitExceeded: there are more of them than anybody needs.
+        """
+        if self._layered:
+            self.implied[path] = None
+            self._implied_length += len(path) + _NOTE_OVERHEAD
+            if self._implied_length > _NOTES:
+                raise LimitExceeded("archive has too many directories that it doesn't describe")
+
+    def described(self, path: bytes) -> None:
+        """An entry describes a directory after all."""
+        self.implied.pop(path, None)
 
     def _open(self, path: bytes) -> int:
         if self._anchor is None:
@@ -213,10 +215,9 @@ class Tree:
             raise InvalidArchive(f"archive path {_join(above, name)!r}: not a directory")
         path = _join(above, name)
         fd = self.make_directory(parent, name)
+        os.fchmod(fd, _DEFAULT_MODE)
         if present is None:
-            self.inherit(path, fd)
-        else:
-            os.fchmod(fd, _DEFAULT_MODE)
+            self.note_implied(path)
         return self.remember(path, fd)
 
     def _must_be_directory(self, above: bytes, name: bytes) -> None:
@@ -225,6 +226,63 @@ class Tree:
             self.existing(path)
         except OSError as error:
             raise InvalidArchive(f"archive path {path!r}: {os.strerror(error.errno or 0)}") from error
+
+
+def inherit(root: str, paths: Iterable[bytes], parents: Sequence[str]) -> None:
+    """Give directories that a layer's archive doesn't describe the owner and mode they have in the layers below.
+
+    Args:
+        root: the layer's directory.
+        paths: which directories in it.
+        parents: the directories of the layers below, topmost first, all of them whole.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    with ExitStack() as stack:
+
+        def opened(path: str) -> int:
+            fd = os.open(path, _DIRECTORY)
+            stack.callback(os.close, fd)
+            return fd
+
+        top = opened(root)
+        lowers = [opened(parent) for parent in parents]
+        for path in paths:
+            known = _status_below(lowers, path)
+            fd = None if known is None else _opened_below(top, path)
+            if known is not None and fd is not None:
+                try:
+                    os.fchown(fd, known.st_uid, known.st_gid)
+                    os.fchmod(fd, stat.S_IMODE(known.st_mode))
+                finally:
+                    os.close(fd)
+
+
+def _status_below(lowers: Sequence[int], path: bytes) -> os.stat_result | None:
+    """A directory's status in the topmost layer that has it; None where something else is in its place there."""
+    for lower in lowers:
+        try:
+            fd = _open_below(lower, path or b".")
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                continue
+            return None
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+    return None
+
+
+def _opened_below(top: int, path: bytes) -> int | None:
+    """A directory of the layer itself; None where a later entry has put something else in its place."""
+    try:
+        return _open_below(top, path or b".")
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
 
 
 def is_whiteout(status: os.stat_result) -> bool:

@@ -1,0 +1,7 @@
+import pytest
+from support.trust import MemoryRepository
+
+
+@pytest.fixture
+def repository() -> MemoryRepository:
+    return MemoryRepository()
