@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import gzip
 import os
 import shlex
@@ -93,6 +94,8 @@ def root_disk(work: Path, top: Path, arguments: list[str], passed: str) -> Path:
             shutil.copytree(source, root / "checkout" / name)
         else:
             shutil.copy(source, root / "checkout" / name)
+    # Each process in the machine would otherwise compile all that it imports: half a minute for a daemon.
+    compileall.compile_dir(root / "checkout", quiet=1, stripdir=str(root), workers=0)
     init = root / "init"
     init.write_text(_INIT.format(python=interpreter, tests=" ".join(map(shlex.quote, arguments)), passed=passed))
     init.chmod(0o755)
