@@ -158,9 +158,7 @@ def test_what_is_no_archive_is_told_in_plain_words(daemon, client, tmp_path):
     assert "b'" not in said
 
 
-@pytest.mark.parametrize(
-    "words", [["--context", "x"], ["-c", "x"], ["--config", "/x"], ["--log-level", "debug"], ["-l", "debug"]]
-)
+@pytest.mark.parametrize("words", [["--context", "x"], ["-c", "x"], ["--log-level", "debug"], ["-l", "debug"]])
 def test_global_flags_that_are_not_there_are_refused_by_name(words):
     result = subprocess.run(
         [sys.executable, "-m", "boxship.cli.main", *words, "ps"], capture_output=True, text=True, check=False

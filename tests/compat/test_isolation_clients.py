@@ -141,7 +141,7 @@ def test_docker_py(daemon):
         )
         assert out.decode().splitlines() == ["0", "64", "0 77", "99", "1:5"]
         assert api.containers.run("busybox", ["echo", "other"], runtime="runc", **everything) == b"other\n"
-        assert set(api.info()["Runtimes"]) == {"boxrun", "runc"}
+        assert set(api.info()["Runtimes"]) >= {"boxrun", "runc"}
     finally:
         api.close()
         with warnings.catch_warnings():

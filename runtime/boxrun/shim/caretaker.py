@@ -486,7 +486,8 @@ class Caretaker:
     def _part(self) -> None:
         """Let go of the supervisors: everything is done and told. The one that gave the order may have another."""
         control = self._control
-        if control is not None and self._links.take(control):
+        # Who still sends a log or compresses one is this container's; the next one's process begins without.
+        if control is not None and _childless() and self._links.take(control):
             control.setblocking(True)
             with suppress(OSError):
                 send(control, encode(Idle()))
@@ -510,6 +511,16 @@ class Caretaker:
             self._patience_over = True
         elif self._state == "ended":
             self._write_record()
+
+
+def _childless() -> bool:
+    """Whether nothing that this process has forked is left; what has ended is reaped."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return True
+    return False
 
 
 def _ignore(_signum: int, _frame: object) -> None:

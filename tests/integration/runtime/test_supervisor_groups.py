@@ -49,7 +49,7 @@ def frozen(supervisor: SupervisorProcess, identity: str) -> bool:
 def limit(supervisor: SupervisorProcess, identity: str, v1: str, v2: str) -> str:
     """A file of the container's group, by its name in either kind of hierarchy."""
     name = v1 if detect().version == "1" else v2
-    (found,) = list(Path("/sys/fs/cgroup").glob(f"**/{supervisor.name}/{identity}/{name}"))
+    (found,) = [path for top in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{top}{supervisor.name}/{identity}/{name}")]
     return found.read_text().strip()
 
 

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from boxrun.bus import BusError
-from boxrun.container.spec import Namespace, Spec
-from support.runtime import SupervisorProcess, eventually
+from boxrun.container.spec import Log, Namespace, Spec
+from support.runtime import SupervisorProcess, children, eventually
 
 ROUNDS = 40
 """How often it is tried: on a busy machine a shim may have waited too long and be gone."""
+
+
+async def settled(directory: str) -> int:
+    """How many entries a directory has once that doesn't change any more: who has reported a start still closes a few."""
+    seen: list[int] = []
+
+    def still() -> bool:
+        seen.append(len(os.listdir(directory)))
+        return len(seen) >= 5 and len(set(seen[-5:])) == 1
+
+    await eventually(still, "the descriptors stay the same")
+    return seen[-1]
 
 
 async def serve(supervisor: SupervisorProcess, spec: Spec) -> tuple[int, int]:
@@ -21,7 +34,7 @@ async def serve(supervisor: SupervisorProcess, spec: Spec) -> tuple[int, int]:
     reply = await supervisor.launch(spec)
     status = Path(f"/proc/{reply.pid}/status").read_text()
     maker = int(status.partition("PPid:")[2].split()[0])
-    descriptors = len(os.listdir(f"/proc/{maker}/fd"))
+    descriptors = await settled(f"/proc/{maker}/fd")
     os.kill(reply.pid, signal.SIGKILL)
     assert (await supervisor.exited(spec.id)).exit_code == 137
     await supervisor.release(spec.id)
@@ -73,3 +86,21 @@ async def test_who_waits_for_an_order_ends_with_the_supervisor(supervisor: Super
     await eventually(lambda: not Path(f"/proc/{maker}").exists(), "nobody waits for a dead supervisor")
     await supervisor.start()
     await serve(supervisor, supervisor.spec("sleep", "1000"))
+
+
+async def test_a_maker_of_many_has_no_dead_children(supervisor: SupervisorProcess) -> None:
+    """What sends a container's log is its maker's child as well."""
+    with socket.create_server(("127.0.0.1", 0)) as receiver:
+        options = {"syslog-address": f"tcp://127.0.0.1:{receiver.getsockname()[1]}"}
+        for number in range(8):
+            log = Log(driver="syslog", path=str(supervisor.base / f"cache-{number}"), options=options)
+            spec = supervisor.spec("sleep", "1000", log=log)
+            reply = await supervisor.launch(spec)
+            maker = int(Path(f"/proc/{reply.pid}/status").read_text().partition("PPid:")[2].split()[0])
+            states = {pid: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in children(maker)}
+            assert states.pop(reply.pid) != "Z"
+            assert len(states) <= 1
+            assert "Z" not in states.values()
+            os.kill(reply.pid, signal.SIGKILL)
+            await supervisor.exited(spec.id)
+            await supervisor.release(spec.id)

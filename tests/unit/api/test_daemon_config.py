@@ -96,7 +96,7 @@ def test_a_signature_policy_is_named_by_an_absolute_path_and_may_change(tmp_path
     assert running.signature_policy == str(tmp_path / "policy.json")
     path = tmp_path / "daemon.json"
     path.write_text("{}")
-    assert config.reload(running, {}, str(path)).signature_policy == ""
+    assert config.reload(running, {}, str(path))[0].signature_policy == ""
     assert given_flags({option.key.replace("-", "_"): None for option in config.OPTIONS} | {"signature_policy": "/p"}) == {
         "signature-policy": "/p"
     }
