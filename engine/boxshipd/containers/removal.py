@@ -116,16 +116,16 @@ class Removal:
             Conflict: another prune is under way.
         """
         filters.validate(PRUNE_FILTERS)
-        until = _until(filters)
+        latest = until(filters)
         if self._pruning:
             raise Conflict("a prune operation is already running")
         self._pruning = True
         try:
-            return await self._prune(filters, until)
+            return await self._prune(filters, latest)
         finally:
             self._pruning = False
 
-    async def _prune(self, filters: Filters, until: int | None) -> PruneResponse:
+    async def _prune(self, filters: Filters, latest: int | None) -> PruneResponse:
         removed: list[str] = []
         reclaimed = 0
         for container in self._registry:
@@ -133,7 +133,7 @@ class Removal:
             selected = filters.labels("label", labels) and filters.not_labels("label!", labels)
             if container.state.running or container.state.starting or not selected:
                 continue
-            if until is not None and container.config.created > until:
+            if latest is not None and container.config.created > latest:
                 continue
             size = await asyncio.to_thread(size_of, f"{container.directory}/upper")
             try:
@@ -175,7 +175,7 @@ class Removal:
         self._volumes.forget(doomed)
 
 
-def _until(filters: Filters) -> int | None:
+def until(filters: Filters) -> int | None:
     """The filter's time in ns since the epoch.
 
     Raises:

@@ -52,7 +52,15 @@ PARENTS = """
 ALTER TABLE images ADD COLUMN parent TEXT NOT NULL DEFAULT '';
 """
 
-MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS)
+NETWORKS = """
+CREATE TABLE networks (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    record BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS, NETWORKS)
 """In order; a script's place in the tuple is its version, so that none may be moved or changed once released."""
 
 
