@@ -17,15 +17,20 @@ from boxship.types.host import LogConfig, Ulimit
 from msgspec import Struct
 
 from boxshipd import __version__
+from boxshipd.absent_options import ABSENT, ABSENT_FLAGS, REASONS
 from boxshipd.containers.log_config import validate_options
-from boxshipd.errors import DaemonError
+from boxshipd.errors import DaemonError, InvalidParameter
+from boxshipd.networks.configured import check_networks, parse_network_option, parse_pool
+from boxshipd.networks.pools import DEFAULT_POOLS, AddressPool
+from boxshipd.networks.settings import NetworkDefaults
 
 DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"
 OWN_RUNTIME = "boxrun"
 CDI_SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
+__all__ = ["ABSENT", "ABSENT_FLAGS", "BY_KEY", "OPTIONS", "Config", "ConfigError", "load", "refuse_absent", "reload"]
 RELEASE = ".".join(__version__.split(".")[:2])
 
-Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes"]
+Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes", "pools", "options"]
 
 
 class ConfigError(Exception):
@@ -70,6 +75,22 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
+    bridge: str = ""
+    bip: str = ""
+    bip6: str = ""
+    fixed_cidr: str = ""
+    fixed_cidr_v6: str = ""
+    default_gateway: str = ""
+    default_gateway_v6: str = ""
+    default_address_pools: tuple[AddressPool, ...] = DEFAULT_POOLS
+    default_network_opts: dict[str, dict[str, str]] = {}
+    host_gateway_ips: tuple[str, ...] = ()
+    icc: bool = True
+    ip: str = ""
+    ip_masq: bool = True
+    ipv6: bool = False
+    mtu: int = 0
+    firewall_respect_input: bool = False
     tls: bool = False
     tlsverify: bool = False
     tlscacert: str = ""
@@ -128,6 +149,24 @@ OPTIONS: tuple[Option, ...] = (
     Option("dns", "dns", "list", "DNS servers of containers"),
     Option("dns-opts", "dns-opt", "list", "DNS options of containers"),
     Option("dns-search", "dns-search", "list", "DNS search domains of containers"),
+    Option(
+        "bridge", "bridge", "text", 'The default bridge\'s interface, which may be there already; "none" for no bridge', "b"
+    ),
+    Option("bip", "bip", "text", "IPv4 address of the default bridge, with its prefix length"),
+    Option("bip6", "bip6", "text", "IPv6 address of the default bridge, with its prefix length"),
+    Option("fixed-cidr", "fixed-cidr", "text", "IPv4 subnet for containers on the default bridge"),
+    Option("fixed-cidr-v6", "fixed-cidr-v6", "text", "IPv6 subnet for containers on the default bridge"),
+    Option("default-gateway", "default-gateway", "text", "IPv4 gateway of containers on the default bridge, if not that"),
+    Option("default-gateway-v6", "default-gateway-v6", "text", "IPv6 gateway of containers on the default bridge, if not that"),
+    Option("default-address-pools", "default-address-pool", "pools", "Pools of networks' subnets (base=CIDR,size=LENGTH)"),
+    Option("default-network-opts", "default-network-opt", "options", "Default options of networks (driver=option=value)"),
+    Option("host-gateway-ips", "host-gateway-ip", "list", "Addresses that host-gateway in --add-host means"),
+    Option("icc", "icc", "bool", "Let containers on the default bridge reach each other"),
+    Option("ip", "ip", "text", "Host address of ports published on the default bridge that name none"),
+    Option("ip-masq", "ip-masq", "bool", "Let connections out of the default bridge have the host's address"),
+    Option("ipv6", "ipv6", "bool", "Give the default bridge IPv6"),
+    Option("mtu", "mtu", "int", "MTU of the default bridge"),
+    Option("firewall-respect-input", "firewall-respect-input", "bool", "Let the host's input rules decide of published ports"),
     Option("tls", "tls", "bool", "Use TLS; implied by --tlsverify"),
     Option("tlsverify", "tlsverify", "bool", "Use TLS and make clients show a certificate"),
     Option("tlscacert", "tlscacert", "text", "Trust only clients' certificates signed by this CA"),
@@ -137,81 +176,6 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 BY_KEY = {option.key: option for option in OPTIONS}
-
-ABSENT: dict[str, tuple[Any, ...]] = {
-    "allow-direct-routing": (False,),
-    "api-cors-header": ("",),
-    "authorization-plugins": ([],),
-    "bip": (),
-    "bip6": (),
-    "bridge": ("none",),
-    "bridge-accept-fwmark": (),
-    "builder": ({},),
-    "containerd": (),
-    "containerd-namespace": (),
-    "containerd-plugins-namespace": (),
-    "cpu-rt-period": (0,),
-    "cpu-rt-runtime": (0,),
-    "cri-containerd": (False,),
-    "default-address-pools": ([],),
-    "default-gateway": (),
-    "default-gateway-v6": (),
-    "default-network-opts": ({},),
-    "exec-opts": ([], ["native.cgroupdriver=cgroupfs"]),
-    "experimental": (False,),
-    "features": ({},),
-    "firewall-backend": (),
-    "fixed-cidr": (),
-    "fixed-cidr-v6": (),
-    "host-gateway-ip": (),
-    "host-gateway-ips": ([],),
-    "icc": (True,),
-    "init-path": ("",),
-    "insecure-registries": ([],),
-    "ip": (),
-    "ip-forward": (False,),
-    "ip-forward-no-drop": (False,),
-    "ip-masq": (False,),
-    "ip6tables": (False,),
-    "iptables": (False,),
-    "ipv6": (False,),
-    "max-concurrent-downloads": (),
-    "max-concurrent-uploads": (),
-    "max-download-attempts": (),
-    "metrics-addr": ("",),
-    "mtu": (),
-    "network-control-plane-mtu": (),
-    "network-diagnostic-port": (0,),
-    "node-generic-resources": ([],),
-    "proxies": ({},),
-    "http-proxy": ("",),
-    "https-proxy": ("",),
-    "no-proxy": ("",),
-    "raw-logs": (False,),
-    "registry-mirrors": ([],),
-    "selinux-enabled": (False,),
-    "storage-driver": ("overlay2", "overlayfs"),
-    "storage-opts": ([],),
-    "swarm-default-advertise-addr": ("",),
-    "userland-proxy": (False,),
-    "userland-proxy-path": ("",),
-}
-"""dockerd's options whose features aren't here, each with the values that don't ask for the feature."""
-
-_FLAG_OF_ABSENT = {
-    "authorization-plugins": "authorization-plugin",
-    "default-address-pools": "default-address-pool",
-    "default-network-opts": "default-network-opt",
-    "exec-opts": "exec-opt",
-    "features": "feature",
-    "insecure-registries": "insecure-registry",
-    "node-generic-resources": "node-generic-resource",
-    "registry-mirrors": "registry-mirror",
-    "storage-opts": "storage-opt",
-}
-
-ABSENT_FLAGS = {_FLAG_OF_ABSENT.get(key, key): key for key in ABSENT}
-"""From the flag to the key."""
 
 _LEVELS = ("debug", "info", "warn", "error", "fatal", "panic", "trace")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -262,6 +226,9 @@ def read_file(path: str) -> dict[str, Any]:
         values = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise ConfigError(str(error)) from error
+    if isinstance(values.get("host-gateway-ip"), str) and "host-gateway-ips" not in values:
+        # Its name while there could be only one.
+        values["host-gateway-ips"] = [values.pop("host-gateway-ip")]
     unknown = [key for key in values if key not in BY_KEY and key not in ABSENT]
     if unknown:
         raise ConfigError(f"the following directives don't match any configuration option: {', '.join(unknown)}")
@@ -280,7 +247,8 @@ def refuse_absent(key: str, value: Any, named: str) -> None:
     if value in accepted or (isinstance(value, dict) and value and not any(value.values()) and {} in accepted):
         return
     hint = f" (only {' or '.join(_shown(entry) or 'nothing' for entry in accepted)})" if accepted else ""
-    raise ConfigError(f"{named} {_shown(value)} is not available in Boxship {RELEASE}{hint}")
+    reason = f": {REASONS[key]}" if key in REASONS else ""
+    raise ConfigError(f"{named} {_shown(value)} is not available in Boxship {RELEASE}{hint}{reason}")
 
 
 def build(values: Mapping[str, Any]) -> Config:
@@ -330,6 +298,13 @@ def _prepare(option: Option, value: Any) -> Any:
         return dict(parse_ulimit(text) for text in value)
     if option.kind == "runtimes" and isinstance(value, list):
         return {name: Runtime(path=path) for name, path in (_pair(text, option.flag) for text in value)}
+    try:
+        if option.kind == "pools" and all(isinstance(item, str) for item in value):
+            return [parse_pool(text) for text in value] or DEFAULT_POOLS
+        if option.kind == "options" and isinstance(value, list):
+            return parse_network_option(value)
+    except InvalidParameter as error:
+        raise ConfigError(f'invalid argument "{",".join(value)}" for "--{option.flag}" flag: {error}') from error
     if option.kind == "map" and isinstance(value, list):
         return dict(_pair(text, option.flag) for text in value)
     return value
@@ -377,6 +352,10 @@ def _validate(config: Config) -> None:
         validate_options(config.log_config)
     except DaemonError as error:
         raise ConfigError(f"failed to set log opts: {error}") from error
+    try:
+        check_networks(network_defaults(config))
+    except DaemonError as error:
+        raise ConfigError(str(error)) from error
     if config.default_ipc_mode not in ("private", "shareable"):
         raise ConfigError(f'IPC mode "{config.default_ipc_mode}" is not valid: it must be private or shareable')
     if config.default_cgroupns_mode not in ("private", "host"):
@@ -395,6 +374,28 @@ def _validate(config: Config) -> None:
             raise ConfigError(f"bad attribute format: {label}")
         if seen.setdefault(name, value) != value:
             raise ConfigError(f"conflict labels for {name}={value} and {name}={seen[name]}")
+
+
+def network_defaults(config: Config, identity: str = "") -> NetworkDefaults:
+    """The part of the configuration that concerns networks, of the engine of this identity."""
+    return NetworkDefaults(
+        identity=identity,
+        bridge=config.bridge,
+        bip=config.bip,
+        bip6=config.bip6,
+        fixed_cidr=config.fixed_cidr,
+        fixed_cidr_v6=config.fixed_cidr_v6,
+        default_gateway=config.default_gateway,
+        default_gateway_v6=config.default_gateway_v6,
+        pools=config.default_address_pools,
+        host_binding=config.ip,
+        icc=config.icc,
+        masquerade=config.ip_masq,
+        ipv6=config.ipv6,
+        mtu=config.mtu,
+        default_options=config.default_network_opts,
+        host_gateway=config.host_gateway_ips,
+    )
 
 
 def _shown(value: Any) -> str:

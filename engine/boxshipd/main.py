@@ -65,7 +65,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
         if not argument.startswith("-"):
             raise ConfigError(f'"boxshipd" accepts no arguments: {argument}')
         written, equals, value = argument.partition("=")
-        name = "bridge" if written == "-b" else written.removeprefix("--")
+        name = written.removeprefix("--")
         if name not in ABSENT_FLAGS:
             raise ConfigError(f"unknown flag: {written}")
         if not equals:
@@ -127,7 +127,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _typed(option: Option) -> tuple[Any, Any]:
     names = [f"--{option.flag}", *([f"-{option.short}"] if option.short else [])]
-    if option.kind in ("list", "map", "ulimits", "runtimes"):
+    if option.kind in ("list", "map", "ulimits", "runtimes", "pools", "options"):
         return list[str] | None, typer.Option(None, *names, help=option.help)
     if option.kind == "int":
         return int | None, typer.Option(None, *names, help=option.help)

@@ -23,6 +23,7 @@ from boxshipd.api.execs import ExecOperations
 from boxshipd.api.files import FileOperations
 from boxshipd.api.images import ImageOperations
 from boxshipd.api.logs import LogOperations
+from boxshipd.api.networks import NetworkOperations
 from boxshipd.api.router import Handler, Router
 from boxshipd.api.security import BrowserGuard
 from boxshipd.api.stats import StatsOperations
@@ -34,6 +35,7 @@ from boxshipd.events import Events
 
 if TYPE_CHECKING:
     from boxshipd.images.service import Images
+    from boxshipd.networks.service import Networks
     from boxshipd.volumes.service import Volumes
 
 logger = logging.getLogger(__name__)
@@ -48,11 +50,14 @@ class Application:
         containers: Containers,
         images: Images,
         volumes: Volumes,
+        networks: Networks,
         events: Events,
         info: Callable[[], Awaitable[Info]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
-        self._router = Router(OPERATIONS, _handlers(containers, images, volumes, events, SystemOperations(info, shutdown)))
+        self._router = Router(
+            OPERATIONS, _handlers(containers, images, volumes, networks, events, SystemOperations(info, shutdown))
+        )
 
     def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:
         """The protocol factory for one listener; ``guard`` where a browser could reach it."""
@@ -102,9 +107,15 @@ def _failed(connection: Connection, call: Call | None, error: Exception, operati
     return response
 
 
-def _handlers(
-    containers: Containers, images: Images, volumes: Volumes, events: Events, system: SystemOperations
+def _handlers(  # noqa: PLR0917 - one of each
+    containers: Containers,
+    images: Images,
+    volumes: Volumes,
+    networks: Networks,
+    events: Events,
+    system: SystemOperations,
 ) -> dict[str, Handler]:
+    of_networks = NetworkOperations(networks, containers)
     of_containers, of_images, of_volumes = ContainerOperations(containers), ImageOperations(images), VolumeOperations(volumes)
     attaching, logs = AttachOperations(containers), LogOperations(containers)
     execs = ExecOperations(containers)
@@ -153,6 +164,13 @@ def _handlers(
         "ImageLoad": of_images.load,
         "ImagePrune": of_images.prune,
         "ImageTag": of_images.tag,
+        "NetworkConnect": of_networks.connect,
+        "NetworkCreate": of_networks.create,
+        "NetworkDelete": of_networks.remove,
+        "NetworkDisconnect": of_networks.disconnect,
+        "NetworkInspect": of_networks.inspect,
+        "NetworkList": of_networks.list,
+        "NetworkPrune": of_networks.prune,
         "PutContainerArchive": files.extract,
         "SystemEvents": EventOperations(events).stream,
         "SystemEventsWebsocket": EventOperations(events).websocket,

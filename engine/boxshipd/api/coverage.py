@@ -14,7 +14,6 @@ RELEASE = ".".join(__version__.split(".")[:2])
 
 _NO_BUILD = "building images"
 _NO_REGISTRY = "registries"
-_NO_NETWORKS = "user-defined networks"
 _NO_PLUGINS = "plug-ins"
 _NO_SWARM = "Swarm"
 
@@ -112,13 +111,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("VolumeUpdate", "PUT", "/volumes/{name}"),
     Operation("VolumeDelete", "DELETE", "/volumes/{name}"),
     Operation("VolumePrune", "POST", "/volumes/prune"),
-    Operation("NetworkList", "GET", "/networks", _NO_NETWORKS),
-    Operation("NetworkInspect", "GET", "/networks/{id}", _NO_NETWORKS),
-    Operation("NetworkDelete", "DELETE", "/networks/{id}", _NO_NETWORKS),
-    Operation("NetworkCreate", "POST", "/networks/create", _NO_NETWORKS),
-    Operation("NetworkConnect", "POST", "/networks/{id}/connect", _NO_NETWORKS),
-    Operation("NetworkDisconnect", "POST", "/networks/{id}/disconnect", _NO_NETWORKS),
-    Operation("NetworkPrune", "POST", "/networks/prune", _NO_NETWORKS),
+    Operation("NetworkList", "GET", "/networks"),
+    Operation("NetworkInspect", "GET", "/networks/{id}"),
+    Operation("NetworkDelete", "DELETE", "/networks/{id}"),
+    Operation("NetworkCreate", "POST", "/networks/create"),
+    Operation("NetworkConnect", "POST", "/networks/{id}/connect"),
+    Operation("NetworkDisconnect", "POST", "/networks/{id}/disconnect"),
+    Operation("NetworkPrune", "POST", "/networks/prune"),
     Operation("PluginList", "GET", "/plugins", _NO_PLUGINS),
     Operation("GetPluginPrivileges", "GET", "/plugins/privileges", _NO_PLUGINS),
     Operation("PluginPull", "POST", "/plugins/pull", _NO_PLUGINS),

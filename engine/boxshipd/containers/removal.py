@@ -14,6 +14,7 @@ from boxshipd.containers.directories import Directories, size_of
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.lifecycle import Lifecycle
 from boxshipd.containers.model import Container
+from boxshipd.containers.networking import ContainerNetworking
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import Conflict, DaemonError, InternalError, InvalidParameter, NotFound
 from boxshipd.events import Events
@@ -44,6 +45,7 @@ class Removal:
         timers: Timers,
         uses: Uses,
         volumes: Volumes,
+        networking: ContainerNetworking,
     ) -> None:
         self._registry = registry
         self._volumes = volumes
@@ -55,6 +57,7 @@ class Removal:
         self._scheduler = scheduler
         self._timers = timers
         self._uses = uses
+        self._networking = networking
 
     async def remove(self, container: Container, ref: str, *, force: bool, volumes: bool = False) -> None:
         """Remove a container, answering when that is durable; its files go later.
@@ -149,6 +152,7 @@ class Removal:
     async def _forget(self, container: Container, *, volumes: bool) -> None:
         """The record goes first: what a crash leaves after that has no owner, and the next start sweeps it."""
         await self._uses.vacate(container.id, 0)
+        await self._networking.unplugged(container)
         self._timers.cancel(container.id)
         anonymous = [attached.volume for attached in container.config.attached if attached.anonymous] if volumes else []
         if anonymous:

@@ -19,14 +19,14 @@ from boxshipd.errors import InvalidParameter
 from boxshipd.networks import options
 from boxshipd.networks.drafting import with_addresses
 from boxshipd.networks.model import BRIDGE, HOST, NONE, Network, Subnet
-from boxshipd.networks.settings import NetworkSettings
+from boxshipd.networks.settings import NetworkDefaults
 
 _SIOCGIFADDR = 0x8915
 _SIOCGIFNETMASK = 0x891B
 _DEFAULT_MTU = 1500
 
 
-def predefined(settings: NetworkSettings, present: Sequence[Network]) -> list[Network]:
+def predefined(settings: NetworkDefaults, present: Sequence[Network]) -> list[Network]:
     """The predefined networks as they are to be; those on record keep their ids and, where nothing else is asked, subnets.
 
     Args:
@@ -47,7 +47,7 @@ def _fresh(name: str, driver: str) -> Network:
     return Network(id=secrets.token_hex(32), name=name, created=time.time_ns(), driver=driver)
 
 
-def _bridge(settings: NetworkSettings, old: Network | None, others: Sequence[Network]) -> Network:
+def _bridge(settings: NetworkDefaults, old: Network | None, others: Sequence[Network]) -> Network:
     base = old or _fresh(BRIDGE, "bridge")
     given = bridge_options(settings)
     subnets = _configured(settings, own=old is not None and old.options.get(options.NAME) == settings.interface)
@@ -57,7 +57,7 @@ def _bridge(settings: NetworkSettings, old: Network | None, others: Sequence[Net
     return with_addresses(network, settings, others)
 
 
-def bridge_options(settings: NetworkSettings) -> dict[str, str]:
+def bridge_options(settings: NetworkDefaults) -> dict[str, str]:
     """The default bridge's options, by Docker's names."""
     return {
         options.DEFAULT: "true",
@@ -87,7 +87,7 @@ def _same(old: Network, wanted: Network) -> bool:
     return True
 
 
-def _configured(settings: NetworkSettings, *, own: bool) -> Iterable[Subnet]:
+def _configured(settings: NetworkDefaults, *, own: bool) -> Iterable[Subnet]:
     """The subnets that the configuration sets, or the interface that somebody else has made."""
     found = []
     bip = settings.bip or ("" if own else _address_of(settings.interface))

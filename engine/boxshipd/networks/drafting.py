@@ -19,7 +19,7 @@ from boxshipd.networks.host_routes import connected_networks
 from boxshipd.networks.ipam import first_address
 from boxshipd.networks.model import AnyNetwork, Network, Subnet
 from boxshipd.networks.pools import AddressPool, check_overlap, free_subnet, local_pool
-from boxshipd.networks.settings import NetworkSettings
+from boxshipd.networks.settings import NetworkDefaults
 from boxshipd.networks.validation import validate_ipam
 
 _NO_SWARM = (
@@ -30,7 +30,7 @@ DRIVERS = ("bridge", "ipvlan", "macvlan")
 """Those that a network can be made with."""
 
 
-def draft(request: api.NetworkCreateRequest, settings: NetworkSettings, source: Network | None) -> tuple[Network, list[str]]:
+def draft(request: api.NetworkCreateRequest, settings: NetworkDefaults, source: Network | None) -> tuple[Network, list[str]]:
     """A network as it is to be, but for its pools; and warnings.
 
     Args:
@@ -103,7 +103,10 @@ def _check_driver(driver: str) -> None:
 def _families(request: api.NetworkCreateRequest, given: dict[str, str]) -> tuple[bool, bool]:
     """Whether it has IPv4 and IPv6; what the request says goes before the driver's options."""
     found = []
-    for wanted, name, default in ((request.enable_ipv4, options.ENABLE_4, True), (request.enable_ipv6, options.ENABLE_6, False)):
+    for wanted, name, default in (
+        (request.enable_ipv4, options.ENABLE_4, True),
+        (request.enable_ipv6, options.ENABLE_6, False),
+    ):
         if wanted is not None:
             given.pop(name, None)
         found.append(wanted if wanted is not None else options.truth(name, given[name]) if name in given else default)
@@ -129,7 +132,7 @@ def _configured(ipam: api.IPAM | None, *, ipv6: bool) -> tuple[tuple[Subnet, ...
     return tuple(subnets), warnings
 
 
-def with_addresses(network: Network, settings: NetworkSettings, others: Sequence[Network]) -> Network:
+def with_addresses(network: Network, settings: NetworkDefaults, others: Sequence[Network]) -> Network:
     """A drafted network with subnets and gateways; nothing is awaited, so that two drafts never get the same.
 
     Args:

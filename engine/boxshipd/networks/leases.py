@@ -79,20 +79,26 @@ class Leases:
                 self._members[wish.network.id][container] = lease
                 taken.append(lease)
         except DaemonError:
-            self.give_back(container, taken)
+            for lease in taken:
+                self.leave(container, lease)
+            self.free(taken, ())
             raise
         return taken
 
-    def give_back(self, container: str, leases: Iterable[Lease]) -> None:
-        """End leases."""
-        for lease in leases:
-            members = self._members.get(lease.network)
-            if members is None or container not in members:
-                continue
+    def leave(self, container: str, lease: Lease) -> None:
+        """A container is on a network no more; its addresses are its own until they are freed."""
+        members = self._members.get(lease.network)
+        if members is not None and (held := members.get(container)) is not None and held.endpoint == lease.endpoint:
             del members[container]
-            for address in (lease.ipv4, lease.ipv6):
-                if address:
-                    self._addresses[lease.network].release(address)
+
+    def free(self, leases: Iterable[Lease], ports: Iterable[Published]) -> None:
+        """Let others have addresses and ports."""
+        for lease in leases:
+            addresses = self._addresses.get(lease.network)
+            for address in (lease.ipv4, lease.ipv6) if addresses is not None else ():
+                if address and addresses is not None:
+                    addresses.release(address)
+        self.ports.release(ports)
 
     def hold(self, container: str, leases: Iterable[Lease], ports: Iterable[Published]) -> None:
         """Take up what a container is known to hold, be it on record or by the runtime's word."""

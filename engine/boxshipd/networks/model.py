@@ -64,6 +64,7 @@ class Network(Struct, frozen=True, kw_only=True, omit_defaults=True):
         config_only: it is nothing but a configuration for others.
         config_from: the one that this one's configuration is.
         default: the default bridge, whose containers have neither addresses of their own choice nor names.
+        foreign: its bridge was there before, and isn't ours to remove.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Network(Struct, frozen=True, kw_only=True, omit_defaults=True):
     config_only: bool = False
     config_from: str = ""
     default: bool = False
+    foreign: bool = False
 
     @property
     def predefined(self) -> bool:

@@ -79,7 +79,9 @@ def validate(driver: str, options: Mapping[str, str]) -> None:
     if driver in MODES:
         mode, allowed = MODES[driver]
         if options.get(mode, allowed[0]) not in allowed:
-            raise InvalidParameter(f"requested {driver} mode '{options[mode]}' is not valid, '{allowed[0]}' mode is the default")
+            raise InvalidParameter(
+                f"requested {driver} mode '{options[mode]}' is not valid, '{allowed[0]}' mode is the default"
+            )
     if options.get("ipvlan_flag", "bridge") not in {"bridge", "private", "vepa"}:
         raise InvalidParameter(f"unknown ipvlan flag '{options['ipvlan_flag']}'")
 

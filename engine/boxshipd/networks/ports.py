@@ -145,7 +145,9 @@ class HostPorts:
 
     def hold(self, published: Published) -> None:
         """Take a port that a container is known to have."""
-        self._held.setdefault((published.protocol, published.host_port), []).append(published.host_ip)
+        places = self._held.setdefault((published.protocol, published.host_port), [])
+        if published.host_ip not in places:
+            places.append(published.host_ip)
 
     def release(self, ports: Iterable[Published]) -> None:
         """Take ports back."""

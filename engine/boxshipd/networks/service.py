@@ -15,7 +15,7 @@ from boxshipd.networks.default_bridge import predefined
 from boxshipd.networks.kernel import NetworkKernel
 from boxshipd.networks.leases import Leases
 from boxshipd.networks.model import BRIDGE, DEFAULT_MODES, PREDEFINED, Network
-from boxshipd.networks.settings import NetworkSettings
+from boxshipd.networks.settings import NetworkDefaults
 from boxshipd.scheduler.jobs import Job, Scheduler
 from boxshipd.state.store import Store
 
@@ -33,7 +33,7 @@ class Networks:
     """
 
     def __init__(
-        self, *, store: Store, settings: NetworkSettings, kernel: NetworkKernel, scheduler: Scheduler, publish: Publish
+        self, *, store: Store, settings: NetworkDefaults, kernel: NetworkKernel, scheduler: Scheduler, publish: Publish
     ) -> None:
         self._store = store
         self.settings = settings
@@ -71,9 +71,18 @@ class Networks:
         """Every network."""
         return builtins.list(self._networks.values())
 
+    @property
+    def all_and_coming(self) -> builtins.list[Network]:
+        """Every network, and those that are being created."""
+        return [*self._networks.values(), *self._coming.values()]
+
     def get(self, network_id: str) -> Network | None:
         """The network of a full id."""
         return self._networks.get(network_id)
+
+    def named(self, name: str) -> Network | None:
+        """The network of a name."""
+        return self._networks.get(self._names.get(name, ""))
 
     def find(self, ref: str) -> Network:
         """The network that ``ref`` means: a full id, a name, or the beginning of an id, in this order.
@@ -101,7 +110,7 @@ class Networks:
         if mode.startswith("container:"):
             return None
         if mode in DEFAULT_MODES:
-            return self._networks.get(self._names.get(BRIDGE, ""))
+            return self.named(BRIDGE)
         return self.find(mode)
 
     async def create(self, request: api.NetworkCreateRequest) -> api.NetworkCreateResponse:
@@ -130,7 +139,7 @@ class Networks:
         async def work(_: Job) -> None:
             try:
                 if network.real:
-                    await self._kernel.ensure(network)
+                    await self._kernel.need(network)
                 try:
                     await self._store.write(lambda db: store.insert(db, network))
                 except InternalError:

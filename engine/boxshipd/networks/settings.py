@@ -10,7 +10,7 @@ DEFAULT_BRIDGE = "boxship0"
 """The default bridge's interface; not docker0, so that both engines can be on one machine."""
 
 
-class NetworkSettings(Struct, frozen=True, kw_only=True):
+class NetworkDefaults(Struct, frozen=True, kw_only=True):
     """Settings of networks; see ``boxshipd.config`` for what each means.
 
     Args:

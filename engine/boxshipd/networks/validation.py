@@ -118,12 +118,15 @@ def endpoint_errors(endpoint: api.EndpointSettings, network: Network) -> list[st
         elif not network.predefined and (problem := _placed(network, version, text)):
             errors.append(problem)
     links = ipam.link_local_ips if isinstance(ipam.link_local_ips, list) else []
-    for text in links:
-        if not any((address := parse_address(text, version)) and not address.is_unspecified for version in (4, 6)):
-            errors.append(f"invalid link-local IP address: {text}")
+    errors += [f"invalid link-local IP address: {text}" for text in links if not _specified(text)]
     if endpoint.mac_address and not _MAC.fullmatch(endpoint.mac_address):
         errors.append(f"invalid MAC address {endpoint.mac_address}")
     return errors + options.validate_endpoint(endpoint.driver_opts or {})
+
+
+def _specified(text: str) -> bool:
+    """Whether it is an address of one of the families, and of something."""
+    return any((address := parse_address(text, version)) and not address.is_unspecified for version in (4, 6))
 
 
 def validate_endpoint(endpoint: api.EndpointSettings | None, network: Network) -> None:

@@ -32,11 +32,11 @@ def test_a_family_that_the_network_has_not_is_no_error():
 def test_static_addresses():
     addresses = Addresses(network(Subnet(pool="10.1.0.0/24", range="10.1.0.128/25", gateway="10.1.0.1")))
     assert addresses.allocate(4, "10.1.0.9") == "10.1.0.9/24"
-    with pytest.raises(Forbidden, match="^Address already in use$"):
+    with pytest.raises(Forbidden, match=r"^Address already in use$"):
         addresses.allocate(4, "10.1.0.9")
     with pytest.raises(Forbidden):
         addresses.allocate(4, "10.1.0.1")
-    with pytest.raises(InvalidParameter, match="does not belong to any of this network's subnets"):
+    with pytest.raises(InvalidParameter, match=r"It does not belong to any of this network's subnets"):
         addresses.allocate(4, "10.2.0.1")
     assert addresses.allocate(4) == "10.1.0.128/24"
 

@@ -17,7 +17,7 @@ def test_dockers_order():
     for _ in range(31):
         taken.append(free_subnet(DEFAULT_POOLS, 4, taken))
     assert [str(subnet) for subnet in taken[:16]] == [f"172.{n}.0.0/16" for n in range(17, 32)] + ["192.168.0.0/20"]
-    with pytest.raises(InvalidParameter, match="^all predefined address pools have been fully subnetted$"):
+    with pytest.raises(InvalidParameter, match=r"^all predefined address pools have been fully subnetted$"):
         free_subnet(DEFAULT_POOLS[:1], 4, taken)
 
 
@@ -39,7 +39,7 @@ def test_a_daemon_has_its_own_ipv6():
 
 
 def test_overlap():
-    with pytest.raises(Forbidden, match="^invalid pool request: Pool overlaps with other one on this address space$"):
+    with pytest.raises(Forbidden, match=r"^invalid pool request: Pool overlaps with other one on this address space$"):
         check_overlap(ip_network("10.0.0.0/16"), [ip_network("10.0.9.0/24")])
     check_overlap(ip_network("10.0.0.0/16"), [ip_network("10.1.0.0/24"), ip_network("fd00::/8")])
 

@@ -15,7 +15,7 @@ ALL = ("0.0.0.0", "::")
 
 
 def wanted(bindings=None, *, exposed=(), publish_all=False):
-    config = ContainerConfig(exposed_ports=dict.fromkeys(exposed, {}))
+    config = ContainerConfig(exposed_ports={port: {} for port in exposed})
     return wanted_ports(config, HostConfig(port_bindings=bindings, publish_all_ports=publish_all))
 
 
@@ -39,7 +39,7 @@ def test_publish_all_takes_what_is_exposed_and_not_bound():
 
 @pytest.mark.parametrize("port", ["80/foo", "0/tcp", "65536/tcp", "http/tcp", "-1/tcp", "80-81/tcp", ""])
 def test_ports_that_are_none(port):
-    with pytest.raises(InvalidParameter, match="^invalid port specification: "):
+    with pytest.raises(InvalidParameter, match=r"^invalid port specification: "):
         parse_port(port)
 
 
