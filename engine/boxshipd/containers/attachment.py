@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from boxshipd.containers.model import Config, Container
 from boxshipd.containers.network_config import configured, endpoints_of, with_endpoint, without_endpoint
-from boxshipd.containers.networking import ContainerNetworking
+from boxshipd.containers.network_joining import Joining
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import Conflict, DaemonError, Forbidden, NotFound
 from boxshipd.networks.model import Network
@@ -21,10 +21,10 @@ from boxshipd.scheduler.jobs import Job, Scheduler
 class Attachment:
     """Puts containers on networks and takes them off, on record and, while they run, in fact."""
 
-    def __init__(self, registry: Registry, networks: Networks, networking: ContainerNetworking, scheduler: Scheduler) -> None:
+    def __init__(self, registry: Registry, networks: Networks, joining: Joining, scheduler: Scheduler) -> None:
         self._registry = registry
         self._networks = networks
-        self._networking = networking
+        self._joining = joining
         self._scheduler = scheduler
 
     async def connect(self, ref: str, network_ref: str, settings: EndpointSettings | None) -> None:
@@ -50,11 +50,11 @@ class Attachment:
             if not running or not network.real:
                 await self._record(container, replace(container.config, networking=networking))
                 return
-            tell = await self._networking.join(container, network, wish)
+            tell = await self._joining.join(container, network, wish)
             try:
                 await self._record(container, replace(container.config, networking=networking))
             except DaemonError:
-                await self._networking.part(container, network)
+                await self._joining.part(container, network)
                 raise
             tell()
 
@@ -81,7 +81,7 @@ class Attachment:
             config, name = container.config, network.name if network is not None else network_ref
             networking = without_endpoint(config.host_config, config.networking, name, container.id)
             if network is not None and any(lease.network == network.id for lease in container.state.leases):
-                await self._networking.part(container, network)
+                await self._joining.part(container, network)
             await self._record(container, replace(config, networking=networking))
 
         await self._scheduler.run("connect", container.id, work)

@@ -97,8 +97,11 @@ class Listing:
             for container in containers
             if (every or container.state.running)
             and _matches(container, filters)
-            and (not exposed or not exposed.isdisjoint(container.config.config.exposed_ports or ()))
-            and (not published or not published.isdisjoint(network_view.published(container)))
+            and (
+                not (exposed or published)
+                or not exposed.isdisjoint(container.config.config.exposed_ports or ())
+                or not published.isdisjoint(network_view.published(container))
+            )
             and (networks is None or not networks.isdisjoint(self._networks_of(container)))
             and (
                 not codes

@@ -88,5 +88,6 @@ def ports(container: Container) -> list[Port]:
 
 
 def published(container: Container) -> set[str]:
-    """The ports that are published, as ``80/tcp``."""
-    return {f"{item.port}/{item.protocol}" for item in container.state.published}
+    """A container's ports that are published, or are to be, as ``80/tcp``."""
+    asked = container.config.host_config.port_bindings or ()
+    return {*asked, *(f"{item.port}/{item.protocol}" for item in container.state.published)}

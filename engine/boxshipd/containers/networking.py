@@ -20,7 +20,7 @@ from boxshipd.containers.model import Container
 from boxshipd.containers.network_config import dns_names, endpoints_of
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
-from boxshipd.errors import DaemonError, InternalError, InvalidParameter, NotFound
+from boxshipd.errors import DaemonError, InternalError, InvalidParameter
 from boxshipd.networks import options
 from boxshipd.networks.kernel import NetworkKernel, endpoint
 from boxshipd.networks.leases import Wish
@@ -58,7 +58,7 @@ class ContainerNetworking:
             NotFound: one of its networks has gone.
             DaemonError: an address or a port can't be had, or this machine can't have such networks.
         """
-        settings = self._wanted(container)
+        settings = self.wanted(container)
         if not settings:
             await self._give_back(container)
             return None
@@ -76,14 +76,15 @@ class ContainerNetworking:
             await asyncio.wait(list(self._leaving.values()))
             await self._lease(container, settings)
         try:
-            self._write_files(container, settings)
-            await self._tell_names([self._change(container, network, lease) for network, lease in self._named(container)])
+            known = name_files.host_resolver()
+            self._write_files(container, settings, known)
+            await self.tell_names([self._change(container, network, lease) for network, lease in self._named(container)])
         except BaseException:
             await self.unplugged(container)
             raise
-        return self._request(container, settings)
+        return self._request(container, settings, known)
 
-    def _wanted(self, container: Container) -> list[tuple[Network, EndpointSettings]]:
+    def wanted(self, container: Container) -> list[tuple[Network, EndpointSettings]]:
         """The networks it is to have an interface of, in order."""
         host = container.config.host_config
         found = []
@@ -105,12 +106,17 @@ class ContainerNetworking:
             state.last_leases = ()
         if not state.published:
             try:
-                state.published = self._publish(container, settings)
+                state.published = self.publish(container, settings)
             except DaemonError:
                 await self._give_back(container)
                 raise
 
-    def _publish(self, container: Container, settings: list[tuple[Network, EndpointSettings]]) -> tuple[Published, ...]:
+    def publish(self, container: Container, settings: list[tuple[Network, EndpointSettings]]) -> tuple[Published, ...]:
+        """Take the host's ports for what it holds.
+
+        Raises:
+            InternalError: one is taken, with Docker's message.
+        """
         places = publishing.places(settings, container.state.leases)
         avoid = self._avoid.get(container.id, frozenset())
         try:
@@ -123,41 +129,41 @@ class ContainerNetworking:
     def _port_failure(container: Container, endpoint_id: str, text: str) -> str:
         return f"{_SETUP}: driver failed programming external connectivity on endpoint {container.name} ({endpoint_id}): {text}"
 
-    def _request(self, container: Container, settings: list[tuple[Network, EndpointSettings]]) -> contract.PlugRequest:
+    def _request(
+        self, container: Container, settings: list[tuple[Network, EndpointSettings]], known: name_files.HostResolver
+    ) -> contract.PlugRequest:
         state = container.state
         wanted = {network.id: wish for network, wish in settings}
         return contract.PlugRequest(
             container=container.id,
-            endpoints=tuple(_endpoint(lease, wanted[lease.network]) for lease in state.leases),
-            ports=self._ports(state.published, publishing.places(settings, state.leases)),
-            resolver=self._resolver(container, settings),
+            endpoints=tuple(endpoint_of(lease, wanted[lease.network]) for lease in state.leases),
+            ports=self.ports(state.published, publishing.places(settings, state.leases)),
+            resolver=self._resolver(container, settings, known),
         )
 
     @staticmethod
-    def _ports(published: Iterable[Published], places: publishing.Places) -> tuple[contract.Port, ...]:
+    def ports(published: Iterable[Published], places: publishing.Places) -> tuple[contract.Port, ...]:
+        """Published ports in the runtime's terms."""
         return tuple(publishing.port(item, places) for item in published)
 
-    def _resolver(self, container: Container, settings: list[tuple[Network, EndpointSettings]]) -> contract.Resolver | None:
-        if not self._embedded(container, settings):
+    def _resolver(
+        self, container: Container, settings: list[tuple[Network, EndpointSettings]], known: name_files.HostResolver
+    ) -> contract.Resolver | None:
+        wanted = name_files.resolver_of(container.config.host_config, self._settings(), known)
+        if not _embedded(settings, wanted):
             return None
-        wanted = name_files.resolver_of(container.config.host_config, self._settings(), name_files.host_resolver())
         return contract.Resolver(
             servers=wanted.servers,
             forward=any(not network.internal for network, _ in settings),
             links=self.links.of_endpoints(container, settings),
         )
 
-    def _embedded(self, container: Container, settings: list[tuple[Network, EndpointSettings]]) -> bool:
-        """Names are for networks that somebody made; on the default bridge, only where nothing else can be asked."""
-        if any(not network.default for network, _ in settings):
-            return True
-        wanted = name_files.resolver_of(container.config.host_config, self._settings(), name_files.host_resolver())
-        return bool(wanted.servers) and not name_files.reachable(wanted.servers)
-
-    def _write_files(self, container: Container, settings: list[tuple[Network, EndpointSettings]]) -> None:
+    def _write_files(
+        self, container: Container, settings: list[tuple[Network, EndpointSettings]], known: name_files.HostResolver
+    ) -> None:
         host, config = container.config.host_config, container.config.config
-        embedded = self._embedded(container, settings)
-        wanted = name_files.resolver_of(host, self._settings(), name_files.host_resolver())
+        wanted = name_files.resolver_of(host, self._settings(), known)
+        embedded = _embedded(settings, wanted)
         if not embedded:
             wanted = name_files.HostResolver(name_files.reachable(wanted.servers), wanted.search, wanted.options)
         own = name_files.own_lines(config, container.state.leases, self.links.of_bridge(container))
@@ -261,7 +267,7 @@ class ContainerNetworking:
         state = container.state
         leases, published = state.leases, state.published
         state.leases, state.published, state.last_leases = (), (), leases
-        gone = self._gone(leases)
+        gone = self.gone(leases)
         for lease in leases:
             self._networks.leases.leave(container.id, lease)
         before = self._leaving.get(container.id)
@@ -285,7 +291,7 @@ class ContainerNetworking:
             await asyncio.wait([before])
         try:
             await self._kernel.unplug(container_id)
-            await self._tell_names(gone)
+            await self.tell_names(gone)
         except DaemonError as error:
             # The sandbox goes with the container in any case, and whatever is left at the next connection.
             log.debug("unplug container %s: %s", container_id, error)
@@ -331,7 +337,8 @@ class ContainerNetworking:
     def _change(self, container: Container, network: Network, lease: Lease) -> contract.NamesChange:
         return contract.NamesChange(network=network.id, records=(self.record(container, network, lease),))
 
-    def _gone(self, leases: Iterable[Lease]) -> list[contract.NamesChange]:
+    def gone(self, leases: Iterable[Lease]) -> list[contract.NamesChange]:
+        """What networks are to forget when these leases end."""
         found = []
         for lease in leases:
             network = self._networks.get(lease.network)
@@ -339,100 +346,28 @@ class ContainerNetworking:
                 found.append(contract.NamesChange(network=lease.network, gone=(lease.endpoint,)))
         return found
 
-    async def _tell_names(self, changes: list[contract.NamesChange]) -> None:
+    async def tell_names(self, changes: list[contract.NamesChange]) -> None:
+        """Pass names on, where any have changed."""
         if changes:
             await self._kernel.names(changes)
 
     async def renamed(self, container: Container) -> None:
         """A running container has another name: it is found by that from now on."""
         try:
-            await self._tell_names([self._change(container, network, lease) for network, lease in self._named(container)])
+            await self.tell_names([self._change(container, network, lease) for network, lease in self._named(container)])
         except DaemonError as error:
             log.warning("rename container %s on its networks: %s", container.id, error)
 
-    # Joining and leaving while it runs
 
-    async def join(self, container: Container, network: Network, settings: EndpointSettings) -> Callable[[], None]:
-        """Plug a running container into a further network; the result undoes nothing but tells everybody once it is recorded.
-
-        Raises:
-            DaemonError: it can't be.
-        """
-        state, leases = container.state, self._networks.leases
-        await self._kernel.need(network)
-        (lease,) = leases.take(container.id, container.name, [Wish(network, settings)], state.leases)
-        try:
-            await self._tell_names([] if network.default else [self._named_change(container, network, settings, lease)])
-            reply = await self._kernel.connect(
-                contract.ConnectRequest(container=container.id, endpoint=_endpoint(lease, settings))
-            )
-        except BaseException as error:
-            leases.leave(container.id, lease)
-            leases.free([lease], ())
-            if isinstance(error, NetworkFailed):
-                raise self.refusal(container, error) from error
-            raise
-        for item in reply.endpoints:
-            lease = replace(lease, mac=item.mac, interface=item.interface)
-        leases.replace(container.id, lease)
-        state.leases = (*state.leases, lease)
-        self._change_hosts(container, [], [lease])
-        await self._move_ports(container, network, settings)
-        return lambda: self._networks.tell("connect", network, container.id)
-
-    def _named_change(
-        self, container: Container, network: Network, settings: EndpointSettings, lease: Lease
-    ) -> contract.NamesChange:
-        names = dns_names(container.name, container.id, container.config.config, settings)
-        record = contract.Record(endpoint=lease.endpoint, name=container.name, names=tuple(names), addresses=lease.addresses)
-        return contract.NamesChange(network=network.id, records=(record,))
-
-    async def part(self, container: Container, network: Network) -> None:
-        """Take a running container off a network.
-
-        Raises:
-            NotFound: it isn't on it.
-            DaemonError: it can't be.
-        """
-        state, leases = container.state, self._networks.leases
-        lease = next((lease for lease in state.leases if lease.network == network.id), None)
-        if lease is None:
-            raise NotFound(f"container {container.id} is not connected to network {network.name}")
-        await self._kernel.disconnect(container.id, lease.endpoint)
-        state.leases = tuple(other for other in state.leases if other is not lease)
-        leases.leave(container.id, lease)
-        leases.free([lease], ())
-        self._change_hosts(container, [lease], [])
-        await self._tell_names(self._gone([lease]))
-        await self._move_ports(container, None, None)
-        self._networks.tell("disconnect", network, container.id)
-
-    async def _move_ports(self, container: Container, network: Network | None, settings: EndpointSettings | None) -> None:
-        """Another endpoint may have the default route now: ports lead there, and are published if they weren't."""
-        wanted = self._wanted(container)
-        if network is not None and settings is not None and network not in [item for item, _ in wanted]:
-            wanted.append((network, settings))
-        held = {lease.network for lease in container.state.leases}
-        wanted = [(item, wish) for item, wish in wanted if item.id in held]
-        state, places = container.state, publishing.places(wanted, container.state.leases)
-        kept = tuple(item for item in state.published if publishing.place(item, places) is not None)
-        self._networks.leases.ports.release([item for item in state.published if item not in kept])
-        state.published = kept
-        if not kept:
-            state.published = self._publish(container, wanted)
-        if not state.published:
-            return
-        await self._kernel.publish(container.id, self._ports(state.published, places))
-
-    def _change_hosts(self, container: Container, gone: list[Lease], come: list[Lease]) -> None:
-        config = container.config.config
-        try:
-            name_files.change_hosts(container.directory, name_files.own_lines(config, gone), name_files.own_lines(config, come))
-        except OSError as error:
-            log.warning("change /etc/hosts of container %s: %s", container.id, error)
+def _embedded(settings: list[tuple[Network, EndpointSettings]], wanted: name_files.HostResolver) -> bool:
+    """Names are for networks that somebody made; on the default bridge, only where nothing else can be asked."""
+    if any(not network.default for network, _ in settings):
+        return True
+    return bool(wanted.servers) and not name_files.reachable(wanted.servers)
 
 
-def _endpoint(lease: Lease, settings: EndpointSettings) -> contract.Endpoint:
+def endpoint_of(lease: Lease, settings: EndpointSettings) -> contract.Endpoint:
+    """A lease and what was asked for, in the runtime's terms."""
     ipam, given = settings.ipam_config, settings.driver_opts or {}
     links = ipam.link_local_ips if ipam is not None and isinstance(ipam.link_local_ips, list) else []
     sysctls = dict(item.split("=", 1) for item in given.get(options.ENDPOINT_SYSCTLS, "").split(",") if item)

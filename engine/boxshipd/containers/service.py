@@ -33,6 +33,7 @@ from boxshipd.containers.inspect import inspect
 from boxshipd.containers.lifecycle import Lifecycle
 from boxshipd.containers.listing import Listing
 from boxshipd.containers.names import validate_name
+from boxshipd.containers.network_joining import Joining
 from boxshipd.containers.network_restoration import Restoration
 from boxshipd.containers.networking import ContainerNetworking
 from boxshipd.containers.pausing import Pausing
@@ -160,7 +161,7 @@ class Containers:
             networks=networks,
             links=self._networking.links,
         )
-        self._attachment = Attachment(self._registry, networks, self._networking, scheduler)
+        self._attachment = Attachment(self._registry, networks, Joining(networks, kernel, self._networking), scheduler)
         self._restoration = Restoration(
             registry=self._registry,
             networks=networks,

@@ -17,6 +17,7 @@ from boxshipd.containers.service import AttachOptions, Containers
 from boxshipd.errors import Conflict, InternalError, NotFound
 from boxshipd.events import Events
 from boxshipd.logs import LogSource
+from boxshipd.networks.service import Networks
 from boxshipd.volumes.service import Volumes
 
 
@@ -131,6 +132,13 @@ class NoVolumes(Volumes):
         """Without a store and directories."""
 
 
+class NoNetworks(Networks):
+    """Networks that no test of the protocol asks for."""
+
+    def __init__(self) -> None:
+        """Without a store and a runtime."""
+
+
 class Api:
     """The served API: its socket's path and the engine behind it."""
 
@@ -146,6 +154,7 @@ class Api:
             containers=self.containers,
             images=self.images,
             volumes=NoVolumes(),
+            networks=NoNetworks(),
             events=self.events,
             info=self._info,
             shutdown=self._shutdown,
