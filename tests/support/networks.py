@@ -1,92 +1,131 @@
-"""Networks without a kernel: what the runtime is asked is noted, and it answers as it was told to."""
+"""Networks and containers on the host of a topology, by way of a supervisor's bus."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import uuid
+from dataclasses import dataclass
 
-from boxrun.network import contract
-from boxshipd.errors import DaemonError
-from boxshipd.events import Events
-from boxshipd.networks.kernel import NetworkKernel
-from boxshipd.networks.model import Network
-from boxshipd.networks.pools import AddressPool
-from boxshipd.networks.service import Networks
-from boxshipd.networks.settings import NetworkDefaults
-from boxshipd.scheduler.jobs import Scheduler
-from boxshipd.state.store import Store
+from boxrun.container.spec import Spec
+from boxrun.network.contract import (
+    Endpoint,
+    NetworkRef,
+    Networks,
+    NetworkSpec,
+    PlugReply,
+    PlugRequest,
+    Port,
+    Resolver,
+    SandboxRef,
+)
+from boxrun.supervisor.contract import Runtime, SignalRequest
 
-POOLS = (AddressPool("10.9.0.0/16", 24), AddressPool("fd42:9::/48", 64))
+from support.runtime import SupervisorProcess
+from support.topology import Topology, named, of
 
 
-class NotingKernel(NetworkKernel):
-    """The runtime's side, as a list of what was asked; ``refuses`` are networks' names with what they are refused with."""
+def identity() -> str:
+    """A new id."""
+    return uuid.uuid4().hex * 2
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, object]] = []
-        self.there = contract.NetworkList()
-        self.refuses: dict[str, DaemonError] = {}
 
-    async def need(self, network: Network) -> None:
-        if network.name in self.refuses:
-            raise self.refuses[network.name]
-        self.asked.append(("need", network.name))
+@dataclass
+class Plugged:
+    """A running container on networks."""
 
-    async def forget(self, network_id: str) -> None:
-        self.asked.append(("forget", network_id))
+    spec: Spec
+    pid: int
+    reply: PlugReply
+    request: PlugRequest
 
-    async def remove(self, network: Network) -> None:
-        self.asked.append(("remove", network.name))
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.spec.id
 
-    async def connect(self, request: contract.ConnectRequest) -> contract.PlugReply:
-        self.asked.append(("connect", request))
-        made = contract.Plugged(endpoint=request.endpoint.id, interface=request.endpoint.interface, mac="02:00:00:00:00:01")
-        return contract.PlugReply(endpoints=(made,), ports=request.ports)
+    @property
+    def path(self) -> str:
+        """Its network namespace."""
+        return of(self.pid)
 
-    async def disconnect(self, container: str, endpoint: str) -> None:
-        self.asked.append(("disconnect", endpoint))
 
-    async def publish(self, container: str, ports) -> contract.PlugReply:
-        self.asked.append(("publish", tuple(ports)))
-        return contract.PlugReply()
+class Lab:
+    """Networks and containers on a topology's host."""
+
+    def __init__(self, net: Topology, supervisor: SupervisorProcess) -> None:
+        self.net = net
+        self.supervisor = supervisor
+        self.host = named(net.host)
+        self.neighbour = named(net.neighbour)
+        self.far = named(net.far)
+        self._hosts: dict[str, int] = {}
+
+    async def network(self, number: int, *, v6: bool = True, **fields: object) -> NetworkSpec:
+        """A bridge network, 10.``number``.0.0/16 and fd00:``number``::/64."""
+        whole: dict[str, object] = {
+            "id": identity(),
+            "name": f"net{number}",
+            "interface": f"bxt{number}",
+            "subnets": (f"10.{number}.0.0/16", *((f"fd00:{number}::/64",) if v6 else ())),
+            "addresses": (f"10.{number}.0.1/16", *((f"fd00:{number}::1/64",) if v6 else ())),
+        }
+        spec = NetworkSpec(**(whole | fields))  # type: ignore[arg-type]
+        await self.supervisor.bus.unary(Networks.ensure, spec, timeout=30)
+        return spec
+
+    def endpoint(self, network: NetworkSpec, **fields: object) -> Endpoint:
+        """An endpoint with the next address of a network."""
+        number = self._hosts[network.id] = self._hosts.get(network.id, 1) + 1
+        net = network.subnets[0].split(".")[1]
+        v6 = len(network.subnets) > 1
+        whole: dict[str, object] = {
+            "id": identity(),
+            "network": network.id,
+            "addresses": (f"10.{net}.0.{number}/16", *((f"fd00:{net}::{number:x}/64",) if v6 else ())),
+            "gateway_v4": f"10.{net}.0.1" if network.addresses else "",
+            "gateway_v6": f"fd00:{net}::1" if v6 and network.addresses else "",
+        }
+        return Endpoint(**(whole | fields))  # type: ignore[arg-type]
+
+    async def container(
+        self, *endpoints: Endpoint, ports: tuple[Port, ...] = (), resolver: Resolver | None = None, **fields: object
+    ) -> Plugged:
+        """A container that sleeps."""
+        spec = self.supervisor.spec("/bin/sleep", "1000", **fields)  # type: ignore[arg-type]
+        request = PlugRequest(container=spec.id, endpoints=endpoints, ports=ports, resolver=resolver)
+        reply = await self.supervisor.launch(spec, sandbox=request)
+        assert reply.sandbox is not None
+        return Plugged(spec, reply.pid, reply.sandbox, request)
+
+    async def on(self, *networks: NetworkSpec, ports: tuple[tuple[str, int, int, str], ...] = (), **fields: object) -> Plugged:
+        """A container with an endpoint on each of ``networks``; ports (protocol, host's, container's, address) lead to the first."""
+        endpoints = tuple(self.endpoint(network) for network in networks)
+        published = tuple(
+            Port(protocol=protocol, container_port=inner, endpoint=endpoints[0].id, host_address=address, host_port=outer)  # type: ignore[arg-type]
+            for protocol, outer, inner, address in ports
+        )
+        return await self.container(*endpoints, ports=published, **fields)  # type: ignore[arg-type]
+
+    async def stop(self, container: Plugged) -> None:
+        """End a container and wait for it."""
+        await self.supervisor.bus.unary(Runtime.signal, SignalRequest(id=container.id, signal=9), timeout=10)
+        await self.supervisor.exited(container.id)
 
     async def unplug(self, container: str) -> None:
-        self.asked.append(("unplug", container))
+        """Unplug."""
+        await self.supervisor.bus.unary(Networks.unplug, SandboxRef(container=container), timeout=10)
 
-    async def names(self, changes) -> None:
-        self.asked.append(("names", tuple(changes)))
+    async def remove(self, network: NetworkSpec) -> None:
+        """Remove a network."""
+        await self.supervisor.bus.unary(Networks.remove, NetworkRef(id=network.id), timeout=10)
 
-    async def policy(self, policy: contract.Policy) -> None:
-        self.asked.append(("policy", policy))
-
-    async def list(self) -> contract.NetworkList:
-        return self.there
-
-    def of(self, what: str) -> list:
-        """What was asked of one kind."""
-        return [detail for kind, detail in self.asked if kind == what]
+    def kernel_state(self, *, initial: bool = False) -> list[str]:
+        """What there is in the host's namespace that networks make: interfaces, nftables' tables, listening sockets."""
+        links = [line.split(":")[1].split("@")[0].strip() for line in self.net.ip(self.net.host, "-o", "link").splitlines()]
+        tables = self.net.run(self.net.host, "nft", "list", "tables").splitlines()
+        sockets = [] if initial else self.net.run(self.net.host, "ss", "-Hlntu").splitlines()
+        return sorted([*links, *tables, *sockets])
 
 
-class NetworkBench:
-    """A network service with a store, events and the kernel above. Close it."""
-
-    def __init__(self, directory: Path, **defaults: object) -> None:
-        self.store = Store.open(str(directory / "state.db"))
-        self.events = Events()
-        self.heard = self.events.subscribe()
-        self.kernel = NotingKernel()
-        self.scheduler = Scheduler()
-        self.networks = Networks(
-            store=self.store,
-            settings=NetworkDefaults(**{"pools": POOLS, "identity": "test", "bridge": "bxu0", **defaults}),
-            kernel=self.kernel,
-            scheduler=self.scheduler,
-            publish=self.events.publish,
-        )
-
-    async def __aenter__(self) -> NetworkBench:
-        await self.networks.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.scheduler.close(5)
-        self.store.close()
+def address(container: Plugged, index: int = 0, endpoint: int = 0) -> str:
+    """A container's address, without its prefix."""
+    return container.request.endpoints[endpoint].addresses[index].partition("/")[0]

@@ -264,10 +264,12 @@ class Policy(Struct, frozen=True, kw_only=True):
         guarded: listeners that no container on a network reaches.
         respect_input: connections from outside to published ports have to be accepted by the host's own input rules first, as if
             a program of the host listened there.
+        forward_drop: where the host forwards only because a network needed it, nothing is forwarded but to and from networks.
     """
 
     guarded: tuple[Listener, ...] = ()
     respect_input: bool = False
+    forward_drop: bool = True
 
 
 class NetworkFeatures(Struct, frozen=True, kw_only=True):

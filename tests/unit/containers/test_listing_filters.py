@@ -14,7 +14,7 @@ from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.images.image import Image
 from boxshipd.networks.model import Published
-from support.networks import NetworkBench
+from support.network_bench import NetworkBench
 
 
 class DictionaryImages:

@@ -23,7 +23,7 @@ from boxshipd.containers.settings import Settings
 from boxshipd.errors import Conflict, DaemonError, Forbidden, InternalError, InvalidParameter, NotFound
 from boxshipd.runtime.errors import NetworkFailed
 from msgspec.structs import replace
-from support.networks import NetworkBench
+from support.network_bench import NetworkBench
 
 
 class Bench(NetworkBench):

@@ -9,7 +9,7 @@ from boxshipd.filters import Filters
 from boxshipd.networks.kernel import describe
 from boxshipd.networks.leases import Wish
 from boxshipd.networks.model import Network
-from support.networks import NetworkBench
+from support.network_bench import NetworkBench
 
 Config = api.IPAMConfig
 
