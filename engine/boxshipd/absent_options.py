@@ -23,7 +23,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "init-path": ("",),
     "insecure-registries": ([],),
     "ip-forward": (True,),
-    "ip-forward-no-drop": (False, True),
     "ip6tables": (True,),
     "iptables": (True,),
     "max-concurrent-downloads": (),

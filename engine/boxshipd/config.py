@@ -90,6 +90,7 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     ip_masq: bool = True
     ipv6: bool = False
     mtu: int = 0
+    ip_forward_no_drop: bool = False
     firewall_respect_input: bool = False
     tls: bool = False
     tlsverify: bool = False
@@ -166,6 +167,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("ip-masq", "ip-masq", "bool", "Let connections out of the default bridge have the host's address"),
     Option("ipv6", "ipv6", "bool", "Give the default bridge IPv6"),
     Option("mtu", "mtu", "int", "MTU of the default bridge"),
+    Option("ip-forward-no-drop", "ip-forward-no-drop", "bool", "Forward for others too where networks made the host forward"),
     Option("firewall-respect-input", "firewall-respect-input", "bool", "Let the host's input rules decide of published ports"),
     Option("tls", "tls", "bool", "Use TLS; implied by --tlsverify"),
     Option("tlsverify", "tlsverify", "bool", "Use TLS and make clients show a certificate"),

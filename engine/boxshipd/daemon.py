@@ -169,7 +169,11 @@ class Daemon:
             settings=_settings(config),
             networks=self._networks,
             kernel=kernel,
-            policy=Policy(guarded=self._guarded, respect_input=config.firewall_respect_input),
+            policy=Policy(
+                guarded=self._guarded,
+                respect_input=config.firewall_respect_input,
+                forward_drop=not config.ip_forward_no_drop,
+            ),
         )
         await self._containers.open()
         stack.push_async_callback(self._containers.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -62,6 +63,7 @@ class Daemon:
         home: the directory that holds all of it.
         host: the API's address, as ``DOCKER_HOST`` has it.
         subnets: the addresses that its networks are made of, which no other daemon of a test has.
+        table: the name of its tables in nf_tables.
         bridge: its default bridge's interface, where it has one; else containers that ask for no network have only loopback.
     """
 
@@ -78,6 +80,7 @@ class Daemon:
         pools = ("--default-address-pool", f"base={self.subnets},size=24", "--default-address-pool", self.slot.pool6)
         self.flags = (*pools, "--bridge", self.bridge or "none", *flags)
         self.process: subprocess.Popen[bytes] | None = None
+        self.table = f"boxship-{hashlib.blake2b(str(self.exec_root).encode(), digest_size=4).hexdigest()}"
 
     # The daemon's life
 
@@ -132,7 +135,6 @@ class Daemon:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-            self.slot.close()
         shutil.rmtree(self.home, ignore_errors=True)
 
     def log(self) -> str:

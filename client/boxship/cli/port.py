@@ -27,7 +27,7 @@ def _run(context: Context, _options: PortOptions, arguments: list[str]) -> int:
     wanted = f"{number}/{protocol if slash else 'tcp'}"
     bindings = ports.get(wanted)
     if not bindings:
-        raise CommandError(f"no public port '{arguments[1]}' published for {arguments[0]}")
+        raise CommandError(f"Error: No public port '{arguments[1]}' published for {arguments[0]}")
     context.print("".join(f"{_place(binding)}\n" for binding in bindings), end="")
     return 0
 

@@ -137,6 +137,9 @@ class NetlinkSocket:
         Raises:
             KernelRefusalError: the first one's that was refused.
         """
+        if not requests:
+            # The kernel takes no empty message.
+            return
         first = self._sequence + 1
         parts = []
         for request in requests:
