@@ -232,8 +232,8 @@ def test_networks_are_apart(bridged, client, names):
     address = bridged.inspect(server)["NetworkSettings"]["Networks"][one]["IPAddress"]
     assert fetch(address, 80)
     ask = ("busybox", "sh", "-c", f"timeout 2 wget -qO- http://{address}/name || echo none")
-    assert said(bridged, client, "run", "--rm", "--network", one, *ask) != "none\n"
-    assert said(bridged, client, "run", "--rm", "--network", two, *ask) == "none\n"
+    assert "none" not in said(bridged, client, "run", "--rm", "--network", one, *ask)
+    assert "none\n" in said(bridged, client, "run", "--rm", "--network", two, *ask)
 
 
 def test_an_internal_network_has_no_way_out(bridged, client, names):

@@ -317,7 +317,7 @@ class Containers:
         """
         container = self._registry.find(ref)
         if link:
-            raise NotImplementedHere("rm --link: links are not available yet")
+            raise NotImplementedHere("rm --link is not available: a link goes with its container")
         await self._removal.remove(container, ref, force=force, volumes=volumes)
 
     async def rename(self, ref: str, name: str) -> None:

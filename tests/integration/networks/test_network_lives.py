@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import re
 import signal
 import subprocess
+import threading
 import time
+import urllib.request
 
 import pytest
 from conftest import needs_root
@@ -60,7 +64,8 @@ def test_a_new_supervisor_is_told_of_networks_and_names(own_bridged):
     run(daemon, "one", "--network", "web")
     old = daemon.supervisor_pid()
     os.kill(old, signal.SIGKILL)
-    wait_until(lambda: daemon.supervisor_pid() != old and daemon.get("/containers/json"), "another supervisor")
+    pid = daemon.exec_root / "boxrun.pid"
+    wait_until(lambda: (words := pid.read_text().split()) and int(words[0]) != old, "another supervisor")
     run(daemon, "two", "--network", "web")
     assert resolves(daemon, "two", "one")
     assert len(set(addresses(daemon, "one").values()) | set(addresses(daemon, "two").values())) == 2
@@ -134,6 +139,28 @@ def test_the_default_bridge_can_be_configured(own_daemon):
     daemon.flags = (*daemon.flags[:4], "-b", "none")
     daemon.start()
     assert b"eth0" not in daemon.cli("docker", "run", "--rm", "busybox", "ip", "address").stdout
+
+
+@pytest.mark.parametrize("own_bridged", [("-H", "tcp://0.0.0.0:0", "--insecure-tcp")], indirect=True)
+def test_the_engines_own_port_is_not_for_containers(own_bridged):
+    daemon = own_bridged
+    (port,) = set(re.findall(r"tcp://0\.0\.0\.0:(\d+)", daemon.log())) - {"0"}
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ping", timeout=10) as answer:
+        assert answer.read() == b"OK"
+    with http.server.ThreadingHTTPServer(("0.0.0.0", 0), http.server.SimpleHTTPRequestHandler) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            ask = (
+                f"for port in {port} {other.server_port}; do timeout 3 wget -qO /dev/null http://gw:$port/_ping; echo $?; done"
+            )
+            shown = daemon.cli("docker", "run", "--rm", "--add-host", "gw:host-gateway", "busybox", "sh", "-c", ask)
+        finally:
+            other.shutdown()
+            thread.join()
+    assert b"404 File not found" in shown.stderr, "the host is reached"
+    assert b"400" not in shown.stderr
+    assert shown.stdout.split()[0] != b"0"
 
 
 def test_containers_without_networks_need_none(own_daemon):

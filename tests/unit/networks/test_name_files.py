@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from boxship.types.host import HostConfig
 from boxshipd.containers.name_files import HostResolver, change_hosts, host_resolver, reachable, resolv_conf, resolver_of
 from boxshipd.containers.settings import Settings
@@ -38,6 +39,15 @@ def test_the_file():
     assert resolv_conf(wanted, embedded=False) == ("nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch a b\noptions edns0\n")
     assert resolv_conf(wanted, embedded=True) == "nameserver 127.0.0.11\nsearch a b\noptions edns0 ndots:0\n"
     assert resolv_conf(HostResolver(options=("ndots:3",)), embedded=True).endswith("options ndots:3\n")
+
+
+def test_no_link_is_followed(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    (tmp_path / "hosts").symlink_to(secret)
+    with pytest.raises(OSError, match="Too many levels"):
+        change_hosts(str(tmp_path), [], ["10.0.0.1\tx\n"])
+    assert secret.read_text() == "s"
 
 
 def test_what_a_container_wrote_into_its_hosts_stays(tmp_path):
