@@ -15,12 +15,14 @@ from boxrun.network.errors import KernelRefusalError
 from boxrun.network.firewall_rules import Address
 from boxrun.network.netlink import NETFILTER, NetlinkSocket, Request, nested, u32
 from boxrun.network.netlink import attribute as _attribute
+from boxrun.network.nftables import be32
 
 log = logging.getLogger(__name__)
 
 _DELETE: Final = 1 << 8 | 2
 _ORIGINAL, _REPLY, _FILTER = 1, 2, 25
 _BY_SOURCE: Final = 1
+_STATUS, _STATUS_MASK, _SEEN_REPLY = 3, 26, 2
 
 
 def forget(addresses: Iterable[Address]) -> None:
@@ -29,6 +31,16 @@ def forget(addresses: Iterable[Address]) -> None:
         with NetlinkSocket(NETFILTER) as sock:
             for address in addresses:
                 sock.run([_request(address, tuple_) for tuple_ in (_ORIGINAL, _REPLY)])
+    except (KernelRefusalError, OSError) as error:
+        log.warning("%s", error)
+
+
+def forget_unanswered() -> None:
+    """Delete connections that nobody has answered yet: their next packet finds the rules as they are now."""
+    body = struct.pack("!BBH", 0, 0, 0) + be32(_STATUS, 0) + be32(_STATUS_MASK, _SEEN_REPLY)
+    try:
+        with NetlinkSocket(NETFILTER) as sock:
+            sock.run([Request(_DELETE, 0, body, "forget unanswered connections", frozenset({ENOENT}))])
     except (KernelRefusalError, OSError) as error:
         log.warning("%s", error)
 

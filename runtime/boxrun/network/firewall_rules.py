@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, Literal
 
 from boxrun.network import nftables as nft
@@ -109,6 +109,7 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False) -> B
     batch.rule("leaving", nft.version(4), to_network, translated(), loopback_source(), nft.masquerade())
     source6 = [nft.address_field(6, "source"), nft.compare(_LOOPBACK6)]
     batch.rule("leaving", nft.version(6), to_network, translated(), source6, nft.masquerade())
+    batch.rule("leaving", nft.meta("oifname"), nft.verdict_map("entering_networks"))
     batch.rule("leaving", nft.meta("iifname"), nft.verdict_map("leaving_networks"))
     batch.rule("forward", nft.meta("iifname"), nft.verdict_map("from_networks"))
     batch.rule("forward", nft.meta("oifname"), nft.verdict_map("to_networks"))
@@ -138,7 +139,7 @@ def _sets(batch: Batch) -> None:
     batch.add_set("guarded", 2, concatenated("port"))
     for name in ("networks", "inside"):
         batch.add_set(name, 16, concatenated("interface"))
-    for name in ("leaving_networks", "from_networks", "to_networks"):
+    for name in ("entering_networks", "leaving_networks", "from_networks", "to_networks"):
         batch.add_set(name, 16, concatenated("interface"), verdicts=True)
 
 
@@ -181,16 +182,18 @@ def translations() -> list[list[Expression]]:
     return rules
 
 
-def chains_of(network: NetworkSpec) -> tuple[str, str, str]:
+def chains_of(network: NetworkSpec) -> tuple[str, str, str, str]:
     """The names of a network's chains."""
-    return f"from-{network.interface}", f"to-{network.interface}", f"leaving-{network.interface}"
+    name = network.interface
+    return f"from-{name}", f"to-{name}", f"leaving-{name}", f"entering-{name}"
 
 
 def network_elements(network: NetworkSpec) -> list[Element]:
     """The elements by which packets find a network's chains."""
     name = nft.interface_name(network.interface)
-    outgoing, incoming, leaving = chains_of(network)
+    outgoing, incoming, leaving, entering = chains_of(network)
     return [
+        ("entering_networks", name, nft.jump_data(entering)),
         ("networks", name, b""),
         ("from_networks", name, nft.jump_data(outgoing)),
         ("to_networks", name, nft.jump_data(incoming)),
@@ -203,7 +206,9 @@ def add_network(batch: Batch, network: NetworkSpec) -> None:
     for chain in chains_of(network):
         batch.add_chain(chain)
         batch.flush_chain(chain)
-    outgoing, incoming, leaving = chains_of(network)
+    outgoing, incoming, leaving, entering = chains_of(network)
+    for rule in entering_rules(network):
+        batch.rule(entering, rule)
     for rule in outgoing_rules(network):
         batch.rule(outgoing, rule)
     for rule in incoming_rules(network):
@@ -248,11 +253,24 @@ def _entrances(version: int, mode: Literal["nat", "nat-unprotected", "routed", "
     return []
 
 
+def entering_rules(network: NetworkSpec) -> list[list[Expression]]:
+    """Whose address packets to a network's containers get: those of its own that took the way by the host have to come back by it.
+
+    By their addresses: where they came in isn't known of packets that a bridge shows to the firewall (br_netfilter).
+    """
+    rules = []
+    for subnet in map(ip_network, network.subnets):
+        source = [nft.address_field(subnet.version, "source"), nft.mask(subnet.netmask.packed)]
+        inside = [*nft.version(subnet.version), *translated(), *source, nft.compare(subnet.network_address.packed)]
+        rules.append([*inside, nft.masquerade()])
+    return rules
+
+
 def leaving_rules(network: NetworkSpec) -> list[list[Expression]]:
     """Whose address packets from a network's containers get."""
     done = nft.verdict("return")
     same = nft.goes_to(network.interface)
-    rules = [[*same, *translated(), nft.masquerade()], [*same, done]]
+    rules = [[*same, done]]
     ours = [nft.meta("oifname"), nft.lookup("networks")]
     for version in (4, 6):
         # Between networks of this host the real source is kept, unless the answer might take another way.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from typing import Final
 
 from boxrun.network import firewall_rules as rules
@@ -52,7 +52,9 @@ class Gate:
         with NetlinkSocket() as route:
             route.run([rtnetlink.link_up(0, self._out), rtnetlink.link_up(0, self._in)])
             index = socket.if_nametoindex(self._out)
-            route.run([rtnetlink.add_neighbour(index, address, _MAC) for address in _NEXT.values()])
+            # Without an address of its own an interface has its packets' sources checked strictly, whatever it is told.
+            back = socket.if_nametoindex(self._in)
+            route.run([rtnetlink.add_address(back, ip_interface("198.18.0.2/32"))])
         self._index = index
 
     def tables(self, networks: Sequence[str], elements: Sequence[Element]) -> list[Batch]:

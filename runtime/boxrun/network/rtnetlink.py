@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from errno import EADDRNOTAVAIL, EEXIST, ENODEV, ESRCH
+import sys
+from errno import EADDRNOTAVAIL, EEXIST, ENODEV, EPERM, ESRCH
 from typing import Final
 
-from boxrun.network.netlink import CREATE, EXCLUSIVE, REPLACE, Request, attribute, nested, text, u32
+from boxrun.network.netlink import CREATE, EXCLUSIVE, REPLACE, Request, attribute, attributes, nested, text, u32
 
 _NEWLINK, _DELLINK, _SETLINK = 16, 17, 19
 _NEWADDR, _DELADDR = 20, 21
@@ -16,12 +17,12 @@ _NEWROUTE, _DELROUTE = 24, 25
 
 _UP: Final = 1
 _NOARP: Final = 0x80
-_PERMANENT: Final = 0x80
 _REACHABLE: Final = 0x02
 _NTF_MASTER: Final = 0x04
 _ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_FD, _PROTINFO, _IFALIAS = 1, 3, 4, 10, 18, 28, 12, 20
 _INFO_KIND, _INFO_DATA = 1, 2
 _PEER: Final = 1
+_BRPORT_HAIRPIN: Final = 4
 _BRPORT_ISOLATED: Final = 33
 _NODAD: Final = 0x02
 _MAIN_TABLE: Final = 254
@@ -64,18 +65,13 @@ def add_gate(out: str, back: str, mac: str) -> list[Request]:
     return [Request(_NEWLINK, CREATE | EXCLUSIVE, body, f"make veth pair {out}, {back}")]
 
 
-def add_neighbour(index: int, address: Address, mac: str) -> Request:
-    """A neighbour for good."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    body = struct.pack("=BBHiHBB", family, 0, 0, index, _PERMANENT, 0, 0)
-    body += attribute(1, address.packed) + attribute(2, mac_bytes(mac))
-    return Request(28, CREATE | REPLACE, body, f"add neighbour {address}")
-
-
 def learn(port: int, mac: str) -> Request:
-    """Have a bridge know at which port a MAC address is, in the place of what it has learnt."""
+    """Have a bridge know at which port a MAC address is, in the place of what it has learnt.
+
+    A port that has just been set up learns nothing yet, nor will it from this: it hears of the address soon enough.
+    """
     body = struct.pack("=BBHiHBB", socket.AF_BRIDGE, 0, 0, port, _REACHABLE, _NTF_MASTER, 0) + attribute(2, mac_bytes(mac))
-    return Request(28, CREATE | REPLACE, body, f"have the bridge learn {mac}")
+    return Request(28, CREATE | REPLACE, body, f"have the bridge learn {mac}", frozenset({EPERM}))
 
 
 def link_up(index: int, name: str = "") -> Request:
@@ -94,6 +90,12 @@ def enslave(name: str, bridge: int) -> Request:
     return Request(_NEWLINK, 0, body, f"plug {name} into its bridge")
 
 
+def reflect(index: int) -> Request:
+    """Have a bridge's port send back what comes in by it and is for the same container."""
+    body = _link(index, family=socket.AF_BRIDGE) + nested(_PROTINFO, attribute(_BRPORT_HAIRPIN, b"\1"))
+    return Request(_SETLINK, 0, body, f"let port {index} reflect", frozenset({ENODEV}))
+
+
 def isolate(index: int) -> Request:
     """Have a bridge's port exchange nothing with other such ports."""
     body = _link(index, family=socket.AF_BRIDGE) + nested(_PROTINFO, attribute(_BRPORT_ISOLATED, b"\1"))
@@ -110,6 +112,16 @@ def set_alias(name: str, alias: str) -> Request:
     return Request(
         _NEWLINK, 0, _link() + text(_IFNAME, name) + attribute(_IFALIAS, alias.encode()), f"name the owner of {name}"
     )
+
+
+def link_by_index(index: int) -> Request:
+    """A question about a link."""
+    return Request(18, 0, _link(index), f"look at interface {index}")
+
+
+def peer_of(link: bytes) -> int:
+    """The number of the other end of a veth, from the answer to a question about one."""
+    return next((int.from_bytes(value, sys.byteorder) for kind, value in attributes(link[16:]) if kind == 5), 0)
 
 
 def link_by_name(name: str) -> bytes:

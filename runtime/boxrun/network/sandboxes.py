@@ -18,7 +18,7 @@ from typing import Final
 from boxrun.network import firewall_rules as rules
 from boxrun.network import links, namespaces, nftables, rtnetlink
 from boxrun.network.contract import Endpoint, NetworkSpec, Plugged, Port, Resolver, Sandbox
-from boxrun.network.errors import NetworkError
+from boxrun.network.errors import KernelRefusalError, NetworkError
 from boxrun.network.firewall_rules import Element
 from boxrun.network.netlink import NetlinkSocket
 
@@ -256,7 +256,10 @@ class Plumber:
             return 0
         if box.ready is not None:
             if cable.interface != f"{network.prefix}0":
-                box.route.run([rtnetlink.link_down(cable.index), rtnetlink.rename(cable.index, cable.interface)])
+                try:
+                    box.route.run([rtnetlink.rename(cable.index, cable.interface)])
+                except KernelRefusalError:  # before Linux 6.2 only a link that is down is given another name
+                    box.route.run([rtnetlink.link_down(cable.index), rtnetlink.rename(cable.index, cable.interface)])
             return box.ready[1]
         host = f"bx{secrets.token_hex(6)}"
         box.route.run([rtnetlink.add_veth(cable.interface, cable.index, host, self.home, network.mtu)])
@@ -304,6 +307,17 @@ class Plumber:
                     requests.append(rtnetlink.add_route(cable.index, ipaddress.ip_network(gateway), None))
                 requests.append(rtnetlink.add_route(cable.index, destination, gateway))
         box.route.run(requests)
+
+    def reflect(self, box: Box, endpoint: str) -> None:
+        """Let a container reach its own published ports by the host's address.
+
+        Where bridges hand their packets to the firewall (br_netfilter), such a packet is translated before it leaves the bridge,
+        and would have to go back by the port it came from.
+        """
+        if links.read_sysctl("bridge/bridge-nf-call-iptables") == "1":
+            port = rtnetlink.peer_of(box.route.ask(rtnetlink.link_by_index(box.cables[endpoint].index)))
+            if port:
+                self._route.run([rtnetlink.reflect(port)])
 
     def silence(self, box: Box) -> None:
         """Take the addresses away: nobody answers for them from this moment on, though the kernel takes its time."""

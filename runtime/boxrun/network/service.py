@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from boxrun.bus import BusError, Code, Context
-from boxrun.network import switchboard
+from boxrun.network import conntrack, switchboard
 from boxrun.network.contract import (
     ConnectRequest,
     DisconnectRequest,
@@ -103,6 +103,7 @@ class NetworksService(Networks):
     async def _rebuild(self) -> None:
         try:
             await self._thread.run(self._ready_board.firewall.rebuild)
+            await self._thread.run(conntrack.forget_unanswered)
         except (NetworkError, OSError) as error:
             log.error("the firewall can't be made anew: %s", error)
 

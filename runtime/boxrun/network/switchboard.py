@@ -287,6 +287,8 @@ class Switchboard:
         for port, sock in held.items():
             if port not in box.holders:
                 sock.close()
+        for endpoint in {port.endpoint for port in box.holders if port not in held}:
+            self._plumber.reflect(box, endpoint)
 
     def _have_port(self, box: Box, port: Port, new: dict[Port, socket.socket]) -> Port:
         cable = box.cables.get(port.endpoint)
