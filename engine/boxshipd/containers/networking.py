@@ -31,6 +31,8 @@ from boxshipd.runtime.errors import NetworkFailed
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 10.0
+"""Seconds that the runtime gets to let sandboxes go when the daemon ends; it does so without being asked, too."""
 _SETUP = "failed to set up container networking"
 
 
@@ -90,6 +92,8 @@ class ContainerNetworking:
         found = []
         for name, settings in endpoints_of(host, container.config.networking).items():
             if name == BRIDGE and self._networks.of_mode(BRIDGE) is None:
+                if self._networks.bridge_problem:
+                    raise InternalError(f"{_SETUP}: {self._networks.bridge_problem}")
                 continue
             network = self._networks.find(name)
             if network.real:
@@ -311,7 +315,9 @@ class ContainerNetworking:
     async def settle(self) -> None:
         """Wait until everything that has ended so far is let go of."""
         while self._leaving:
-            await asyncio.wait(list(self._leaving.values()))
+            _, late = await asyncio.wait(list(self._leaving.values()), timeout=_PATIENCE)
+            for task in late:
+                task.cancel()
 
     # Names
 

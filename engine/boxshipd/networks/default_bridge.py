@@ -26,21 +26,26 @@ _SIOCGIFNETMASK = 0x891B
 _DEFAULT_MTU = 1500
 
 
-def predefined(settings: NetworkDefaults, present: Sequence[Network]) -> list[Network]:
-    """The predefined networks as they are to be; those on record keep their ids and, where nothing else is asked, subnets.
+def without_interfaces(present: Sequence[Network]) -> list[Network]:
+    """``none`` and ``host``, those on record where they are."""
+    named = {network.name: network for network in present}
+    return [named.get(NONE) or _fresh(NONE, "null"), named.get(HOST) or _fresh(HOST, "host")]
+
+
+def default_bridge(settings: NetworkDefaults, present: Sequence[Network]) -> Network | None:
+    """The default bridge as it is to be; one on record keeps its id and, where nothing else is asked, its subnets.
 
     Args:
         settings: the daemon's.
         present: all networks on record.
 
     Raises:
-        InvalidParameter: no subnet is left for the bridge, or its configuration contradicts itself.
+        InvalidParameter, Forbidden: no subnet is left for it, or its configuration can't be.
     """
-    named = {network.name: network for network in present}
-    found = [named.get(NONE) or _fresh(NONE, "null"), named.get(HOST) or _fresh(HOST, "host")]
-    if settings.bridge != "none":
-        found.append(_bridge(settings, named.get(BRIDGE), [network for network in present if network.name != BRIDGE]))
-    return found
+    if settings.bridge == "none":
+        return None
+    old = next((network for network in present if network.name == BRIDGE), None)
+    return _bridge(settings, old, [network for network in present if network.name != BRIDGE])
 
 
 def _fresh(name: str, driver: str) -> Network:
@@ -50,8 +55,10 @@ def _fresh(name: str, driver: str) -> Network:
 def _bridge(settings: NetworkDefaults, old: Network | None, others: Sequence[Network]) -> Network:
     base = old or _fresh(BRIDGE, "bridge")
     given = bridge_options(settings)
-    subnets = _configured(settings, own=old is not None and old.options.get(options.NAME) == settings.interface)
-    network = replace(base, options=given, ipv6=settings.ipv6, default=True, subnets=tuple(subnets))
+    known = old is not None and old.options.get(options.NAME) == settings.interface
+    foreign = base.foreign if known else exists(settings.interface)
+    subnets = _configured(settings, own=known and not foreign)
+    network = replace(base, options=given, ipv6=settings.ipv6, default=True, subnets=tuple(subnets), foreign=foreign)
     if old is not None and _same(old, network):
         return replace(old, options=given)
     return with_addresses(network, settings, others)
@@ -109,6 +116,15 @@ def _configured(settings: NetworkDefaults, *, own: bool) -> Iterable[Subnet]:
         narrowed = cidr if cidr and ip_network(cidr) != whole else ""
         found.append(Subnet(pool=str(whole), range=narrowed, gateway=bridge, aux=aux, configured=True))
     return found
+
+
+def exists(interface: str) -> bool:
+    """Whether the host has an interface of a name."""
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return False
+    return True
 
 
 def _within(part: str, whole: str) -> bool:

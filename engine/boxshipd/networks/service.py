@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Mapping
 
 from boxship.types import networks as api
+from msgspec.structs import replace
 
 from boxshipd.errors import Conflict, DaemonError, Forbidden, InternalError, InvalidParameter, NotFound
 from boxshipd.filters import Filters
-from boxshipd.networks import drafting, store, view
-from boxshipd.networks.default_bridge import predefined
+from boxshipd.networks import drafting, options, store, view
+from boxshipd.networks.default_bridge import default_bridge, exists, without_interfaces
 from boxshipd.networks.kernel import NetworkKernel
 from boxshipd.networks.leases import Leases
 from boxshipd.networks.model import BRIDGE, DEFAULT_MODES, PREDEFINED, Network
@@ -43,7 +44,10 @@ class Networks:
         self._networks: dict[str, Network] = {}
         self._names: dict[str, str] = {}
         self._coming: dict[str, Network] = {}
+        self._leaving: dict[str, Network] = {}
         self._pruning = False
+        self.bridge_problem = ""
+        """Why there is no default bridge, where there should be one."""
         self.leases = Leases()
         self.name_of: view.NameOf = lambda _: ""
 
@@ -51,12 +55,16 @@ class Networks:
         """Load the records and bring the predefined networks to what the configuration says."""
         present = await self._store.read(store.read)
         kept = [network for network in present if network.name not in PREDEFINED]
+        fixed = without_interfaces(present)
         try:
-            fixed = predefined(self.settings, present)
+            bridge = default_bridge(self.settings, present)
         except DaemonError as error:
-            # Whoever wants no bridge network is not to be without containers for it.
-            log.error("the default bridge can't be as it is configured: %s", error)
-            fixed = [network for network in present if network.name in PREDEFINED]
+            # Whoever wants no bridge is not to be without containers for it.
+            self.bridge_problem = f"the default bridge can't be as it is configured: {error}"
+            log.error("%s", self.bridge_problem)
+            bridge = None
+        if bridge is not None:
+            fixed.append(bridge)
         for network in fixed:
             if network not in present:
                 await self._store.write(lambda db, network=network: store.insert(db, network))  # type: ignore[misc]
@@ -129,11 +137,13 @@ class Networks:
             if not source.config_only:
                 raise InvalidParameter(f"config network {source.name!r} is not a configuration only network")
         draft, warnings = drafting.draft(request, self.settings, source)
-        others = [*self._networks.values(), *self._coming.values()]
+        others = [*self._networks.values(), *self._coming.values(), *self._leaving.values()]
         if any(other.name == draft.name for other in others):
             raise Conflict(f"network with name {draft.name} already exists")
         network = drafting.with_addresses(draft, self.settings, others)
         drafting.check_bridge_name(network, others)
+        if options.NAME in network.options and exists(network.options[options.NAME]):
+            network = replace(network, foreign=True)
         self._coming[network.id] = network
 
         async def work(_: Job) -> None:
@@ -173,20 +183,28 @@ class Networks:
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({shown})")
         if network.config_only and (user := next((n for n in self.all if n.config_from == network.name), None)):
             raise Forbidden(f"error while removing network: configuration network {network.name!r} is in use by {user.name!r}")
-        # Nobody can lease of it from here on.
+        # Nobody can lease of it from here on, nor have its name or its subnets before it is gone.
         self._forget(network)
+        self._leaving[network.id] = network
         try:
             await self._store.write(lambda db: store.delete(db, network.id))
+            await self._undo(network)
         except InternalError:
             self._add(network)
             raise
+        finally:
+            del self._leaving[network.id]
+        if not network.config_only:
+            self.tell("destroy", network)
+
+    async def _undo(self, network: Network) -> None:
+        if not network.real:
+            return
         try:
             await self._kernel.remove(network)
         except DaemonError as error:
             # Without a record it goes at the next connection to the runtime.
             log.warning("remove network %s: %s", network.name, error)
-        if not network.config_only:
-            self.tell("destroy", network)
 
     def list(self, filters: Filters) -> builtins.list[api.Network]:
         """The networks that the filters select.

@@ -253,6 +253,13 @@ async def test_without_a_default_bridge_there_is_loopback(tmp_path):
         assert await bench.start(container) is None
 
 
+async def test_a_default_bridge_that_cannot_be_is_told_of(tmp_path):
+    async with Bench(tmp_path, bip="10.8.1.1/24", fixed_cidr="10.7.0.0/24") as bench:
+        assert await bench.start(await bench.create("a", "none")) is None
+        with pytest.raises(InternalError, match="the default bridge can't be as it is configured: fixed-cidr"):
+            await bench.start(await bench.create("b"))
+
+
 async def test_a_start_on_a_network_of_names(bench):
     await bench.network("web")
     wish = EndpointSettings(aliases=["db"], driver_opts={"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.a=1"})

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from boxrun.bus import BusError, Code
+from boxrun.network.contract import NetworkFailure
 from boxship.types import networks as api
 from boxshipd.errors import Conflict, DaemonError, Forbidden, InternalError, InvalidParameter, NotFound, NotImplementedHere
 from boxshipd.filters import Filters
-from boxshipd.networks.kernel import describe
+from boxshipd.networks.kernel import describe, refusal
 from boxshipd.networks.leases import Wish
 from boxshipd.networks.model import Network
+from boxshipd.runtime.errors import NetworkFailed, translated
 from support.network_bench import NetworkBench
 
 Config = api.IPAMConfig
@@ -70,7 +75,8 @@ async def test_the_default_bridge_follows_the_configuration(tmp_path):
 
 async def test_a_bridge_that_cannot_be_keeps_nobody_from_starting(tmp_path):
     async with NetworkBench(tmp_path, bip="10.8.1.1/24", fixed_cidr="10.7.0.0/24") as bench:
-        assert {network.name for network in bench.networks.all} == set()
+        assert {network.name for network in bench.networks.all} == {"host", "none"}
+        assert "fixed-cidr 10.7.0.0/24 is not within the bridge's network 10.8.1.0/24" in bench.networks.bridge_problem
 
 
 async def test_create(bench):
@@ -184,6 +190,44 @@ async def test_what_cannot_be_recorded_is_taken_back(bench):
     assert bench.kernel.asked == [("need", "n"), ("remove", "n")]
     with pytest.raises(NotFound):
         bench.networks.find("n")
+
+
+async def test_a_bridge_that_was_there_is_not_ours(bench):
+    network = await made(bench, "n", options={"com.docker.network.bridge.name": "lo"})
+    assert describe(network).foreign
+    assert not describe(await made(bench, "m")).foreign
+
+
+async def test_a_subnet_is_nobody_elses_before_its_network_is_gone(bench):
+    network = await made(bench, "n")
+    remove, gone = bench.kernel.remove, asyncio.Event()
+
+    async def slowly(network: Network) -> None:
+        await gone.wait()
+        await remove(network)
+
+    bench.kernel.remove = slowly
+    removing = asyncio.create_task(bench.networks.remove("n"))
+    while network in bench.networks.all:  # noqa: ASYNC110 - it is the loop itself that is to turn
+        await asyncio.sleep(0)
+    with pytest.raises(Conflict):
+        await bench.networks.create(request("n"))
+    assert (await made(bench, "m")).subnets[0].pool == "10.9.2.0/24"
+    gone.set()
+    await removing
+    assert (await made(bench, "n")).subnets == network.subnets
+
+
+def test_what_the_machine_cannot_do_is_a_feature_that_is_not_there():
+    network = Network(id="a" * 64, name="n", created=1, driver="ipvlan")
+    kinds = {"unsupported": NotImplementedHere, "interface": InvalidParameter, "kernel": InternalError}
+    for kind, expected in kinds.items():
+        error = BusError(Code.FAILED_PRECONDITION, "no", detail=NetworkFailure(kind=kind, message="no ipvlan here"))
+        failed = translated(error, "x")
+        assert isinstance(failed, NetworkFailed)
+        refused = refusal(failed, network)
+        assert type(refused) is expected
+        assert str(refused) == "ipvlan network n: no ipvlan here"
 
 
 async def test_find(bench):
