@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, wait_until
-from support.leaks import leaks
+from support.leaks import leaks, network_leaks
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers")
 
@@ -23,6 +23,12 @@ def stop_and_check(daemon: Daemon) -> None:
     """Shut a daemon down; nothing of it may be left."""
     daemon.shutdown()
     wait_until(lambda: not leaks(daemon.name), f"nothing is left of {daemon.name}: {leaks(daemon.name)}", 10)
+    wait_until(
+        lambda: not network_leaks(daemon.subnets, daemon.table),
+        f"nothing is left of the networks of {daemon.name}: {network_leaks(daemon.subnets, daemon.table)}",
+        10,
+    )
+    daemon.slot.close()
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +39,30 @@ def daemon() -> Iterator[Daemon]:
     try:
         archive = busybox_archive()
         daemon.cli("docker", "load", stdin=archive)
+        yield daemon
+    finally:
+        stop_and_check(daemon)
+
+
+@pytest.fixture(scope="session")
+def bridged() -> Iterator[Daemon]:
+    """As ``daemon``, with a default bridge."""
+    daemon = Daemon(bridge=True)
+    daemon.start()
+    try:
+        daemon.cli("docker", "load", stdin=busybox_archive())
+        yield daemon
+    finally:
+        stop_and_check(daemon)
+
+
+@pytest.fixture
+def own_bridged(request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """As ``own_daemon``, with a default bridge."""
+    daemon = Daemon(*getattr(request, "param", ()), bridge=True)
+    daemon.start()
+    try:
+        daemon.cli("docker", "load", stdin=busybox_archive())
         yield daemon
     finally:
         stop_and_check(daemon)

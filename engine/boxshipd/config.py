@@ -19,9 +19,13 @@ from boxship.types.host import LogConfig, Ulimit
 from msgspec import Struct
 
 from boxshipd import __version__
+from boxshipd.absent_options import ABSENT, ABSENT_FLAGS, REASONS
 from boxshipd.containers.log_config import validate_options
 from boxshipd.containers.validation import validate_ulimit
-from boxshipd.errors import DaemonError
+from boxshipd.errors import DaemonError, InvalidParameter
+from boxshipd.networks.configured import check_networks, parse_network_option, parse_pool
+from boxshipd.networks.pools import DEFAULT_POOLS, AddressPool
+from boxshipd.networks.settings import NetworkDefaults
 from boxshipd.registry.client import ClientSettings
 from boxshipd.registry.hosts import CERTIFICATE_DIRECTORIES, RegistrySettings, check_insecure, check_mirror
 from boxshipd.registry.proxies import Proxies, masked
@@ -30,9 +34,10 @@ from boxshipd.registry.timing import Timing
 DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"
 OWN_RUNTIME = "boxrun"
 CDI_SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
+__all__ = ["ABSENT", "ABSENT_FLAGS", "BY_KEY", "OPTIONS", "Config", "ConfigError", "load", "refuse_absent", "reload"]
 RELEASE = ".".join(__version__.split(".")[:2])
 
-Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes", "registries"]
+Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes", "registries", "pools", "options"]
 
 
 class ConfigError(Exception):
@@ -94,6 +99,23 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
+    bridge: str = ""
+    bip: str = ""
+    bip6: str = ""
+    fixed_cidr: str = ""
+    fixed_cidr_v6: str = ""
+    default_gateway: str = ""
+    default_gateway_v6: str = ""
+    default_address_pools: tuple[AddressPool, ...] = DEFAULT_POOLS
+    default_network_opts: dict[str, dict[str, str]] = {}
+    host_gateway_ips: tuple[str, ...] = ()
+    icc: bool = True
+    ip: str = ""
+    ip_masq: bool = True
+    ipv6: bool = False
+    mtu: int = 0
+    ip_forward_no_drop: bool = False
+    firewall_respect_input: bool = False
     tls: bool = False
     tlsverify: bool = False
     tlscacert: str = ""
@@ -203,6 +225,25 @@ OPTIONS: tuple[Option, ...] = (
         "max-concurrent-uploads", "max-concurrent-uploads", "int", "Blobs that are pushed at the same time", reloadable=True
     ),
     Option("max-download-attempts", "max-download-attempts", "int", "Attempts at a download that makes no progress"),
+    Option(
+        "bridge", "bridge", "text", 'The default bridge\'s interface, which may be there already; "none" for no bridge', "b"
+    ),
+    Option("bip", "bip", "text", "IPv4 address of the default bridge, with its prefix length"),
+    Option("bip6", "bip6", "text", "IPv6 address of the default bridge, with its prefix length"),
+    Option("fixed-cidr", "fixed-cidr", "text", "IPv4 subnet for containers on the default bridge"),
+    Option("fixed-cidr-v6", "fixed-cidr-v6", "text", "IPv6 subnet for containers on the default bridge"),
+    Option("default-gateway", "default-gateway", "text", "IPv4 gateway of containers on the default bridge, if not that"),
+    Option("default-gateway-v6", "default-gateway-v6", "text", "IPv6 gateway of containers on the default bridge, if not that"),
+    Option("default-address-pools", "default-address-pool", "pools", "Pools of networks' subnets (base=CIDR,size=LENGTH)"),
+    Option("default-network-opts", "default-network-opt", "options", "Default options of networks (driver=option=value)"),
+    Option("host-gateway-ips", "host-gateway-ip", "list", "Addresses that host-gateway in --add-host means"),
+    Option("icc", "icc", "bool", "Let containers on the default bridge reach each other"),
+    Option("ip", "ip", "text", "Host address of ports published on the default bridge that name none"),
+    Option("ip-masq", "ip-masq", "bool", "Let connections out of the default bridge have the host's address"),
+    Option("ipv6", "ipv6", "bool", "Give the default bridge IPv6"),
+    Option("mtu", "mtu", "int", "MTU of the default bridge"),
+    Option("ip-forward-no-drop", "ip-forward-no-drop", "bool", "Forward for others too where networks made the host forward"),
+    Option("firewall-respect-input", "firewall-respect-input", "bool", "Let the host's input rules decide of published ports"),
     Option("tls", "tls", "bool", "Use TLS; implied by --tlsverify"),
     Option("tlsverify", "tlsverify", "bool", "Use TLS and make clients show a certificate"),
     Option("tlscacert", "tlscacert", "text", "Trust only clients' certificates signed by this CA"),
@@ -212,73 +253,6 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 BY_KEY = {option.key: option for option in OPTIONS}
-
-ABSENT: dict[str, tuple[Any, ...]] = {
-    "allow-direct-routing": (False,),
-    "allow-nondistributable-artifacts": ([],),
-    "api-cors-header": ("",),
-    "authorization-plugins": ([],),
-    "bip": (),
-    "bip6": (),
-    "bridge": ("none",),
-    "bridge-accept-fwmark": (),
-    "builder": ({},),
-    "containerd": (),
-    "containerd-namespace": (),
-    "containerd-plugin-namespace": (),
-    "cpu-rt-period": (0,),
-    "cpu-rt-runtime": (0,),
-    "cri-containerd": (False,),
-    "default-address-pools": ([],),
-    "default-gateway": (),
-    "default-gateway-v6": (),
-    "default-network-opts": ({},),
-    "exec-opts": ([], ["native.cgroupdriver=cgroupfs"]),
-    "experimental": (False,),
-    "features": ({},),
-    "firewall-backend": (),
-    "fixed-cidr": (),
-    "fixed-cidr-v6": (),
-    "host-gateway-ip": (),
-    "host-gateway-ips": ([],),
-    "icc": (True,),
-    "init-path": ("",),
-    "ip": (),
-    "ip-forward": (False,),
-    "ip-forward-no-drop": (False,),
-    "ip-masq": (False,),
-    "ip6tables": (False,),
-    "iptables": (False,),
-    "ipv6": (False,),
-    "metrics-addr": ("",),
-    "mtu": (),
-    "network-control-plane-mtu": (),
-    "network-diagnostic-port": (0,),
-    "node-generic-resources": ([],),
-    "raw-logs": (False,),
-    "rootless": (False,),
-    "selinux-enabled": (False,),
-    "storage-driver": ("overlay2", "overlayfs"),
-    "storage-opts": ([],),
-    "swarm-default-advertise-addr": ("",),
-    "userland-proxy": (False,),
-    "userland-proxy-path": ("",),
-}
-"""dockerd's options whose features aren't here, each with the values that don't ask for the feature."""
-
-_FLAG_OF_ABSENT = {
-    "authorization-plugins": "authorization-plugin",
-    "containerd-plugin-namespace": "containerd-plugins-namespace",
-    "default-address-pools": "default-address-pool",
-    "default-network-opts": "default-network-opt",
-    "exec-opts": "exec-opt",
-    "features": "feature",
-    "node-generic-resources": "node-generic-resource",
-    "storage-opts": "storage-opt",
-}
-
-ABSENT_FLAGS = {_FLAG_OF_ABSENT.get(key, key): key for key in ABSENT}
-"""From the flag to the key."""
 
 _WITH_USERS = frozenset({"proxies", "http-proxy", "https-proxy", "registry-mirrors"})
 _LEVELS = ("debug", "info", "warn", "error", "fatal", "panic", "trace")
@@ -332,6 +306,9 @@ def read_file(path: str) -> dict[str, Any]:
         values = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise ConfigError(str(error)) from error
+    if isinstance(values.get("host-gateway-ip"), str) and "host-gateway-ips" not in values:
+        # Its name while there could be only one.
+        values["host-gateway-ips"] = [values.pop("host-gateway-ip")]
     unknown = [key for key in values if key not in BY_KEY and key not in ABSENT]
     if unknown:
         raise ConfigError(f"the following directives don't match any configuration option: {', '.join(unknown)}")
@@ -353,7 +330,8 @@ def refuse_absent(key: str, value: Any, named: str) -> None:
     if value in accepted or (isinstance(value, dict) and value and not any(value.values()) and {} in accepted):
         return
     hint = f" (only {' or '.join(_shown(entry) or 'nothing' for entry in accepted)})" if accepted else ""
-    raise ConfigError(f"{named} {_shown(value)} is not available in Boxship {RELEASE}{hint}")
+    reason = f": {REASONS[key]}" if key in REASONS else ""
+    raise ConfigError(f"{named} {_shown(value)} is not available in Boxship {RELEASE}{hint}{reason}")
 
 
 def build(values: Mapping[str, Any]) -> Config:
@@ -419,6 +397,13 @@ def _prepare(option: Option, value: Any) -> Any:
         for name, address in (_pair(text, option.flag) for text in value):
             mirrors.setdefault(name, []).append(address)
         return {name: RegistrySettings(mirrors=tuple(addresses)) for name, addresses in mirrors.items()}
+    try:
+        if option.kind == "pools" and all(isinstance(item, str) for item in value):
+            return [parse_pool(text) for text in value] or DEFAULT_POOLS
+        if option.kind == "options" and isinstance(value, list):
+            return parse_network_option(value)
+    except InvalidParameter as error:
+        raise ConfigError(f'invalid argument "{",".join(value)}" for "--{option.flag}" flag: {error}') from error
     if option.kind == "map" and isinstance(value, list):
         return dict(_pair(text, option.flag) for text in value)
     return value
@@ -466,6 +451,10 @@ def _validate(config: Config) -> None:
         validate_options(config.log_config)
     except DaemonError as error:
         raise ConfigError(f"failed to set log opts: {error}") from error
+    try:
+        check_networks(network_defaults(config))
+    except DaemonError as error:
+        raise ConfigError(str(error)) from error
     if config.default_ipc_mode not in ("private", "shareable"):
         raise ConfigError(f'IPC mode "{config.default_ipc_mode}" is not valid: it must be private or shareable')
     if config.default_cgroupns_mode not in ("private", "host"):
@@ -532,6 +521,28 @@ def _without_users(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_users(entry) for entry in value]
     return masked(value) if isinstance(value, str) else value
+
+
+def network_defaults(config: Config, identity: str = "") -> NetworkDefaults:
+    """The part of the configuration that concerns networks, of the engine of this identity."""
+    return NetworkDefaults(
+        identity=identity,
+        bridge=config.bridge,
+        bip=config.bip,
+        bip6=config.bip6,
+        fixed_cidr=config.fixed_cidr,
+        fixed_cidr_v6=config.fixed_cidr_v6,
+        default_gateway=config.default_gateway,
+        default_gateway_v6=config.default_gateway_v6,
+        pools=config.default_address_pools,
+        host_binding=config.ip,
+        icc=config.icc,
+        masquerade=config.ip_masq,
+        ipv6=config.ipv6,
+        mtu=config.mtu,
+        default_options=config.default_network_opts,
+        host_gateway=config.host_gateway_ips,
+    )
 
 
 def _shown(value: Any) -> str:

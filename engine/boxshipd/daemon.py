@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvloop
+from boxrun.network.contract import Listener as GuardedListener
+from boxrun.network.contract import Policy
 from boxship.types.system import Info
 from msgspec import Struct
 
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
-from boxshipd.config import Config, ConfigError, load, reload
+from boxshipd.config import Config, ConfigError, load, network_defaults, reload
 from boxshipd.containers.remapping import read_remapping
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
@@ -34,6 +36,8 @@ from boxshipd.images.image import ImageUse
 from boxshipd.images.service import Images
 from boxshipd.info import engine_id, engine_info
 from boxshipd.listeners import Listener, ListenError, open_listeners
+from boxshipd.networks.kernel import NetworkKernel
+from boxshipd.networks.service import Networks
 from boxshipd.runtime.connector import SupervisorConnector
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
@@ -108,12 +112,18 @@ class Daemon:
             self._store = Store.open(f"{config.data_root}/state.db")
             stack.callback(self._store.close)
             self._events = Events()
+            self._guarded = tuple(
+                GuardedListener(address=listener.socket.getsockname()[0], port=listener.socket.getsockname()[1])
+                for listener in listeners
+                if listener.socket.family != socket.AF_UNIX
+            )
             await self._open_services(stack)
             application = Application(
                 containers=self._containers,
                 images=self._images,
                 distribution=self._distribution,
                 volumes=self._volumes,
+                networks=self._networks,
                 events=self._events,
                 info=self._describe,
                 shutdown=self._shut_everything_down,
@@ -146,6 +156,7 @@ class Daemon:
         await self._volumes.open()
         self._runtime = RuntimeLink(SupervisorConnector(config.exec_root, config.level))
         stack.push_async_callback(self._runtime.close)
+        kernel = NetworkKernel(self._runtime)
         scheduler = Scheduler()
         self._distribution = Distribution(
             self._images,
@@ -156,6 +167,14 @@ class Daemon:
         )
         stack.push_async_callback(self._distribution.close)
         stack.push_async_callback(scheduler.close, DRAIN_TIMEOUT)
+        self._networks = Networks(
+            store=self._store,
+            settings=network_defaults(config, engine_id(config.data_root)),
+            kernel=kernel,
+            scheduler=scheduler,
+            publish=self._publish,
+        )
+        await self._networks.open()
         self._containers = Containers(
             store=self._store,
             events=self._events,
@@ -164,6 +183,13 @@ class Daemon:
             runtime=self._runtime,
             scheduler=scheduler,
             settings=_settings(config),
+            networks=self._networks,
+            kernel=kernel,
+            policy=Policy(
+                guarded=self._guarded,
+                respect_input=config.firewall_respect_input,
+                forward_drop=not config.ip_forward_no_drop,
+            ),
         )
         await self._containers.open()
         stack.push_async_callback(self._containers.close)

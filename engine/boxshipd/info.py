@@ -18,7 +18,7 @@ from boxshipd import __version__, host
 from boxshipd.config import Config, known_runtimes
 from boxshipd.containers.log_config import DRIVERS
 
-NETWORK_DRIVERS = ["host", "null"]
+NETWORK_DRIVERS = ["bridge", "host", "ipvlan", "macvlan", "null"]
 
 
 def engine_id(data_root: str) -> str:

@@ -17,7 +17,7 @@ from boxshipd.errors import DaemonError
 
 _SWITCHES = {f"--{option.flag}" for option in OPTIONS if option.kind == "bool"}
 _SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in OPTIONS if option.kind == "bool" and option.short}
-_SHORT_ABSENT = {"-b": "bridge", "-s": "storage-driver"}
+_SHORT_ABSENT = {"-s": "storage-driver"}
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -133,7 +133,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _typed(option: Option) -> tuple[Any, Any]:
     names = [f"--{option.flag}", *([f"-{option.short}"] if option.short else [])]
-    if option.kind in ("list", "map", "ulimits", "runtimes"):
+    if option.kind in ("list", "map", "ulimits", "runtimes", "pools", "options"):
         return list[str] | None, typer.Option(None, *names, help=option.help)
     if option.kind == "int":
         return int | None, typer.Option(None, *names, help=option.help)

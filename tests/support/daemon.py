@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -55,23 +57,52 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 20) -> T:
         time.sleep(0.005 * PATIENCE**2)
 
 
+class Slot:
+    """Addresses of one test daemon's own: 10.N.0.0/16 and an IPv6 /56, held by a socket whose name goes with the process."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for number in random.sample(range(64, 256), 192):
+            try:
+                self.socket.bind(f"\0boxship-test-addresses-{number}")
+            except OSError:
+                continue
+            self.number = number
+            self.subnets = f"10.{number}.0.0/16"
+            self.pool6 = f"base=fd42:b0c5:{number:x}::/56,size=64"
+            return
+        raise AssertionError("no addresses are left for another daemon")
+
+    def close(self) -> None:
+        """Let another daemon have them."""
+        self.socket.close()
+
+
 class Daemon:
     """A boxshipd with directories, socket and cgroup of its own.
 
     Attributes:
         home: the directory that holds all of it.
         host: the API's address, as ``DOCKER_HOST`` has it.
+        subnets: the addresses that its networks are made of, which no other daemon of a test has.
+        table: the name of its tables in nf_tables.
+        bridge: its default bridge's interface, where it has one; else containers that ask for no network have only loopback.
     """
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, bridge: bool = False) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="boxship-test-", dir="/tmp"))
         self.name = self.home.name
         self.socket = self.home / "api.sock"
         self.host = f"unix://{self.socket}"
         self.data_root = self.home / "data"
         self.exec_root = self.home / "exec"
-        self.flags = flags
+        self.slot = Slot()
+        self.subnets = self.slot.subnets
+        self.bridge = f"bxt{self.slot.number}" if bridge else ""
+        pools = ("--default-address-pool", f"base={self.subnets},size=24", "--default-address-pool", self.slot.pool6)
+        self.flags = (*pools, "--bridge", self.bridge or "none", *flags)
         self.process: subprocess.Popen[bytes] | None = None
+        self.table = f"boxship-{hashlib.blake2b(str(self.exec_root).encode(), digest_size=4).hexdigest()}"
 
     # The daemon's life
 

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def network_leaks(subnets: str, table: str) -> list[str]:
+    """What is left in the host of a daemon's networks: interfaces with an address of its subnets, routes, and its tables.
+
+    Args:
+        subnets: a network that nobody else's addresses are of.
+        table: the name of its tables in nf_tables.
+    """
+    whole = ip_network(subnets)
+    shown = json.loads(subprocess.check_output(["ip", "-json", "-4", "address"]) or b"[]")
+    found = [
+        f"interface {link['ifname']} {address['local']}"
+        for link in shown
+        for address in link.get("addr_info", ())
+        if ip_address(address["local"]) in whole
+    ]
+    if shutil.which("nft"):
+        tables = subprocess.check_output(["nft", "list", "tables"], text=True).splitlines()
+        found += [line for line in tables if line.split()[-1] == table]
+    return found
 
 
 def leaks(name: str) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from boxrun.bus import BusError, Channel, Code, connect_unix
 from boxrun.container import defaults
 from boxrun.container.spec import Cgroup, Log, Namespace, NamespaceKind, Process, Resources, Root, Spec
+from boxrun.network.contract import PlugRequest
 from boxrun.supervisor.contract import (
     Attachment,
     ContainerRef,
@@ -66,7 +67,9 @@ def make_root(path: Path) -> Path:
 class SupervisorProcess:
     """A supervisor in a directory below ``base``, and a channel to it. Its cgroup's name is its own."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, netns: str = "") -> None:
+        """``netns``: the network namespace it is in, by its name in /run/netns."""
+        self.prefix = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
         self.base = base
         self.name = f"boxrun-test-{uuid.uuid4().hex[:12]}"
         self.run = base / self.name
@@ -79,7 +82,17 @@ class SupervisorProcess:
         """Start the process and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - at once: it only forks
-                [sys.executable, "-m", "boxrun.main", "supervisor", "--run-dir", str(self.run), "--log-level", "debug"],
+                [
+                    *self.prefix,
+                    sys.executable,
+                    "-m",
+                    "boxrun.main",
+                    "supervisor",
+                    "--run-dir",
+                    str(self.run),
+                    "--log-level",
+                    "debug",
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -164,9 +177,9 @@ class SupervisorProcess:
         }
         return Spec(**(whole | fields))  # type: ignore[arg-type]
 
-    async def launch(self, spec: Spec, *attachments: tuple[Attachment, int]) -> StartReply:
+    async def launch(self, spec: Spec, *attachments: tuple[Attachment, int], sandbox: PlugRequest | None = None) -> StartReply:
         """Start a container, handing the attachments' descriptors over."""
-        request = StartRequest(spec=spec, attachments=tuple(attachment for attachment, _ in attachments))
+        request = StartRequest(spec=spec, attachments=tuple(attachment for attachment, _ in attachments), sandbox=sandbox)
         try:
             return await self.bus.unary(Runtime.start, request, timeout=60, fds=[fd for _, fd in attachments])
         finally:

@@ -157,6 +157,8 @@ def _values(flag: str, context: Context) -> Answer:
     words = [Candidate(word) for word in _VALUES.get(flag, ())]
     if flag in ("ipc", "network", "pid"):
         words += [Candidate(f"container:{name}") for name, _ in _ask(_containers("attach"), context)]
+        if flag == "network":
+            words += [word for word in _ask(_networks, context) if word not in words]
     elif flag == "volumes-from":
         words = _ask(_containers(""), context)
     elif flag == "volume":
@@ -182,6 +184,8 @@ def _arguments(name: str, command: Command[Any], context: Context, position: int
         return Answer(_ask(_servers, context))
     if kind.startswith(("IMAGE", "MANIFEST", "NAME[:TAG", "SOURCE_IMAGE", "REPOSITORY")):
         return Answer(_ask(_images, context))
+    if kind.startswith("NETWORK") and name != "create":
+        return Answer(_ask(_networks, context))
     if kind.startswith("VOLUME"):
         return Answer(_ask(_volumes, context))
     if kind == "NAME|ID":
@@ -223,6 +227,10 @@ def _servers(context: Context) -> list[Candidate]:
     from boxship.cli.accounts import keeper
 
     return [Candidate(server) for server in keeper(context).file.servers]
+
+
+def _networks(context: Context) -> list[Candidate]:
+    return [Candidate(row["Name"], row["Driver"]) for row in context.api.call("GET", "/networks")]
 
 
 def _volumes(context: Context) -> list[Candidate]:

@@ -9,6 +9,8 @@ from boxship.cli.container_flags import CreateOptions
 from boxship.cli.devices import gpu_request, is_cdi
 from boxship.cli.environment import lines, variables
 from boxship.cli.health_config import health_check, on_failure
+from boxship.cli.network_config import network_config
+from boxship.cli.publish import Publication, published
 from boxship.errors import CommandError, InvalidValue
 
 _FAILURE = 125
@@ -35,6 +37,8 @@ def create_body(options: CreateOptions, image: str, command: list[str], *, detac
         from boxship.cli.mounts import split_volumes
 
         binds, volumes = split_volumes(options.volume)
+    mode, endpoints = network_config(options)
+    ports = published(options.publish)
     body: dict[str, Any] = {
         "Hostname": options.hostname,
         "Domainname": options.domainname,
@@ -53,8 +57,8 @@ def create_body(options: CreateOptions, image: str, command: list[str], *, detac
         "Entrypoint": [options.entrypoint] if options.given("entrypoint") else None,
         "OnBuild": None,
         "Labels": _pairs([*lines(options.label_file), *options.label]),
-        "HostConfig": _host_config(options, binds),
-        "NetworkingConfig": {"EndpointsConfig": {}},
+        "HostConfig": _host_config(options, binds) | {"NetworkMode": mode, "PortBindings": _bindings(ports)},
+        "NetworkingConfig": {"EndpointsConfig": endpoints},
     }
     if options.stop_signal:
         body["StopSignal"] = options.stop_signal
@@ -62,8 +66,10 @@ def create_body(options: CreateOptions, image: str, command: list[str], *, detac
         body["StopTimeout"] = options.stop_timeout
     if (check := health_check(options)) is not None:
         body["Healthcheck"] = check
-    if ports := _exposed(options.expose):
-        body["ExposedPorts"] = ports
+    if exposed := _exposed(options.expose) | {port.port: {} for port in ports}:
+        body["ExposedPorts"] = exposed
+    if options.mac_address and not endpoints:
+        body["MacAddress"] = options.mac_address
     return body
 
 
@@ -73,7 +79,6 @@ def _host_config(options: CreateOptions, binds: list[str]) -> dict[str, Any]:
         "Binds": binds or None,
         "ContainerIDFile": options.cidfile,
         "LogConfig": {"Type": options.log_driver, "Config": _pairs(options.log_opt)},
-        "NetworkMode": _network(options.network),
         "RestartPolicy": _restart(options),
         "AutoRemove": options.rm,
         "CapAdd": _capabilities(options.cap_add),
@@ -90,6 +95,8 @@ def _host_config(options: CreateOptions, binds: list[str]) -> dict[str, Any]:
         "Privileged": options.privileged,
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": security or None,
+        "Links": list(options.link) or None,
+        "PublishAllPorts": options.publish_all,
         "UTSMode": _mode(options.uts, "--uts: invalid UTS mode", ("host",)),
         "VolumeDriver": options.volume_driver,
         "VolumesFrom": list(options.volumes_from) or None,
@@ -172,17 +179,11 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _network(networks: tuple[str, ...]) -> str:
-    if len(networks) > 1:
-        raise CommandError(
-            "--network given more than once is not available in Boxship 0.1: a container has one network", _FAILURE
-        )
-    name = networks[0] if networks else "default"
-    if "," in name or name.startswith("name="):
-        raise CommandError(
-            "--network with options is not available in Boxship 0.1: containers have no bridge networks yet", _FAILURE
-        )
-    return name
+def _bindings(ports: list[Publication]) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        found.setdefault(port.port, []).append({"HostIp": port.host_ip, "HostPort": port.host_port})
+    return found
 
 
 def _restart(options: CreateOptions) -> dict[str, Any]:

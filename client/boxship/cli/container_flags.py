@@ -6,7 +6,6 @@ from boxship.cli.environment import variable
 from boxship.cli.flags import Absent, Flag, Integer, Items, Only, Options, Size, Switch, Text
 from boxship.errors import InvalidValue
 
-_BRIDGE = "containers have no bridge networks yet"
 _WINDOWS = "it is a setting of Windows containers"
 _NANO = 10**9
 _ULIMITS = frozenset(
@@ -101,6 +100,19 @@ def _address(text: str) -> str:
             continue
         return text.strip()
     raise InvalidValue(f"IP address is not correctly formatted: {text}")
+
+
+def _link(text: str) -> str:
+    if not text or text.count(":") > 1:
+        raise InvalidValue(f"bad format for links: {text}" if text else "empty string specified for links")
+    return text
+
+
+def _publish(text: str) -> str:
+    from boxship.cli.publish import parse
+
+    parse(text)
+    return text
 
 
 def _ulimit(text: str) -> str:
@@ -230,18 +242,18 @@ class CreateOptions(Options):
     interactive = Switch("Keep STDIN open even if not attached", short="i")
     io_maxbandwidth = Absent("Maximum IO bandwidth limit for the system drive (Windows only)", _WINDOWS, kind="bytes")
     io_maxiops = Absent("Maximum IOps limit for the system drive (Windows only)", _WINDOWS, kind="uint")
-    ip = Absent("IPv4 address (e.g., 172.30.100.104)", _BRIDGE)
-    ip6 = Absent("IPv6 address (e.g., 2001:db8::33)", _BRIDGE)
+    ip = Text("IPv4 address (e.g., 172.30.100.104)")
+    ip6 = Text("IPv6 address (e.g., 2001:db8::33)")
     ipc = Text("IPC mode to use")
     isolation = Text("Container isolation technology; there is but one (default)")
     kernel_memory = Absent("Kernel memory limit", "the kernel no longer limits its memory by itself", kind="bytes")
     label = Items("Set meta data on a container", short="l", check=_label)
     label_file = Items("Read in a line delimited file of labels")
-    link = Absent("Add link to another container", _BRIDGE, kind="list")
-    link_local_ip = Absent("Container IPv4/IPv6 link-local addresses", _BRIDGE, kind="list")
+    link = Items("Add link to another container", check=_link)
+    link_local_ip = Items("Container IPv4/IPv6 link-local addresses")
     log_driver = Text("Logging driver for the container")
     log_opt = Items("Log driver options")
-    mac_address = Absent("Container MAC address (e.g., 92:d0:c6:0a:29:33)", _BRIDGE)
+    mac_address = Text("Container MAC address (e.g., 92:d0:c6:0a:29:33)")
     memory = Size("Memory limit", short="m")
     memory_reservation = Size("Memory soft limit")
     memory_swap = Size("Swap limit equal to memory plus swap: '-1' to enable unlimited swap", unlimited=True)
@@ -249,7 +261,7 @@ class CreateOptions(Options):
     mount = Items("Attach a filesystem mount to the container", kind="mount")
     name = Text("Assign a name to the container")
     network = Items("Connect a container to a network", kind="network")
-    network_alias = Absent("Add network-scoped alias for the container", _BRIDGE, kind="list")
+    network_alias = Items("Add network-scoped alias for the container")
     no_healthcheck = Switch("Disable any container-specified HEALTHCHECK")
     oom_kill_disable = Switch("Disable OOM Killer")
     oom_score_adj = Integer("Tune host's OOM preferences (-1000 to 1000)")
@@ -257,8 +269,8 @@ class CreateOptions(Options):
     pids_limit = Integer("Tune container pids limit (set -1 for unlimited)")
     platform = Text("Set platform if server is multi-platform capable")
     privileged = Switch("Give extended privileges to this container")
-    publish = Absent("Publish a container's port(s) to the host", _BRIDGE, short="p", kind="list")
-    publish_all = Absent("Publish all exposed ports to random ports", _BRIDGE, short="P", kind="")
+    publish = Items("Publish a container's port(s) to the host", short="p", check=_publish)
+    publish_all = Switch("Publish all exposed ports to random ports", short="P")
     pull = Text('Pull image before running ("always", "missing", "never")', default="missing", shown='"missing"')
     quiet = Switch("Suppress the pull output", short="q")
     read_only = Switch("Mount the container's root filesystem as read only")

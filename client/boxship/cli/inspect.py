@@ -14,7 +14,7 @@ from boxship.errors import APIError, BadRequest, CommandError, NotFound, Templat
 from boxship.http.target import quote
 from boxship.terminal.govalues import to_json
 
-_LATER = ("config", "network", "node", "plugin", "secret", "service", "task")
+_LATER = ("config", "node", "plugin", "secret", "service", "task")
 
 
 class InspectOptions(Options):
@@ -50,6 +50,12 @@ def _image(context: Context, name: str, platform: str = "") -> Any:
 
         query = {"platform": encode(context.api, platform, "1.49")}
     return context.api.call("GET", f"/images/{quote(name, '/:@')}/json", query)
+
+
+def _network(context: Context, name: str) -> Any:
+    from boxship.cli.network import fetch
+
+    return fetch(context, name)
 
 
 def _volume(context: Context, name: str) -> Any:
@@ -106,7 +112,9 @@ def _run(context: Context, options: InspectOptions, arguments: list[str]) -> int
             return _image(context, name)
         if options.type == "volume":
             return _volume(context, name)
-        for look in (partial(_container, size=options.size), _image, _volume):
+        if options.type == "network":
+            return _network(context, name)
+        for look in (partial(_container, size=options.size), _image, _network, _volume):
             try:
                 return look(context, name)
             except NotFound:
@@ -119,8 +127,8 @@ def _run(context: Context, options: InspectOptions, arguments: list[str]) -> int
 
     if options.type in _LATER:
         raise CommandError(f"--type {options.type} is not available in Boxship 0.1")
-    if options.type not in ("", "container", "image", "volume"):
-        raise CommandError(f'unknown type: "{options.type}": must be one of "container", "image", "volume"')
+    if options.type not in ("", "container", "image", "network", "volume"):
+        raise CommandError(f'unknown type: "{options.type}": must be one of "container", "image", "network", "volume"')
     return show(context, options.format, arguments, fetch)
 
 

@@ -88,9 +88,13 @@ def _run_system(context: Context, options: PruneSystemOptions, _arguments: list[
     if options.volumes and any(item.partition("=")[0] == "until" for item in options.filter):
         raise CommandError('ERROR: The "until" filter is not supported with "--volumes"')
     also = "  - all anonymous volumes not used by at least one container\n" if options.volumes else ""
-    if not options.force and not _confirmed(f"WARNING! This will remove:\n  - all stopped containers\n{also}  - {what}\n"):
+    networks = "  - all networks not used by at least one container\n"
+    warning = f"WARNING! This will remove:\n  - all stopped containers\n{networks}{also}  - {what}\n"
+    if not options.force and not _confirmed(warning):
         return 0
-    results = [_containers(context, options.filter)]
+    from boxship.cli.network import prune as prune_networks
+
+    results = [_containers(context, options.filter), (prune_networks(context, options.filter), 0)]
     if options.volumes:
         from boxship.cli.volume import prune
 

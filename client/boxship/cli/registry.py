@@ -21,6 +21,7 @@ CONTAINER: dict[str, tuple[str, str, str]] = {
     "logs": ("logs", "LOGS", "Fetch the logs of a container"),
     "ls": ("ps", "PS", "List containers"),
     "pause": ("pausing", "PAUSE", "Pause all processes within one or more containers"),
+    "port": ("port", "PORT", "List port mappings or a specific mapping for the container"),
     "prune": ("prune", "PRUNE_CONTAINERS", "Remove all stopped containers"),
     "rename": ("lifecycle", "RENAME", "Rename a container"),
     "restart": ("lifecycle", "RESTART", "Restart one or more containers"),
@@ -63,6 +64,15 @@ SYSTEM: dict[str, tuple[str, str, str]] = {
     "prune": ("prune", "PRUNE_SYSTEM", "Remove unused data"),
     "shutdown": ("shutdown", "SHUTDOWN", "Stop every container, then the daemon and all its helpers"),
 }
+NETWORK: dict[str, tuple[str, str, str]] = {
+    "connect": ("network", "CONNECT", "Connect a container to a network"),
+    "create": ("network", "CREATE", "Create a network"),
+    "disconnect": ("network", "DISCONNECT", "Disconnect a container from a network"),
+    "inspect": ("network", "INSPECT", "Display detailed information on one or more networks"),
+    "ls": ("network", "LIST", "List networks"),
+    "prune": ("network", "PRUNE", "Remove all unused networks"),
+    "rm": ("network", "REMOVE", "Remove one or more networks"),
+}
 VOLUME: dict[str, tuple[str, str, str]] = {
     "create": ("volume", "CREATE", "Create a volume"),
     "inspect": ("volume", "INSPECT", "Display detailed information on one or more volumes"),
@@ -89,6 +99,7 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
     "container": ("Manage containers", CONTAINER),
     "image": ("Manage images", IMAGE),
     "manifest": ("Manage image manifests and manifest lists", MANIFEST),
+    "network": ("Manage networks", NETWORK),
     "system": ("Manage Boxship", SYSTEM),
     "volume": ("Manage volumes", VOLUME),
 }
@@ -98,6 +109,7 @@ ALIASES: dict[str, dict[str, str]] = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
     "manifest": {},
+    "network": {"list": "ls", "remove": "rm"},
     "system": {},
     "volume": {"list": "ls", "remove": "rm"},
 }
@@ -112,10 +124,8 @@ ABSENT = frozenset(
         "compose",
         "config",
         "context",
-        "network",
         "node",
         "plugin",
-        "port",
         "secret",
         "service",
         "stack",
@@ -124,7 +134,8 @@ ABSENT = frozenset(
     ]
 )
 ABSENT_IN_GROUP: dict[str, frozenset[str]] = {
-    "container": frozenset(["port"]),
+    "container": frozenset(),
+    "network": frozenset(),
     "image": frozenset(["build"]),
     "manifest": frozenset(),
     "system": frozenset(),

@@ -25,6 +25,7 @@ from boxshipd.api.execs import ExecOperations
 from boxshipd.api.files import FileOperations
 from boxshipd.api.images import ImageOperations
 from boxshipd.api.logs import LogOperations
+from boxshipd.api.networks import NetworkOperations
 from boxshipd.api.router import Handler, Router
 from boxshipd.api.security import BrowserGuard
 from boxshipd.api.stats import StatsOperations
@@ -38,6 +39,7 @@ from boxshipd.events import Events
 if TYPE_CHECKING:
     from boxshipd.images.distribution import Distribution
     from boxshipd.images.service import Images
+    from boxshipd.networks.service import Networks
     from boxshipd.volumes.service import Volumes
 
 logger = logging.getLogger(__name__)
@@ -53,12 +55,13 @@ class Application:
         images: Images,
         distribution: Distribution,
         volumes: Volumes,
+        networks: Networks,
         events: Events,
         info: Callable[[], Awaitable[Info]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
         system = SystemOperations(info, partial(disk_usage, containers, images, volumes), shutdown)
-        self._router = Router(OPERATIONS, _handlers(containers, images, distribution, volumes, events, system))
+        self._router = Router(OPERATIONS, _handlers(containers, images, distribution, volumes, networks, events, system))
 
     def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:
         """The protocol factory for one listener; ``guard`` where a browser could reach it."""
@@ -113,11 +116,13 @@ def _handlers(  # noqa: PLR0917 - a service each
     images: Images,
     distribution: Distribution,
     volumes: Volumes,
+    networks: Networks,
     events: Events,
     system: SystemOperations,
 ) -> dict[str, Handler]:
     of_containers, of_volumes = ContainerOperations(containers), VolumeOperations(volumes)
     of_images, registries = ImageOperations(images, distribution), DistributionOperations(distribution)
+    of_networks = NetworkOperations(networks, containers)
     attaching, logs = AttachOperations(containers), LogOperations(containers)
     execs = ExecOperations(containers)
     statistics = StatsOperations(containers)
@@ -170,6 +175,13 @@ def _handlers(  # noqa: PLR0917 - a service each
         "ImagePush": of_images.push,
         "ImageSearch": of_images.search,
         "ImageTag": of_images.tag,
+        "NetworkConnect": of_networks.connect,
+        "NetworkCreate": of_networks.create,
+        "NetworkDelete": of_networks.remove,
+        "NetworkDisconnect": of_networks.disconnect,
+        "NetworkInspect": of_networks.inspect,
+        "NetworkList": of_networks.list,
+        "NetworkPrune": of_networks.prune,
         "PutContainerArchive": files.extract,
         "SystemAuth": registries.login,
         "SystemDataUsage": system.disk_usage,

@@ -17,11 +17,13 @@ from msgspec.structs import replace
 
 from boxshipd.containers.directories import Directories
 from boxshipd.containers.host_files import write_files
+from boxshipd.containers.links import Links
 from boxshipd.containers.log_config import build_log, effective
 from boxshipd.containers.machine import check_machine, validate_storage, without_effect
 from boxshipd.containers.model import Attached, Config, Container, State
 from boxshipd.containers.mount_options import parse_mounts
 from boxshipd.containers.names import make_name, validate_name
+from boxshipd.containers.network_config import canonical_mode, endpoints_of, plan
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.remapping import Remapping, check_remapped
 from boxshipd.containers.runtimes import validate_runtime
@@ -34,12 +36,8 @@ from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.events import Events
 from boxshipd.health import settings as health
 from boxshipd.images.service import Image, Images
+from boxshipd.networks.service import Networks
 from boxshipd.runtime.link import RuntimeLink
-
-_LOOPBACK_ONLY = (
-    "Container networks are not available yet: the container gets a network namespace with only the loopback interface "
-    "(use --network host for the host's, or --network none for just that)"
-)
 
 
 class Creator:
@@ -55,8 +53,12 @@ class Creator:
         events: Events,
         runtime: RuntimeLink,
         settings: Settings,
+        networks: Networks,
+        links: Links,
     ) -> None:
         self._registry = registry
+        self._networks = networks
+        self._links = links
         self._directories = directories
         self._images = images
         self._volumes = volumes
@@ -102,10 +104,11 @@ class Creator:
     ) -> tuple[Container, list[str]]:
         """Merge and validate everything; nothing is made yet."""
         host = self._host_config(request.host_config or HostConfig())
-        validate_request(request, host)
+        validate_request(host)
         warnings = [*([image.warning] if image.warning else []), *without_effect(host)]
-        if host.network_mode == "default":
-            warnings.append(_LOOPBACK_ONLY)
+        networking, advice = plan(request, host, self._networks)
+        self._links.validate(host, endpoints_of(host, networking).values())
+        warnings += advice
         config = merge(request, image.config)
         validate_config(config)
         validate_host_config(config, host)
@@ -138,7 +141,7 @@ class Creator:
                 command=tuple(words),
                 created=rfc3339(created),
             ),
-            networking=request.networking_config,
+            networking=networking,
             mounts=(*parse_mounts(host).points, *(item.point for item in attached)),
             attached=tuple(attached),
             platform=image.os or "linux",
@@ -155,7 +158,7 @@ class Creator:
 
     def _host_config(self, host: HostConfig) -> HostConfig:
         """The request's host configuration with Docker's defaults filled in, as ``inspect`` shows it."""
-        mode = "default" if host.network_mode in {"", "bridge"} else host.network_mode
+        mode = canonical_mode(host.network_mode, self._networks)
         if mode.startswith("container:") and len(mode) > len("container:"):
             mode = f"container:{self._joined(mode).id}"
         for other in (host.pid_mode, host.ipc_mode):

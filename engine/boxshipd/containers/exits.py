@@ -40,6 +40,8 @@ class Exits:
         self.began: Callable[[Container, bool], None] = lambda _container, _new: None
         """A run has begun, or one was found that goes on."""
         self.ended: Action = lambda _: None
+        self.left: Action = lambda _: None
+        """A run is over and told of: what it held of networks is to be given back, unless it runs again."""
         self.draining = False
 
     def handle(self, container: Container, status: ContainerStatus) -> None:
@@ -74,6 +76,7 @@ class Exits:
         details = {"execDuration": str(int(lived)), "exitCode": str(state.exit_code)}
         self._events.publish("container", "die", container.id, container.attributes(details))
         publish_unmounted(self._events, container)
+        self.left(container)
         container.waiters.ended(state.exit_code)
         if restart:
             self._timers.set(container.id, container.backoff.next(lived), lambda: self.start_again(container))
@@ -103,6 +106,7 @@ class Exits:
         self._timers.cancel(container.id)
         state.restarting = False
         state.running = False
+        self.left(container)
         container.log_ended()
         container.waiters.ended(state.exit_code)
         return True

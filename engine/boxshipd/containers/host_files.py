@@ -15,7 +15,7 @@ from boxshipd.containers.settings import Settings
 TARGETS = {"resolv.conf": "/etc/resolv.conf", "hostname": "/etc/hostname", "hosts": "/etc/hosts"}
 """From a file's name in the container's directory to its place in the container."""
 
-_LOCALHOST = (
+LOCALHOST = (
     "127.0.0.1\tlocalhost\n"
     "::1\tlocalhost ip6-localhost ip6-loopback\n"
     "fe00::\tip6-localnet\n"
@@ -31,25 +31,30 @@ def write_files(directory: str, *, hostname: str, host: HostConfig, settings: Se
     Raises:
         OSError: one couldn't be written.
     """
-    _write(f"{directory}/hostname", f"{hostname}\n")
-    _write(f"{directory}/hosts", _hosts(hostname, host))
-    _write(f"{directory}/resolv.conf", _resolv_conf(host, settings))
+    write_file(f"{directory}/hostname", f"{hostname}\n")
+    write_file(f"{directory}/hosts", _hosts(hostname, host))
+    write_file(f"{directory}/resolv.conf", _resolv_conf(host, settings))
 
 
-def _write(path: str, text: str) -> None:
+def write_file(path: str, text: str) -> None:
+    """Give a file this text, in place.
+
+    Raises:
+        OSError: it couldn't be written.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         os.fchmod(descriptor, 0o644)
-        os.write(descriptor, text.encode())
+        os.write(descriptor, text.encode(errors="surrogateescape"))
     finally:
         os.close(descriptor)
 
 
 def _hosts(hostname: str, host: HostConfig) -> str:
     if host.network_mode == "host":
-        base = _read("/etc/hosts") or _LOCALHOST
+        base = _read("/etc/hosts") or LOCALHOST
     else:
-        base = _LOCALHOST + (f"127.0.1.1\t{hostname}\n" if host.network_mode != "none" else "")
+        base = LOCALHOST + (f"127.0.1.1\t{hostname}\n" if host.network_mode != "none" else "")
     extra = []
     for entry in host.extra_hosts or ():
         name, _, address = entry.replace("=", ":", 1).partition(":")

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from boxship.types.containers import ContainerInspect, ContainerState, DriverData
-from boxship.types.networks import NetworkSettings
 from msgspec import UNSET
 
-from boxshipd.containers.listing import endpoints
+from boxshipd.containers import network_view
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.times import rfc3339
 from boxshipd.health.view import shown
+from boxshipd.networks.service import Networks
 
 
-def inspect(container: Container, registry: Registry, sizes: tuple[int, int] | None) -> ContainerInspect:
+def inspect(container: Container, registry: Registry, networks: Networks, sizes: tuple[int, int] | None) -> ContainerInspect:
     """The answer to ``ContainerInspect``.
 
     Args:
         container: what is looked at.
         registry: where the container whose network it shares is found.
+        networks: all there are.
         sizes: bytes it has written, and those with its image's; None where they weren't asked for.
     """
     record, state = container.config, container.state
@@ -69,7 +70,7 @@ def inspect(container: Container, registry: Registry, sizes: tuple[int, int] | N
         ),
         mounts=list(record.mounts),
         config=record.config,
-        network_settings=NetworkSettings(networks=endpoints(record.host_config.network_mode)),
+        network_settings=network_view.settings(container, networks),
         size_rw=sizes[0] if sizes else UNSET,
         size_root_fs=sizes[1] if sizes else UNSET,
     )

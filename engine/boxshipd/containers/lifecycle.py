@@ -11,12 +11,15 @@ import logging
 import signal as signals
 from collections.abc import Iterable
 
+from boxrun.container.spec import Spec
+from boxrun.network.contract import PlugRequest
 from boxrun.supervisor.contract import ContainerStatus, StartReply
 
 from boxshipd.containers.attach import Pending, close_pending
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.model import Container
 from boxshipd.containers.mount_options import make_host_directories
+from boxshipd.containers.networking import ContainerNetworking
 from boxshipd.containers.pausing import Pausing
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
@@ -26,7 +29,7 @@ from boxshipd.containers.volume_lifetime import check_exclusive, publish_mounted
 from boxshipd.errors import Conflict, DaemonError, InternalError, NotFound
 from boxshipd.events import Events
 from boxshipd.files.uses import Uses
-from boxshipd.runtime.errors import LinkLost, StartFailed
+from boxshipd.runtime.errors import LinkLost, NetworkFailed, StartFailed
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Job, Scheduler
 
@@ -55,6 +58,7 @@ class Lifecycle:
         settings: Settings,
         pausing: Pausing,
         uses: Uses,
+        networking: ContainerNetworking,
     ) -> None:
         self._registry = registry
         self._exits = exits
@@ -63,6 +67,7 @@ class Lifecycle:
         self._scheduler = scheduler
         self._pausing = pausing
         self._uses = uses
+        self._networking = networking
         self.settings = settings
         self.starting: dict[str, asyncio.Future[ContainerStatus | None]] = {}
         """Starts under way; a listing settles those whose outcome got lost with the supervisor's connection."""
@@ -113,15 +118,17 @@ class Lifecycle:
         state.starting = True
         state.error = ""
         settled = self.starting[container.id] = asyncio.get_running_loop().create_future()
-        saved = self._registry.save(container)
         try:
             try:
-                reply = await self._run(container, settled)
+                sandbox = await self._networking.plug(container)
+                saved = self._registry.save(container)
+                reply = await self._run(container, settled, sandbox)
             except DaemonError as error:
                 await self._failed(container, error)
                 raise
             except BaseException:
                 state.starting = False
+                await self._networking.unplugged(container)
                 raise
             try:
                 await saved
@@ -135,7 +142,9 @@ class Lifecycle:
             close_pending(container)
         return True
 
-    async def _run(self, container: Container, settled: asyncio.Future[ContainerStatus | None]) -> StartReply:
+    async def _run(
+        self, container: Container, settled: asyncio.Future[ContainerStatus | None], sandbox: PlugRequest | None
+    ) -> StartReply:
         """Ask the runtime. An outcome that got lost with the connection is settled by the listing that follows."""
         spec = container.spec or build_spec(container, self.settings, self._registry.find)
         container.spec = None
@@ -144,9 +153,7 @@ class Lifecycle:
         await _replayed(container.attachments)
         waiting, container.attachments = container.attachments, []
         try:
-            return await self._runtime.start(
-                spec, [pending.attachment for pending in waiting], [pending.descriptor for pending in waiting]
-            )
+            return await self._ask(container, spec, waiting, sandbox)
         except LinkLost:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KILL_TIMEOUT * 2):
@@ -162,6 +169,18 @@ class Lifecycle:
         finally:
             for pending in waiting:
                 pending.close()
+
+    async def _ask(self, container: Container, spec: Spec, waiting: list[Pending], sandbox: PlugRequest | None) -> StartReply:
+        """One call, and others where a random port of the host's turns out to be a program's."""
+        while True:
+            try:
+                return await self._runtime.start(
+                    spec, [pending.attachment for pending in waiting], [pending.descriptor for pending in waiting], sandbox
+                )
+            except NetworkFailed as error:
+                if not self._networking.other_ports(container, error):
+                    raise self._networking.refusal(container, error) from error
+            sandbox = await self._networking.plug(container)
 
     async def _attach_late(self, container: Container) -> None:
         """Hand over the clients that came while the start was on its way."""
@@ -192,6 +211,7 @@ class Lifecycle:
         for warning in reply.warnings:
             log.warning("container %s: %s", container.id, warning)
         publish_mounted(self._events, container)
+        self._networking.plugged(container, reply.sandbox)
         self._exits.began(container, True)
         self._events.publish("container", "start", container.id, container.attributes())
         self._registry.save_later(container)
@@ -210,6 +230,7 @@ class Lifecycle:
         state.error = str(error)
         state.exit_code = error.failure.exit_code if isinstance(error, StartFailed) else 128
         container.early_exit = None
+        await self._networking.unplugged(container)
         if was_restarting:
             container.waiters.ended(state.exit_code)
             container.log_ended()

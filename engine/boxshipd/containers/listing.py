@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from boxship.types.containers import ContainerSummary, SummaryHostConfig, SummaryNetworkSettings
-from boxship.types.networks import EndpointSettings
 from msgspec import UNSET
 
+from boxshipd.containers import network_view
 from boxshipd.containers.directories import size_of
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
@@ -17,6 +18,7 @@ from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.health.view import HEALTHS, word
 from boxshipd.images.service import Images
+from boxshipd.networks.service import Networks
 
 FILTERS = frozenset(
     {"ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "label!", "name", "network"}
@@ -30,9 +32,10 @@ _STATES = frozenset({"created", "running", "paused", "restarting", "removing", "
 class Listing:
     """Answers ``ps`` from memory."""
 
-    def __init__(self, registry: Registry, images: Images) -> None:
+    def __init__(self, registry: Registry, images: Images, networks: Networks) -> None:
         self._registry = registry
         self._images = images
+        self._networks = networks
 
     async def rows(self, *, every: bool, limit: int, size: bool, filters: Filters) -> list[ContainerSummary]:
         """Rows, newest first.
@@ -52,9 +55,9 @@ class Listing:
             chosen = chosen[:limit]
         now = time.time_ns()
         if not size:
-            return [_row(container, now, None) for container in chosen]
+            return [self._row(container, now, None) for container in chosen]
         sizes = [await self.sizes(container) for container in chosen]
-        return [_row(container, now, pair) for container, pair in zip(chosen, sizes, strict=True)]
+        return [self._row(container, now, pair) for container, pair in zip(chosen, sizes, strict=True)]
 
     async def sizes(self, container: Container) -> tuple[int, int]:
         """Bytes the container has written, and those with its image's."""
@@ -86,6 +89,7 @@ class Listing:
             return []
         exposed = parse_ports(filters, "expose")
         published = parse_ports(filters, "publish")
+        networks = self._wanted_networks(filters)
         ancestors = await self._ancestors(filters)
         every = every or bool(wanted_states)
         return [
@@ -93,8 +97,12 @@ class Listing:
             for container in containers
             if (every or container.state.running)
             and _matches(container, filters)
-            # No port of a container is published as long as there are no networks.
-            and (not (exposed or published) or not exposed.isdisjoint(container.config.config.exposed_ports or ()))
+            and (
+                not (exposed or published)
+                or not exposed.isdisjoint(container.config.config.exposed_ports or ())
+                or not published.isdisjoint(network_view.published(container))
+            )
+            and (networks is None or not networks.isdisjoint(self._networks_of(container)))
             and (
                 not codes
                 or (container.state.finished_at and not container.state.running and container.state.exit_code in codes)
@@ -116,6 +124,42 @@ class Listing:
                 continue
             found.append((image.id, image.layers))
         return found
+
+    def _wanted_networks(self, filters: Filters) -> set[str] | None:
+        """The networks of the filter, by name and by id."""
+        if "network" not in filters:
+            return None
+        wanted: set[str] = set()
+        for ref in filters.get("network"):
+            wanted.add(ref)
+            with contextlib.suppress(NotFound, InvalidParameter):
+                wanted.add(self._networks.find(ref).name)
+        return wanted
+
+    def _networks_of(self, container: Container) -> set[str]:
+        return set(network_view.endpoints(container, self._networks))
+
+    def _row(self, container: Container, now: int, sizes: tuple[int, int] | None) -> ContainerSummary:
+        record, state = container.config, container.state
+        return ContainerSummary(
+            id=record.id,
+            names=[f"/{container.name}"],
+            image=record.config.image,
+            image_id=record.image_id,
+            command=" ".join([record.path, *(f"'{arg}'" if " " in arg else arg for arg in record.args)]),
+            created=record.created // 1_000_000_000,
+            ports=network_view.ports(container),
+            labels=record.config.labels or {},
+            state=state.status,
+            status=status_text(state, now),
+            host_config=SummaryHostConfig(
+                network_mode=record.host_config.network_mode, annotations=record.host_config.annotations or UNSET
+            ),
+            network_settings=SummaryNetworkSettings(networks=network_view.endpoints(container, self._networks)),
+            mounts=list(record.mounts),
+            size_rw=sizes[0] if sizes else UNSET,
+            size_root_fs=sizes[1] if sizes else UNSET,
+        )
 
 
 def _descends(container: Container, layers: tuple[str, ...], image_id: str) -> bool:
@@ -143,7 +187,6 @@ def _matches(container: Container, filters: Filters) -> bool:
         and filters.exact("health", word(container.state.health))
         and filters.labels("label", config.labels)
         and filters.not_labels("label!", config.labels)
-        and filters.exact("network", "bridge" if host.network_mode == "default" else host.network_mode)
         and filters.exact("isolation", host.isolation)
         and _mounted(container, filters)
     )
@@ -185,30 +228,3 @@ def _mounted(container: Container, filters: Filters) -> bool:
         return True
     wanted = set(filters.get("volume"))
     return any(m.destination in wanted or (m.name or m.source) in wanted for m in container.config.mounts)
-
-
-def _row(container: Container, now: int, sizes: tuple[int, int] | None) -> ContainerSummary:
-    record, state = container.config, container.state
-    mode = record.host_config.network_mode
-    return ContainerSummary(
-        id=record.id,
-        names=[f"/{container.name}"],
-        image=record.config.image,
-        image_id=record.image_id,
-        command=" ".join([record.path, *(f"'{arg}'" if " " in arg else arg for arg in record.args)]),
-        created=record.created // 1_000_000_000,
-        ports=[],
-        labels=record.config.labels or {},
-        state=state.status,
-        status=status_text(state, now),
-        host_config=SummaryHostConfig(network_mode=mode, annotations=record.host_config.annotations or UNSET),
-        network_settings=SummaryNetworkSettings(networks=endpoints(mode)),
-        mounts=list(record.mounts),
-        size_rw=sizes[0] if sizes else UNSET,
-        size_root_fs=sizes[1] if sizes else UNSET,
-    )
-
-
-def endpoints(mode: str) -> dict[str, EndpointSettings]:
-    """The endpoints of a network mode; only Docker's two that need no network of ours have one."""
-    return {mode: EndpointSettings()} if mode in {"none", "host"} else {}

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from boxshipd.containers.remapping import Remapping
 from boxshipd.containers.wait import Waiters
+from boxshipd.networks.model import Lease, Published
 from boxshipd.scheduler.restart import Backoff
 
 if TYPE_CHECKING:
@@ -114,6 +115,12 @@ class State(Struct, kw_only=True, omit_defaults=True):
     """What its probes have found; None where it has none."""
     restart_wanted: bool = False
     """It is being ended only to be started again, whatever its restart policy is."""
+    leases: tuple[Lease, ...] = ()
+    """Its places on networks, from its start to its end, and through a restart."""
+    published: tuple[Published, ...] = ()
+    """The host's ports that lead to it, for as long."""
+    last_leases: tuple[Lease, ...] = ()
+    """What it had the last time, and gets again where nobody else has it by then."""
     limits_pending: bool = False
     """Limits that are on record and perhaps not yet in force: the running container is to get them again."""
 

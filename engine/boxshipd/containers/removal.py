@@ -14,6 +14,7 @@ from boxshipd.containers.directories import Directories, size_of
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.lifecycle import Lifecycle
 from boxshipd.containers.model import Container
+from boxshipd.containers.networking import ContainerNetworking
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import Conflict, DaemonError, InternalError, InvalidParameter, NotFound
 from boxshipd.events import Events
@@ -44,6 +45,7 @@ class Removal:
         timers: Timers,
         uses: Uses,
         volumes: Volumes,
+        networking: ContainerNetworking,
     ) -> None:
         self._registry = registry
         self._volumes = volumes
@@ -55,6 +57,7 @@ class Removal:
         self._scheduler = scheduler
         self._timers = timers
         self._uses = uses
+        self._networking = networking
 
     async def remove(self, container: Container, ref: str, *, force: bool, volumes: bool = False) -> None:
         """Remove a container, answering when that is durable; its files go later.
@@ -116,16 +119,16 @@ class Removal:
             Conflict: another prune is under way.
         """
         filters.validate(PRUNE_FILTERS)
-        until = _until(filters)
+        latest = until(filters)
         if self._pruning:
             raise Conflict("a prune operation is already running")
         self._pruning = True
         try:
-            return await self._prune(filters, until)
+            return await self._prune(filters, latest)
         finally:
             self._pruning = False
 
-    async def _prune(self, filters: Filters, until: int | None) -> PruneResponse:
+    async def _prune(self, filters: Filters, latest: int | None) -> PruneResponse:
         removed: list[str] = []
         reclaimed = 0
         for container in self._registry:
@@ -133,7 +136,7 @@ class Removal:
             selected = filters.labels("label", labels) and filters.not_labels("label!", labels)
             if container.state.running or container.state.starting or not selected:
                 continue
-            if until is not None and container.config.created > until:
+            if latest is not None and container.config.created > latest:
                 continue
             size = await asyncio.to_thread(size_of, f"{container.directory}/upper")
             try:
@@ -149,6 +152,7 @@ class Removal:
     async def _forget(self, container: Container, *, volumes: bool) -> None:
         """The record goes first: what a crash leaves after that has no owner, and the next start sweeps it."""
         await self._uses.vacate(container.id, 0)
+        await self._networking.unplugged(container)
         self._timers.cancel(container.id)
         anonymous = [attached.volume for attached in container.config.attached if attached.anonymous] if volumes else []
         if anonymous:
@@ -175,7 +179,7 @@ class Removal:
         self._volumes.forget(doomed)
 
 
-def _until(filters: Filters) -> int | None:
+def until(filters: Filters) -> int | None:
     """The filter's time in ns since the epoch.
 
     Raises:

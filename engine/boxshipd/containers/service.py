@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable
 from functools import partial
 
+from boxrun.network.contract import Policy
 from boxrun.supervisor.contract import Framing
 from boxship.types.containers import (
     ContainerInspect,
@@ -18,11 +19,13 @@ from boxship.types.containers import (
     UpdateResponse,
     WaitResponse,
 )
+from boxship.types.networks import EndpointSettings
 from boxship.types.stats import StatsResponse
 from boxship.types.update import UpdateRequest
 
 from boxshipd.containers import log_drops
 from boxshipd.containers.attach import AttachOptions, AttachSlot
+from boxshipd.containers.attachment import Attachment
 from boxshipd.containers.create import Creator
 from boxshipd.containers.directories import Directories
 from boxshipd.containers.exits import Exits
@@ -30,6 +33,9 @@ from boxshipd.containers.inspect import inspect
 from boxshipd.containers.lifecycle import Lifecycle
 from boxshipd.containers.listing import Listing
 from boxshipd.containers.names import validate_name
+from boxshipd.containers.network_joining import Joining
+from boxshipd.containers.network_restoration import Restoration
+from boxshipd.containers.networking import ContainerNetworking
 from boxshipd.containers.pausing import Pausing
 from boxshipd.containers.reconcile import Reconciliation
 from boxshipd.containers.registry import Registry
@@ -48,6 +54,8 @@ from boxshipd.health.checks import HealthChecks
 from boxshipd.health.on_failure import FailureActions
 from boxshipd.images.service import Images, ImageUse
 from boxshipd.logs.options import LogSource
+from boxshipd.networks.kernel import NetworkKernel
+from boxshipd.networks.service import Networks
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Job, Scheduler
 from boxshipd.scheduler.timers import Timers
@@ -78,6 +86,9 @@ class Containers:
         runtime: RuntimeLink,
         scheduler: Scheduler,
         settings: Settings,
+        networks: Networks,
+        kernel: NetworkKernel,
+        policy: Policy,
     ) -> None:
         self._settings = settings
         self._runtime = runtime
@@ -88,6 +99,10 @@ class Containers:
         self.execs = Execs(self._registry, events, runtime, settings)
         """Further programs in containers."""
         self._timers = Timers()
+        self._networks = networks
+        self._networking = ContainerNetworking(
+            registry=self._registry, networks=networks, kernel=kernel, settings=lambda: self._settings
+        )
         self._exits = Exits(self._registry, events, runtime, self._timers)
         self._pausing = Pausing(self._registry, events, runtime, scheduler)
         self._updating = Updating(self._registry, events, runtime, scheduler)
@@ -111,6 +126,7 @@ class Containers:
             settings=settings,
             pausing=self._pausing,
             uses=self.files.uses,
+            networking=self._networking,
         )
         self._removal = Removal(
             registry=self._registry,
@@ -122,6 +138,7 @@ class Containers:
             timers=self._timers,
             volumes=volumes,
             uses=self.files.uses,
+            networking=self._networking,
         )
         self._reconciliation = Reconciliation(
             registry=self._registry,
@@ -141,11 +158,25 @@ class Containers:
             events=events,
             runtime=runtime,
             settings=settings,
+            networks=networks,
+            links=self._networking.links,
         )
-        self._listing = Listing(self._registry, images)
+        self._attachment = Attachment(self._registry, networks, Joining(networks, kernel, self._networking), scheduler)
+        self._restoration = Restoration(
+            registry=self._registry,
+            networks=networks,
+            kernel=kernel,
+            networking=self._networking,
+            scheduler=scheduler,
+            policy=policy,
+        )
+        runtime.observe(self._restoration.heard)
+        networks.name_of = self._name_of
+        self._listing = Listing(self._registry, images, networks)
         self._health = HealthChecks(self._registry, events, runtime, settings)
         self._health.unhealthy = FailureActions(self._registry, events, runtime, self._lifecycle, scheduler).unhealthy
         self._exits.began, self._exits.ended = self._health.began, self._health.ended
+        self._exits.left = self._networking.left
         self._exits.start_again = self._lifecycle.start_again
         self._exits.remove = self._removal.remove_ended
         self._reconciliation.limit_again = self._updating.limit_again
@@ -157,6 +188,7 @@ class Containers:
             Unavailable: no supervisor can be reached or started.
         """
         await self._registry.load()
+        self._restoration.take_up()
         for stranger in self._directories.sweep({container.id for container in self._registry}):
             log.info("removed what was left of container %s, whose creation or removal was interrupted", stranger)
         self._runtime.handlers(self._reconciliation.listing, self._reconciliation.event)
@@ -183,6 +215,8 @@ class Containers:
         await self._scheduler.close(_DRAIN)
         await self.files.close()
         await self._exits.settle()
+        await self._networking.settle()
+        await self._restoration.close()
         await self.execs.close()
         await self._health.close()
         await self._runtime.close()
@@ -275,7 +309,7 @@ class Containers:
         container = self._registry.find(ref)
         await self._health.current(container)
         await log_drops.refresh(container, self._runtime)
-        return inspect(container, self._registry, await self._listing.sizes(container) if size else None)
+        return inspect(container, self._registry, self._networks, await self._listing.sizes(container) if size else None)
 
     async def remove(self, ref: str, volumes: bool = False, force: bool = False, link: bool = False) -> None:
         """Remove it, killing it first where ``force``. ``volumes`` takes its anonymous volumes with it.
@@ -287,7 +321,7 @@ class Containers:
         """
         container = self._registry.find(ref)
         if link:
-            raise NotImplementedHere("rm --link: links are not available yet")
+            raise NotImplementedHere("rm --link is not available: a link goes with its container")
         await self._removal.remove(container, ref, force=force, volumes=volumes)
 
     async def rename(self, ref: str, name: str) -> None:
@@ -318,9 +352,30 @@ class Containers:
             except BaseException:
                 self._registry.release(new)
                 raise
+            await self._networking.renamed(container)
             self._events.publish("container", "rename", container.id, container.attributes({"oldName": f"/{old}"}))
 
         await self._scheduler.run("rename", container.id, work)
+
+    async def connect(self, ref: str, network: str, settings: EndpointSettings | None) -> None:
+        """Put it on a network, running or not.
+
+        Raises:
+            NotFound, InvalidParameter, Conflict, Forbidden, InternalError
+        """
+        await self._attachment.connect(ref, network, settings)
+
+    async def disconnect(self, ref: str, network: str, *, force: bool) -> None:
+        """Take it off a network, running or not.
+
+        Raises:
+            NotFound, InvalidParameter, Conflict, InternalError
+        """
+        await self._attachment.disconnect(ref, network, force=force)
+
+    def _name_of(self, container_id: str) -> str:
+        container = self._registry.get(container_id)
+        return container.name if container is not None else ""
 
     async def prune(self, filters: Filters) -> PruneResponse:
         """Remove every container that doesn't run and that the filters (``until``, ``label``, ``label!``) select.

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from boxship.types.containers import ContainerConfig, CreateRequest
+from boxship.types.containers import ContainerConfig
 from boxship.types.host import HostConfig, Ulimit
 from msgspec import UNSET
 
@@ -42,7 +42,6 @@ _RLIMITS = frozenset(
     ]
 )
 _DEVICE_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z")
-_BUILT_IN_NETWORKS = frozenset({"", "default", "bridge", "none", "host"})
 
 
 def validate_config(config: ContainerConfig) -> None:
@@ -50,7 +49,6 @@ def validate_config(config: ContainerConfig) -> None:
 
     Raises:
         InvalidParameter: something can't be.
-        NotImplementedHere: a MAC address.
     """
     if config.working_dir and not config.working_dir.startswith("/"):
         raise InvalidParameter(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
@@ -64,21 +62,15 @@ def validate_config(config: ContainerConfig) -> None:
     if config.stop_timeout is not UNSET and config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidParameter(f"invalid stop timeout: {config.stop_timeout}")
     health.validate(config.healthcheck)
-    if config.mac_address:
-        raise NotImplementedHere(f"--mac-address {config.mac_address}: container networks are not available yet")
 
 
-def validate_request(request: CreateRequest, host: HostConfig) -> None:
+def validate_request(host: HostConfig) -> None:
     """Check what only a request may say, and what this engine hasn't.
 
     Raises:
         InvalidParameter, NotImplementedHere
     """
-    _networks(request, host)
     absent = {
-        "--publish": bool(host.port_bindings),
-        "--publish-all": host.publish_all_ports,
-        "--link": bool(host.links),
         "--cpu-count": bool(host.cpu_count),
         "--cpu-percent": bool(host.cpu_percent),
         "--io-maxiops": bool(host.io_maximum_iops),
@@ -91,29 +83,6 @@ def validate_request(request: CreateRequest, host: HostConfig) -> None:
         raise InvalidParameter(f'invalid isolation "{host.isolation}" on linux')
     if host.cgroup:
         raise InvalidParameter(f"invalid cgroup mode: {host.cgroup}")
-
-
-def _networks(request: CreateRequest, host: HostConfig) -> None:
-    """Only the networks that need none of ours."""
-    mode = host.network_mode
-    if mode not in _BUILT_IN_NETWORKS and not mode.startswith("container:"):
-        # Not a 404: clients take one from create for a missing image, and would pull it.
-        raise InvalidParameter(f"network {mode} not found")
-    endpoints = (request.networking_config.endpoints_config if request.networking_config else None) or {}
-    for name, endpoint in endpoints.items():
-        if name not in _BUILT_IN_NETWORKS and name != mode:
-            raise InvalidParameter(f"network {name} not found")
-        if endpoint is None:
-            continue
-        ipam = endpoint.ipam_config
-        if ipam is not None and (ipam.ipv4_address or ipam.ipv6_address or ipam.link_local_ips):
-            raise InvalidParameter("user specified IP address is supported on user defined networks only")
-        if endpoint.aliases:
-            raise InvalidParameter("network-scoped aliases are only supported for user-defined networks")
-        if endpoint.mac_address:
-            raise NotImplementedHere(f"--mac-address {endpoint.mac_address}: container networks are not available yet")
-        if endpoint.links:
-            raise NotImplementedHere("--link is not available yet")
 
 
 def validate_host_config(config: ContainerConfig, host: HostConfig) -> None:
@@ -143,8 +112,6 @@ def validate_host_config(config: ContainerConfig, host: HostConfig) -> None:
         name, sep, address = entry.replace("=", ":", 1).partition(":")
         if not sep or not name or not address:
             raise InvalidParameter(f'bad format for add-host: "{entry}"')
-        if address == "host-gateway":
-            raise NotImplementedHere(f"--add-host {entry}: container networks are not available yet")
     for mapping in host.devices or ():
         if not set(mapping.cgroup_permissions) <= set("rwm"):
             raise InvalidParameter(f"invalid device mode: {mapping.cgroup_permissions}")

@@ -16,6 +16,7 @@ from typing import TypeVar
 from boxrun.bus import BusError, Channel, Code
 from boxrun.bus.client import UnaryMethod
 from boxrun.container.spec import Spec
+from boxrun.network.contract import PlugRequest
 from boxrun.supervisor.contract import (
     Attachment,
     AttachRequest,
@@ -181,15 +182,22 @@ class RuntimeLink:
         except BusError as error:
             raise translated(error, what) from error
 
-    async def start(self, spec: Spec, attachments: Sequence[Attachment], descriptors: Sequence[int]) -> StartReply:
-        """Start a container.
+    async def start(
+        self,
+        spec: Spec,
+        attachments: Sequence[Attachment],
+        descriptors: Sequence[int],
+        sandbox: PlugRequest | None = None,
+    ) -> StartReply:
+        """Start a container, in a sandbox that is plugged on the way where there is one to be.
 
         Raises:
+            NetworkFailed: it couldn't be plugged.
             StartFailed: the container's own fault.
             LinkLost: the outcome is unknown.
             Unavailable: there is no supervisor.
         """
-        request = StartRequest(spec=spec, attachments=tuple(attachments))
+        request = StartRequest(spec=spec, attachments=tuple(attachments), sandbox=sandbox)
         what = f"start container {spec.id}"
         return await self.call(Runtime.start, request, what, timeout=_START_TIMEOUT, descriptors=descriptors)
 

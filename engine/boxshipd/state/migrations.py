@@ -61,7 +61,15 @@ CREATE TABLE image_indexes (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS, INDEXES)
+NETWORKS = """
+CREATE TABLE networks (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    record BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS, INDEXES, NETWORKS)
 """In order; a script's place in the tuple is its version, so that none may be moved or changed once released."""
 
 

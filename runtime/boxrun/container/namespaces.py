@@ -57,7 +57,7 @@ def plan(spec: Spec, joins: Mapping[str, int]) -> Namespaces:
         SetupError: a combination that can't be had.
     """
     kinds = {namespace.kind: namespace for namespace in spec.namespaces}
-    joined = {kind for kind, namespace in kinds.items() if namespace.container or namespace.path}
+    joined = {kind for kind, namespace in kinds.items() if namespace.container or namespace.path or kind in joins}
     missing = joined - joins.keys()
     if missing:
         raise SetupError("namespaces", 0, f"no descriptor for the {sorted(missing)[0]} namespace to join")

@@ -117,6 +117,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", om
     terminal: bool = False
     own_pid_namespace: bool = True
     joins: int = 0
+    sandbox: bool = False
     clients: tuple[Client, ...] = ()
     exec_of: str = ""
     runtime: ForeignRuntime | None = None
@@ -125,9 +126,10 @@ class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", om
     def secluded(self) -> bool:
         """Whether nobody but the host sees the container's first process while it borrows its shim's memory.
 
-        Only then may the shim have served another container before, or serve another after it.
+        Only then may the shim have served another container before, or serve another after it. A ``sandbox`` is one of the
+        joined namespaces that nobody else is in.
         """
-        return self.own_pid_namespace and not self.joins and self.runtime is None
+        return self.own_pid_namespace and self.joins == int(self.sandbox) and self.runtime is None
 
 
 class Attach(Struct, frozen=True, kw_only=True, tag="attach", tag_field="type", omit_defaults=True):

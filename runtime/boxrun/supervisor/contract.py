@@ -14,6 +14,7 @@ from msgspec import Struct
 from boxrun.bus import Context, Service, server_stream, unary
 from boxrun.container.spec import IDMapping, Mount, Process, Resources, Rlimit, Root, Seccomp, Spec
 from boxrun.container.usage import Usage
+from boxrun.network.contract import PlugReply, PlugRequest
 from boxrun.prober.protocol import Health, Schedule
 from boxrun.shim.logs.writer import Position
 
@@ -40,10 +41,15 @@ class Attachment(Struct, frozen=True, kw_only=True):
 
 
 class StartRequest(Struct, frozen=True, kw_only=True):
-    """Start ``spec``. One file descriptor travels along for each of ``attachments``, in order."""
+    """Start ``spec``. One file descriptor travels along for each of ``attachments``, in order.
+
+    ``sandbox`` is plugged on the way (``Networks.plug``), where the spec has a network namespace of its own; one that was plugged
+    before is taken where it is None. A sandbox goes with its container's end.
+    """
 
     spec: Spec
     attachments: tuple[Attachment, ...] = ()
+    sandbox: PlugRequest | None = None
 
 
 class StartReply(Struct, frozen=True, kw_only=True):
@@ -52,6 +58,7 @@ class StartReply(Struct, frozen=True, kw_only=True):
     pid: int
     started_at: int
     warnings: tuple[str, ...] = ()
+    sandbox: PlugReply | None = None
 
 
 class StartFailure(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ import msgspec
 from boxrun.bus import serve_unix
 from boxrun.container.cgroups import Cgroups, detect
 from boxrun.container.cgroups.errors import CgroupError
+from boxrun.network.service import NetworksService
 from boxrun.supervisor.rundir import RunDirectory
 from boxrun.supervisor.service import RuntimeService
 from boxrun.supervisor.zygotes import ZygoteKeeper
@@ -58,19 +59,21 @@ async def _serve(run: RunDirectory) -> None:
     loop = asyncio.get_running_loop()
     cgroups = detect()
     zygotes = ZygoteKeeper()
-    service = RuntimeService(run, cgroups, zygotes)
+    networks = NetworksService(run.path)
+    service = RuntimeService(run, cgroups, zygotes, networks)
     terminated = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, terminated.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         await asyncio.gather(service.recover(), zygotes.ensure())
-        async with serve_unix(run.bus, [service], mode=0o600, drain=DRAIN_SECONDS):
+        async with serve_unix(run.bus, [service, networks], mode=0o600, drain=DRAIN_SECONDS):
             await _first(terminated, service.stopping)
             if service.stopping.is_set():
                 await service.kill_all()
     finally:
         service.close()
+        await networks.close(clear=service.stopping.is_set())
         await zygotes.close(shims=service.stopping.is_set())
         if service.stopping.is_set():
             await _clear(run, cgroups)

@@ -14,6 +14,7 @@ from boxrun.container.cgroups import Cgroups
 from boxrun.container.cgroups.errors import CgroupError
 from boxrun.container.seccomp.compiler import available
 from boxrun.errors import ShimError
+from boxrun.network.service import NetworksService
 from boxrun.shim import exits
 from boxrun.shim.protocol import close_all
 from boxrun.supervisor.attachments import attach_gated
@@ -80,18 +81,20 @@ KILL_SECONDS = 30.0
 class RuntimeService(Runtime):
     """Serves one run directory."""
 
-    def __init__(self, run: RunDirectory, cgroups: Cgroups, zygotes: ZygoteKeeper) -> None:
+    def __init__(self, run: RunDirectory, cgroups: Cgroups, zygotes: ZygoteKeeper, networks: NetworksService) -> None:
         self._run = run
         self._cgroups = cgroups
         self._zygotes = zygotes
         self._watchers = Watchers()
-        self._starter = Starter(run, cgroups, self._watchers, zygotes)
+        self._networks = networks
+        self._starter = Starter(run, cgroups, self._watchers, zygotes, networks)
         self._containers: dict[str, Container] = {}
         self._execs = Execs(run.path, self._containers, self._watchers, zygotes)
         self._groups = Groups(self._containers, cgroups, run)
         self._probers = Probers(self._containers, cgroups, run, zygotes)
         self._roots = Roots(self._containers, zygotes)
         self._tasks: set[asyncio.Task[StartReply]] = set()
+        self._unplugging: asyncio.Task[None] | None = None
         self.stopping = asyncio.Event()
         """Set when ``shutdown`` was asked for and granted."""
 
@@ -105,6 +108,8 @@ class RuntimeService(Runtime):
         await self._execs.recover()
         await self._groups.recover()
         await self._probers.recover()
+        await self._networks.recover({c.id: c.pid for c in found if c.phase == "running"})
+        self._unplugging = asyncio.get_running_loop().create_task(self._unplug_ended())
         if found:
             log.info("found %d containers", len(found))
 
@@ -114,6 +119,14 @@ class RuntimeService(Runtime):
             with suppress(TimeoutError):
                 async with asyncio.timeout(GREETING_SECONDS):
                     await container.greeted.wait()
+
+    async def _unplug_ended(self) -> None:
+        """A sandbox goes with its container's end, whether a daemon is there or not."""
+        while True:
+            with suppress(BusError):  # too many have ended at once: who has is in the listing
+                async for event in self._watchers.watch(self._statuses, lambda: ()):
+                    if event.status is not None and event.status.phase == "exited":
+                        await self._networks.unplugged(event.status.id)
 
     async def features(self, request: Empty, context: Context) -> Features:
         """What this machine can do."""
@@ -175,6 +188,7 @@ class RuntimeService(Runtime):
             return
         container.abandon()
         await container.remove_cgroup()
+        await self._networks.unplugged(container.id)
         container.forget()
         with suppress(OSError):
             exits.remove(container.record.state_dir)
@@ -352,6 +366,8 @@ class RuntimeService(Runtime):
 
     def close(self) -> None:
         """Let go of every shim and prober."""
+        if self._unplugging is not None:
+            self._unplugging.cancel()
         self._probers.close()
         for container in self._containers.values():
             container.close()

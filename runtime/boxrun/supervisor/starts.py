@@ -15,6 +15,7 @@ from boxrun.container.cgroups import Cgroups
 from boxrun.container.seccomp.compiler import compile_profile
 from boxrun.container.spec import Namespace, Spec
 from boxrun.errors import BoxrunError, ShimError, StartFault, ZygoteError
+from boxrun.network.service import NetworksService
 from boxrun.oci.seccomp import oci_profile
 from boxrun.shim import exits
 from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started, encode, memfd
@@ -39,11 +40,14 @@ ATTEMPTS = 3
 class Starter:
     """Starts containers, a few at a time."""
 
-    def __init__(self, run: RunDirectory, cgroups: Cgroups, watchers: Watchers, zygotes: ZygoteKeeper) -> None:
+    def __init__(
+        self, run: RunDirectory, cgroups: Cgroups, watchers: Watchers, zygotes: ZygoteKeeper, networks: NetworksService
+    ) -> None:
         self._run = run
         self._cgroups = cgroups
         self._watchers = watchers
         self._zygotes = zygotes
+        self._networks = networks
         self._parents = run.cgroup_parents()
         self._admission = asyncio.Semaphore(CONCURRENT_STARTS)
 
@@ -70,6 +74,7 @@ class Starter:
         """
         async with self._admission:
             try:
+                plugged = await self._networks.plug_in(request.sandbox) if request.sandbox is not None else None
                 started = await self._start(container, request, fds, others)
             except StartFault as fault:
                 raise _failure(fault.step, fault.errno, fault.message, fault.exit_code) from fault
@@ -80,7 +85,7 @@ class Starter:
                 raise _failure("start", error.errno or 0, message, 128) from error
             except BoxrunError as error:
                 raise _failure("start", 0, str(error), 128) from error
-        return StartReply(pid=started.pid, started_at=started.started_at, warnings=started.warnings)
+        return StartReply(pid=started.pid, started_at=started.started_at, warnings=started.warnings, sandbox=plugged)
 
     async def _start(
         self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
@@ -94,14 +99,25 @@ class Starter:
         program = seccomp(spec.seccomp, spec.process.capabilities)
         with ExitStack() as stack:
             joins = _joins(spec.namespaces, others, stack)
+            sandbox = self._join_sandbox(spec, joins, stack)
             await _admit_onlooker(spec.namespaces, others)
             payload = memfd("boxrun-spec", encode(Payload(spec=spec, seccomp=program, joins=tuple(joins))))
             stack.callback(os.close, payload)
             exits.remove(spec.state_dir)
             self._run.record(container.record)
             listener = stack.enter_context(self._run.listen(spec.id))
-            start = _order(container.record, spec, len(joins), request.attachments)
+            start = _order(container.record, spec, len(joins), request.attachments, sandbox)
             return await self._attempt(container, start, [payload, listener.fileno(), *joins.values(), *fds])
+
+    def _join_sandbox(self, spec: Spec, joins: dict[str, int], stack: ExitStack) -> bool:
+        """Have the container's own network namespace be the sandbox that was plugged for it, if one was."""
+        own = any(n.kind == "net" and not n.container and not n.path for n in spec.namespaces)
+        sandbox = self._networks.namespace_of(spec.id) if own else -1
+        if sandbox < 0:
+            return False
+        joins["net"] = os.dup(sandbox)
+        stack.callback(os.close, joins["net"])
+        return True
 
     async def _attempt(self, container: Container, start: Start, fds: Sequence[int]) -> Started:
         for attempt in range(1, ATTEMPTS + 1):
@@ -133,7 +149,7 @@ def _failure(step: str, errno: int, message: str, exit_code: int) -> BusError:
     return BusError(Code.FAILED_PRECONDITION, message, detail=failure)
 
 
-def _order(record: RunRecord, spec: Spec, joins: int, attachments: Sequence[Attachment]) -> Start:
+def _order(record: RunRecord, spec: Spec, joins: int, attachments: Sequence[Attachment], sandbox: bool) -> Start:
     return Start(
         id=record.id,
         run=record.run,
@@ -144,6 +160,7 @@ def _order(record: RunRecord, spec: Spec, joins: int, attachments: Sequence[Atta
         terminal=spec.process.terminal,
         own_pid_namespace=_own_pids(spec),
         joins=joins,
+        sandbox=sandbox,
         runtime=spec.runtime,
         clients=tuple(as_client(attachment) for attachment in attachments),
     )

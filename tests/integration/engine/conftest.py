@@ -13,12 +13,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from boxrun.network.contract import Policy
 from boxship.types.containers import CreateRequest
 from boxship.types.host import HostConfig
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
 from boxshipd.events import Events
 from boxshipd.images.service import Images, ImageUse
+from boxshipd.networks.kernel import NetworkKernel
+from boxshipd.networks.service import Networks
+from boxshipd.networks.settings import NetworkDefaults
 from boxshipd.runtime.connector import SupervisorConnector
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
@@ -58,6 +62,15 @@ class Engine:
         await self.volumes.open()
         self.link = RuntimeLink(SupervisorConnector(self.settings.exec_root, "debug"))
         self.scheduler = Scheduler()
+        kernel = NetworkKernel(self.link)
+        self.networks = Networks(
+            store=self.store,
+            settings=NetworkDefaults(bridge="none"),
+            kernel=kernel,
+            scheduler=self.scheduler,
+            publish=self.events.publish,
+        )
+        await self.networks.open()
         self.containers = Containers(
             store=self.store,
             events=self.events,
@@ -66,6 +79,9 @@ class Engine:
             scheduler=self.scheduler,
             settings=self.settings,
             volumes=self.volumes,
+            networks=self.networks,
+            kernel=kernel,
+            policy=Policy(),
         )
         await self.containers.open()
         return self

@@ -18,6 +18,7 @@ from boxshipd.errors import Conflict, InternalError, NotFound
 from boxshipd.events import Events
 from boxshipd.images.distribution import Distribution
 from boxshipd.logs import LogSource
+from boxshipd.networks.service import Networks
 from boxshipd.volumes.service import Volumes
 
 
@@ -139,6 +140,13 @@ class NoVolumes(Volumes):
         """Without a store and directories."""
 
 
+class NoNetworks(Networks):
+    """Networks that no test of the protocol asks for."""
+
+    def __init__(self) -> None:
+        """Without a store and a runtime."""
+
+
 class Api:
     """The served API: its socket's path and the engine behind it."""
 
@@ -155,6 +163,7 @@ class Api:
             images=self.images,
             distribution=NoRegistries(),
             volumes=NoVolumes(),
+            networks=NoNetworks(),
             events=self.events,
             info=self._info,
             shutdown=self._shutdown,

@@ -49,7 +49,19 @@ def test_ulimits_of_the_file(tmp_path):
             "the following directives are specified both as a flag and in the configuration file: "
             "data-root: (from flag: /a, from file: /b)",
         ),
-        ({}, {"mtu": 1400}, "mtu 1400 is not available in Boxship 0.1"),
+        ({}, {"userland_proxy": True}, "userland-proxy true is not available in Boxship 0.1 (only false): published ports are"),
+        ({}, {"iptables": False}, "iptables false is not available in Boxship 0.1 (only true): networks need their rules"),
+        ({}, {"bip": "10.0.0.1"}, "invalid bip 10.0.0.1: it must be an IPv4 address with a prefix length"),
+        ({}, {"bip6": "10.0.0.1/24"}, "invalid bip6 10.0.0.1/24: it must be an IPv6 address with a prefix length"),
+        ({}, {"fixed_cidr": "10.0.0.1/24"}, "invalid fixed-cidr 10.0.0.1/24: it must be an IPv4 subnet"),
+        ({}, {"default_gateway": "x"}, "invalid default-gateway x: it must be an IPv4 address"),
+        ({}, {"ip": "::1"}, "invalid ip ::1: it must be an IPv4 address"),
+        ({}, {"host_gateway_ip": "x"}, "invalid host-gateway-ip x"),
+        ({}, {"mtu": 40}, "invalid MTU: 40"),
+        ({}, {"bridge": "a/b"}, "invalid bridge name: a/b"),
+        ({}, {"default_address_pools": [{"base": "10.0.0.0/8", "size": 4}]}, "the size of pool 10.0.0.0/8 is 4"),
+        ({}, {"default_network_opts": {"bridge": {"colour": "red"}}}, 'invalid option "colour"'),
+        ({}, {"default_network_opts": {"overlay": {}}}, "unknown network driver overlay"),
         ({}, {"storage_driver": "vfs"}, "storage-driver vfs is not available in Boxship 0.1 (only overlay2 or overlayfs)"),
         ({}, {"debug": "perhaps"}, "Expected `bool`, got `str` - at `$.debug`"),
         ({}, {"log_level": "loud"}, "invalid logging level: loud"),
@@ -73,8 +85,34 @@ def test_what_is_refused(tmp_path, flags, values, message):
 
 def test_features_that_are_off_may_be_named(tmp_path):
     load(
-        tmp_path, bridge="none", iptables=False, storage_driver="overlay2", features={"buildkit": False}, insecure_registries=[]
+        tmp_path,
+        userland_proxy=False,
+        iptables=True,
+        storage_driver="overlay2",
+        features={"buildkit": False},
+        insecure_registries=[],
     )
+
+
+def test_networks_are_configured_as_dockerd_is(tmp_path):
+    by_file = load(
+        tmp_path,
+        bip="10.0.0.1/24",
+        host_gateway_ip="10.0.0.7",
+        default_address_pools=[{"base": "10.1.0.0/16", "size": 24}],
+        default_network_opts={"bridge": {"com.docker.network.driver.mtu": "1400"}},
+    )
+    flags = {
+        "bip": "10.0.0.1/24",
+        "host-gateway-ips": ["10.0.0.7"],
+        "default-address-pools": ["base=10.1.0.0/16,size=24"],
+        "default-network-opts": ["bridge=com.docker.network.driver.mtu=1400"],
+    }
+    assert config.network_defaults(by_file) == config.network_defaults(load(tmp_path, flags))
+    assert config.network_defaults(by_file).host_gateway == ("10.0.0.7",)
+    for key, value in (("default-address-pools", "10.1.0.0/16"), ("default-network-opts", "bridge=mtu")):
+        with pytest.raises(ConfigError, match="invalid argument"):
+            load(tmp_path, {key: [value]})
 
 
 def test_a_named_file_must_exist_and_the_default_need_not(tmp_path):
@@ -149,11 +187,11 @@ def test_switches_are_spelt_out():
 
 
 def test_unknown_flags_are_refused_by_name():
-    refuse_unknown(["--bridge", "none", "-b=none", "--iptables=false", "-s", "overlay2", "--rootless=false"])
-    refuse_unknown(["--exec-opt", "native.cgroupdriver=cgroupfs"])
+    refuse_unknown(["--iptables", "--userland-proxy=false", "--firewall-backend", "nftables"])
+    refuse_unknown(["-s", "overlay2", "--rootless=false", "--exec-opt", "native.cgroupdriver=cgroupfs"])
     for arguments, message in [
-        (["--mtu", "1400"], "--mtu 1400 is not available"),
-        (["-b", "br0"], "--bridge br0 is not available"),
+        (["--iptables=false"], "--iptables false is not available"),
+        (["--metrics-addr", "x"], "--metrics-addr x is not available"),
         (["-s", "vfs"], "--storage-driver vfs is not available"),
         (["--exec-opt", "native.cgroupdriver=systemd"], r"--exec-opt \[native.cgroupdriver=systemd\] is not available"),
         (["--containerd-plugins-namespace", "x"], "--containerd-plugins-namespace x is not available"),

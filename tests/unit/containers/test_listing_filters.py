@@ -6,13 +6,15 @@ import pytest
 from boxrun.container.spec import Log
 from boxship.types.containers import ContainerConfig, MountPoint
 from boxship.types.host import HostConfig
+from boxship.types.networks import NetworkCreateRequest
 from boxshipd.containers.listing import Listing, parse_ports
 from boxshipd.containers.model import Config, Container, State
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.images.image import Image
-from boxshipd.state.store import Store
+from boxshipd.networks.model import Published
+from support.network_bench import NetworkBench
 
 
 class DictionaryImages:
@@ -57,24 +59,34 @@ def container(number: int, name: str, state: State, **config) -> Container:
     return Container(name, record, state, "/nowhere")
 
 
+FOURTH = State(
+    running=True,
+    started_at=1,
+    paused=True,
+    published=(Published(protocol="tcp", port=8080, host_ip="0.0.0.0", host_port=80),),
+)
 RUNNING = State(running=True, started_at=1)
 EXITED = State(started_at=1, finished_at=2, exit_code=3)
 
 
 @pytest.fixture
 async def listing(tmp_path):
-    store = Store.open(str(tmp_path / "state.db"))
-    registry = Registry(store, "/nowhere")
+    async with NetworkBench(tmp_path) as bench:
+        await bench.networks.create(NetworkCreateRequest(name="web"))
+        yield await filled(bench)
+
+
+async def filled(bench: NetworkBench) -> Listing:
+    registry = Registry(bench.store, "/nowhere")
     for each in (
         container(1, "first", RUNNING, labels={"a": "b"}, exposed_ports={"80/tcp": {}, "53/udp": {}}),
         container(2, "second", EXITED, labels={"a": "c"}, mounts=[("/host", "/bound", ""), ("/v/_data", "/vol", "named")]),
         container(3, "third", State(), image=IMAGES._images["child"], network="default"),
-        container(4, "fourth", State(running=True, started_at=1, paused=True), exposed_ports={"8080/tcp": {}}),
+        container(4, "fourth", FOURTH, exposed_ports={"8080/tcp": {}}, network="web"),
     ):
         registry.reserve(each.name, each.id)
         await registry.add(each)
-    yield Listing(registry, IMAGES)
-    store.close()
+    return Listing(registry, IMAGES, bench.networks)
 
 
 async def names(listing: Listing, every: bool = True, limit: int = 0, **filters: list[str]) -> list[str]:
@@ -105,7 +117,9 @@ async def names(listing: Listing, every: bool = True, limit: int = 0, **filters:
         ({"ancestor": ["nobodys"]}, ""),
         ({"ancestor": ["nobodys", "child"]}, "third"),
         ({"network": ["bridge"]}, "third"),
-        ({"network": ["none"]}, "fourth second first"),
+        ({"network": ["none"]}, "second first"),
+        ({"network": ["web", "none"]}, "fourth second first"),
+        ({"network": ["nosuch"]}, ""),
         ({"volume": ["named"]}, "second"),
         ({"volume": ["/vol"]}, "second"),
         ({"volume": ["/host"]}, "second"),
@@ -116,6 +130,7 @@ async def names(listing: Listing, every: bool = True, limit: int = 0, **filters:
         ({"expose": ["8000-9000"]}, "fourth"),
         ({"expose": ["80", "8080/tcp"]}, "fourth first"),
         ({"publish": ["80"]}, ""),
+        ({"publish": ["8080"]}, "fourth"),
         ({"health": ["none"]}, "fourth third second first"),
         ({"health": ["healthy"]}, ""),
         ({"is_task": ["true"]}, ""),

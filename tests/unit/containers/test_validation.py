@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from boxship.types.containers import ContainerConfig, CreateRequest
+from boxship.types.containers import ContainerConfig
 from boxship.types.host import (
     BindOptions,
     HostConfig,
@@ -16,7 +16,6 @@ from boxship.types.host import (
     Ulimit,
     WeightDevice,
 )
-from boxship.types.networks import EndpointSettings, NetworkingConfig, PortBinding
 from boxshipd.config import Runtime
 from boxshipd.containers.log_config import build_log, effective, parse_size
 from boxshipd.containers.machine import has_apparmor, has_selinux, validate_storage, without_effect
@@ -120,31 +119,16 @@ def test_configurations_that_cannot_be(config, message):
 
 
 @pytest.mark.parametrize(
-    ("config", "host", "flag"),
+    ("host", "flag"),
     [
-        ({}, {"port_bindings": {"80/tcp": [PortBinding(host_port="80")]}}, "--publish"),
-        ({}, {"publish_all_ports": True}, "--publish-all"),
-        ({}, {"links": ["a:b"]}, "--link"),
+        ({"cpu_count": 2}, "--cpu-count"),
+        ({"io_maximum_iops": 2}, "--io-maxiops"),
     ],
 )
-def test_what_is_not_here_is_refused_by_name(config, host, flag):
+def test_what_is_not_here_is_refused_by_name(host, flag):
     host = HostConfig(**host)
     with pytest.raises(NotImplementedHere, match=flag):
-        validate_request(CreateRequest(**config), host)
-
-
-def test_networks_are_only_those_that_need_none():
-    for mode in ("default", "none", "host", "container:abc"):
-        validate_request(CreateRequest(), HostConfig(network_mode=mode))
-    with pytest.raises(InvalidParameter, match="network mynet not found"):
-        validate_request(CreateRequest(), HostConfig(network_mode="mynet"))
-    with pytest.raises(InvalidParameter, match="network other not found"):
-        validate_request(
-            CreateRequest(networking_config=NetworkingConfig({"other": EndpointSettings()})), HostConfig(network_mode="none")
-        )
-    validate_request(
-        CreateRequest(networking_config=NetworkingConfig({"default": EndpointSettings()})), HostConfig(network_mode="default")
-    )
+        validate_request(host)
 
 
 def test_kernel_lists():

@@ -1,0 +1,126 @@
+"""``--link``: other containers by names that only this one knows.
+
+On the default bridge they are lines in /etc/hosts, elsewhere answers of the container's own name server.
+Source: moby daemon/links.go, container_operations_unix.go (addLegacyLinks), opts/parse.go (ParseLink).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from boxship.types.host import HostConfig
+from boxship.types.networks import EndpointSettings
+
+from boxshipd.containers.model import Container
+from boxshipd.containers.registry import Registry
+from boxshipd.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
+from boxshipd.networks import options
+from boxshipd.networks.model import BRIDGE, Lease, Network
+from boxshipd.networks.service import Networks
+
+
+def parse_link(text: str) -> tuple[str, str]:
+    """A link's container and alias.
+
+    Raises:
+        InvalidParameter: it is none.
+    """
+    parts = text.split(":")
+    if not text or len(parts) > 2:
+        raise InvalidParameter(f"bad format for links: {text}" if text else "empty string specified for links")
+    # Docker's own form in a stored configuration: /name:/parent/alias.
+    alias = parts[1].rpartition("/")[2] if len(parts) == 2 else parts[0]
+    return parts[0].removeprefix("/"), alias.removeprefix("/")
+
+
+class Links:
+    """Looks up what containers are linked to."""
+
+    def __init__(self, registry: Registry, networks: Networks) -> None:
+        self._registry = registry
+        self._networks = networks
+
+    def validate(self, host: HostConfig, endpoints: Iterable[EndpointSettings]) -> None:
+        """Check a new container's links.
+
+        Raises:
+            InvalidParameter: one is malformed, or there is no such container.
+            NotImplementedHere: they would have to open a way between containers that are kept apart.
+        """
+        for settings in endpoints:
+            for text in settings.links or ():
+                parse_link(text)
+        if host.network_mode != BRIDGE:
+            for text in host.links or ():
+                parse_link(text)
+            return
+        bridge = self._networks.of_mode(BRIDGE)
+        for text in host.links or ():
+            name, alias = parse_link(text)
+            try:
+                other = self._registry.find(name)
+            except NotFound:
+                raise InvalidParameter(f"could not get container for {name}: No such container: {name}") from None
+            if other.config.host_config.network_mode == "host":
+                raise InvalidParameter(
+                    "conflicting options: host type networking can't be used with links. "
+                    "This would result in undefined behavior"
+                )
+            if bridge is not None and not options.flag(bridge.options, options.ICC, True):
+                raise NotImplementedHere(f"--link {name}:{alias} is not available where --icc=false keeps containers apart")
+
+    def of_bridge(self, container: Container) -> list[tuple[str, Sequence[str]]]:
+        """The links of a container on the default bridge: an address, and what it is called.
+
+        Raises:
+            Conflict: one of them doesn't run.
+        """
+        host = container.config.host_config
+        bridge = self._networks.of_mode(BRIDGE)
+        found: list[tuple[str, Sequence[str]]] = []
+        if not host.links or bridge is None or not _on(container, bridge):
+            return found
+        for text in host.links:
+            name, alias = parse_link(text)
+            other = self._registry.find(name)
+            if not other.state.running or other.state.restarting:
+                raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
+            lease = _on(other, bridge)
+            found += [(address, names_of(other, alias)) for address in (lease.addresses if lease is not None else ())]
+        return found
+
+    def of_endpoints(
+        self, container: Container, settings: Sequence[tuple[Network, EndpointSettings]]
+    ) -> dict[str, tuple[str, ...]]:
+        """The links of a container on other networks: names with the addresses that are behind them now."""
+        found: dict[str, list[str]] = {}
+        for network, wish in settings:
+            for text in wish.links or ():
+                name, alias = parse_link(text)
+                try:
+                    lease = _on(self._registry.find(name), network)
+                except (NotFound, InvalidParameter):
+                    continue
+                found.setdefault(alias, []).extend(lease.addresses if lease is not None else ())
+        return {alias: tuple(addresses) for alias, addresses in found.items() if addresses}
+
+    def followers(self, container: Container) -> Iterator[tuple[Container, str]]:
+        """The running containers on the default bridge that are linked to this one, and their names for it."""
+        for other in self._registry:
+            host = other.config.host_config
+            if not host.links or not other.state.running or other is container:
+                continue
+            for text in host.links:
+                name, alias = parse_link(text)
+                if name in {container.name, container.id} or (len(name) >= 12 and container.id.startswith(name)):
+                    yield other, alias
+
+
+def names_of(other: Container, alias: str) -> list[str]:
+    """What a linked container is called in /etc/hosts."""
+    names = [alias, other.config.config.hostname, other.name]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _on(container: Container, network: Network) -> Lease | None:
+    return next((lease for lease in container.state.leases if lease.network == network.id), None)

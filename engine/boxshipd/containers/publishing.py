@@ -1,0 +1,116 @@
+"""Where a container's published ports lead, and which of the host's they are.
+
+Source: moby libnetwork/drivers/bridge/port_mapping_linux.go, libnetwork/endpoint.go (the gateway endpoint).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from boxrun.network.contract import Port
+from boxship.types.networks import EndpointSettings, PortBinding
+from msgspec import Struct
+
+from boxshipd.containers.model import Config
+from boxshipd.errors import DaemonError, NotImplementedHere
+from boxshipd.networks import options
+from boxshipd.networks.model import Lease, Network, Published
+from boxshipd.networks.ports import HostPorts, Wanted, exposed_ports, port_map, wanted_ports
+
+ATTEMPTS = 8
+"""How many of the host's ports are tried where any would do and programs of the host have them."""
+
+
+class Places(Struct, frozen=True):
+    """The endpoints that ports lead to, by family, and the address of the host that is meant where none is named."""
+
+    v4: Lease | None = None
+    v6: Lease | None = None
+    binding: str = ""
+
+
+def places(settings: Sequence[tuple[Network, EndpointSettings]], leases: Sequence[Lease]) -> Places:
+    """The endpoints that ports lead to: those with the default routes, if bridges have them."""
+    held = {lease.network: lease for lease in leases}
+    order = sorted(settings, key=lambda item: (-item[1].gw_priority, item[0].name))
+    open_ones = [network for network, _ in order if network.id in held and network.driver == "bridge" and not network.internal]
+    found: dict[int, tuple[Network, Lease]] = {}
+    for network in open_ones:
+        lease = held[network.id]
+        for version, address in ((4, lease.ipv4), (6, lease.ipv6)):
+            if address:
+                found.setdefault(version, (network, lease))
+    binding = found[4][0].options.get(options.HOST_BINDING, "") if 4 in found else ""
+    return Places(
+        v4=found[4][1] if 4 in found else None,
+        v6=found[6][1] if 6 in found else None,
+        binding="" if binding == "0.0.0.0" else binding,
+    )
+
+
+def allocate(config: Config, where: Places, ports: HostPorts, avoid: frozenset[int]) -> tuple[Published, ...]:
+    """Take the host's ports for a container, all or none.
+
+    Raises:
+        InternalError: one is taken, with Docker's message.
+        NotImplementedHere: an address of the host can't lead to the container.
+    """
+    if where.v4 is None and where.v6 is None:
+        return ()
+    taken: list[Published] = []
+    try:
+        for wanted in wanted_ports(config.config, config.host_config):
+            taken += ports.allocate(wanted, _addresses(wanted, where), avoid)
+    except DaemonError:
+        ports.release(taken)
+        raise
+    return tuple(taken)
+
+
+def _addresses(wanted: Wanted, where: Places) -> list[str]:
+    asked = wanted.host_ip or where.binding
+    if not asked:
+        return [address for address, lease in (("0.0.0.0", where.v4), ("::", where.v6)) if lease is not None]
+    if (where.v6 if ":" in asked else where.v4) is None:
+        version = 6 if ":" in asked else 4
+        raise NotImplementedHere(
+            f"port {wanted.port}/{wanted.protocol} can't be published at {asked}: the container has no IPv{version} address"
+        )
+    return [asked]
+
+
+def place(published: Published, where: Places) -> Lease | None:
+    """The endpoint that a published port leads to."""
+    return where.v6 if ":" in published.host_ip else where.v4
+
+
+def port(published: Published, where: Places) -> Port:
+    """A published port in the runtime's terms."""
+    lease = place(published, where)
+    protocol = published.protocol
+    return Port(
+        protocol="udp" if protocol == "udp" else "sctp" if protocol == "sctp" else "tcp",
+        container_port=published.port,
+        endpoint=lease.endpoint if lease is not None else "",
+        host_address=published.host_ip,
+        host_port=published.host_port,
+    )
+
+
+def flexible(config: Config, failed: Port) -> bool:
+    """Whether another of the host's ports would do in place of one that is taken."""
+    return any(
+        wanted.flexible
+        for wanted in wanted_ports(config.config, config.host_config)
+        if (wanted.port, wanted.protocol) == (failed.container_port, failed.protocol)
+        and (not wanted.first or wanted.first <= failed.host_port <= wanted.last)
+    )
+
+
+def shown(config: Config, published: Sequence[Published]) -> dict[str, list[PortBinding] | None]:
+    """A running container's ports for ``inspect``; one that is only exposed has none."""
+    found = port_map(exposed_ports(config.config, config.host_config), published)
+    return {
+        name: [PortBinding(host_ip=item.host_ip, host_port=str(item.host_port)) for item in items] or None
+        for name, items in found.items()
+    }

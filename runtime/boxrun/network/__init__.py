@@ -1,0 +1,1 @@
+"""Container networks: bridges, sandboxes, the firewall and the name server."""

@@ -1,0 +1,225 @@
+"""The name server's process: a pair of sockets for each container, and a connection to the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from boxrun.network.dns import protocol
+from boxrun.network.dns.answers import Answers, Client
+from boxrun.network.dns.cache import Cache
+from boxrun.network.dns.codec import Query
+from boxrun.network.dns.names import Directory
+
+log = logging.getLogger(__name__)
+
+_BATCH: Final = 16
+"""Datagrams of a container before it is another's turn."""
+
+_DATAGRAM: Final = 4096
+_TCP_SECONDS: Final = 10.0
+_TCP_CONNECTIONS: Final = 32
+_PIECE: Final = 500
+
+
+class Listener:
+    """A container's sockets."""
+
+    def __init__(self, client: Client, answers: Answers, udp: socket.socket, tcp: socket.socket) -> None:
+        self.client = client
+        self._answers = answers
+        self._udp, self._tcp = udp, tcp
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        asyncio.get_running_loop().add_reader(udp, self._readable)
+
+    async def listen(self) -> None:
+        """Take connections."""
+        self._server = await asyncio.start_server(self._connected, sock=self._tcp, limit=1 << 16)
+
+    def close(self) -> None:
+        """Close everything."""
+        asyncio.get_running_loop().remove_reader(self._udp)
+        self._udp.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._server is not None:
+            self._server.close()
+        self._tcp.close()
+        for writer in list(self._connections):
+            writer.close()
+
+    def _readable(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                data, address = self._udp.recvfrom(_DATAGRAM)
+            except OSError:
+                return
+            answer = self._answers.at_once(self.client, data, tcp=False)
+            if isinstance(answer, bytes):
+                self._send(answer, address)
+            elif answer is not None:
+                task = asyncio.get_running_loop().create_task(self._later(answer, data, address))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _later(self, query: Query, data: bytes, address: tuple[str, int]) -> None:
+        self._send(await self._answers.later(self.client, query, data, tcp=False), address)
+
+    def _send(self, answer: bytes, address: tuple[str, int]) -> None:
+        with suppress(OSError):  # a full queue is the client's loss, as on every network
+            self._udp.sendto(answer, address)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= _TCP_CONNECTIONS:
+            writer.close()
+            return
+        self._connections.add(writer)
+        try:
+            while True:
+                async with asyncio.timeout(_TCP_SECONDS):
+                    size = int.from_bytes(await reader.readexactly(2), "big")
+                    data = await reader.readexactly(size)
+                answer = self._answers.at_once(self.client, data, tcp=True)
+                if answer is None:
+                    return
+                if not isinstance(answer, bytes):
+                    answer = await self._answers.later(self.client, answer, data, tcp=True)
+                async with asyncio.timeout(_TCP_SECONDS):
+                    writer.write(len(answer).to_bytes(2, "big") + answer)
+                    await writer.drain()
+        except (OSError, EOFError, TimeoutError):
+            pass
+        finally:
+            self._connections.discard(writer)
+            writer.close()
+
+
+class NameServerProcess:
+    """Every container's listener, and the supervisor's orders."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._supervisor: socket.socket | None = None
+        self._directory = Directory()
+        self._answers = Answers(self._directory, Cache())
+        self._listeners: dict[str, Listener] = {}
+        self._keep: set[str] = set()
+        self._ended = asyncio.Event()
+        self._orders: asyncio.Queue[tuple[protocol.Order, list[int]]] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Serve until told to end."""
+        loop = asyncio.get_running_loop()
+        self._listening.setblocking(False)
+        loop.add_reader(self._listening, self._accept)
+        worker = loop.create_task(self._obey())
+        await self._ended.wait()
+        worker.cancel()
+        for listener in self._listeners.values():
+            listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            sock, _ = self._listening.accept()
+            sock.setblocking(False)
+            self._leave()  # there is one supervisor; an older one has died
+            self._supervisor = sock
+            asyncio.get_running_loop().add_reader(sock, self._hear)
+
+    def _leave(self) -> None:
+        if self._supervisor is not None:
+            asyncio.get_running_loop().remove_reader(self._supervisor)
+            self._supervisor.close()
+            self._supervisor = None
+
+    def _hear(self) -> None:
+        if self._supervisor is None:
+            return
+        try:
+            received = protocol.receive(self._supervisor)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = None
+        if received is None:
+            self._leave()
+            return
+        data, fds = received
+        try:
+            self._orders.put_nowait((protocol.decode_order(data), fds))
+        except msgspec.MsgspecError as error:  # a newer supervisor's
+            log.warning("an order that nobody understands: %s", error)
+            for fd in fds:
+                os.close(fd)
+
+    async def _obey(self) -> None:
+        while True:
+            order, fds = await self._orders.get()
+            try:
+                await self._do(order, fds)
+            except (OSError, ValueError) as error:
+                log.error("%s: %s", type(order).__name__, error)
+
+    async def _do(self, order: protocol.Order, fds: list[int]) -> None:
+        match order:
+            case protocol.Serve():
+                await self._serve(order, [socket.socket(fileno=fd) for fd in fds])
+            case protocol.Moved():
+                if order.container in self._listeners:
+                    self._listeners[order.container].client.settle(order.networks, order.resolver)
+            case protocol.Drop():
+                self._drop(order.container)
+            case protocol.Change():
+                self._directory.change(order.change)
+            case protocol.Network():
+                if order.name:
+                    self._directory.call(order.id, order.name)
+                else:
+                    self._directory.forget(order.id)
+            case protocol.Keep():
+                self._kept(order)
+            case protocol.End():
+                self._ended.set()
+
+    async def _serve(self, order: protocol.Serve, socks: list[socket.socket]) -> None:
+        self._drop(order.container)
+        if len(socks) != 2:
+            for sock in socks:
+                sock.close()
+            raise ValueError(f"container {order.container} came with {len(socks)} sockets")
+        client = Client(order.container)
+        try:
+            client.settle(order.networks, order.resolver)
+        except ValueError as error:
+            log.error("container %s: %s", order.container, error)
+        for sock in socks:
+            sock.setblocking(False)
+        listener = self._listeners[order.container] = Listener(client, self._answers, *socks)
+        await listener.listen()
+
+    def _drop(self, container: str) -> None:
+        listener = self._listeners.pop(container, None)
+        if listener is not None:
+            listener.close()
+
+    def _kept(self, order: protocol.Keep) -> None:
+        self._keep.update(order.containers)
+        if not order.last:
+            return
+        for container in list(self._listeners):
+            if container not in self._keep:
+                self._drop(container)
+        self._keep = set()
+        kept = list(self._listeners)
+        pieces = [tuple(kept[start : start + _PIECE]) for start in range(0, len(kept), _PIECE)] or [()]
+        for number, piece in enumerate(pieces, 1):
+            if self._supervisor is not None:
+                protocol.send(self._supervisor, protocol.Kept(containers=piece, last=number == len(pieces)))

@@ -1,0 +1,271 @@
+"""The service: ``contract.Networks`` on the sandboxes of one run directory.
+
+Acts go to one thread, one after the other, and are done to their ends whether their callers still wait or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import ParamSpec, TypeVar
+
+import msgspec
+
+from boxrun.bus import BusError, Code, Context
+from boxrun.network import conntrack, switchboard
+from boxrun.network.contract import (
+    ConnectRequest,
+    DisconnectRequest,
+    Names,
+    NetworkFailure,
+    NetworkFeatures,
+    NetworkList,
+    NetworkRef,
+    Networks,
+    NetworkSpec,
+    Nothing,
+    Plugged,
+    PlugReply,
+    PlugRequest,
+    Policy,
+    Port,
+    PublishRequest,
+    SandboxRef,
+)
+from boxrun.network.dns.link import NameServer
+from boxrun.network.errors import NetworkError
+from boxrun.network.features import detect
+from boxrun.network.firewall import Monitor
+from boxrun.network.namespaces import NetThread
+from boxrun.network.pool import Pool
+from boxrun.network.sandboxes import Box
+from boxrun.network.state import NetworkState
+from boxrun.network.switchboard import Switchboard
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class NetworksService(Networks):
+    """Serves one run directory."""
+
+    def __init__(self, run: str) -> None:
+        """``run`` is the run directory's path."""
+        self._state = NetworkState(run)
+        self._table = f"boxship-{hashlib.blake2b(run.encode(), digest_size=4).hexdigest()}"
+        self._thread = NetThread("boxrun-net")
+        self._board: Switchboard | None = None
+        self._why_not = ""
+        self._pool = Pool()
+        self._server = NameServer(self._state.path)
+        self._monitor: Monitor | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._burying = asyncio.Semaphore(1)
+
+    async def recover(self, running: Mapping[str, int]) -> None:
+        """Find what an earlier supervisor has plugged into the containers that run, given with their processes."""
+        try:
+            self._board = await self._thread.run(Switchboard, self._state, self._table)
+        except OSError as error:
+            self._why_not = f"this kernel has no nf_tables: {error.strerror}"
+            log.warning("no networks: %s", self._why_not)
+            return
+        try:
+            await self._thread.run(self._board.recover, running)
+        except (NetworkError, OSError) as error:
+            log.error("networks: %s", error)
+        await self._server.recover(self._board.boxes, self._serve_again)
+        for network in self._board.networks.values():
+            self._pool.want(network)
+        self._listen()
+
+    async def _serve_again(self, box: Box) -> None:
+        await self._thread.run(self._ready_board.serve, box)
+
+    def _listen(self) -> None:
+        try:
+            self._monitor = Monitor(self._table)
+        except OSError as error:
+            log.warning("nobody tells when the firewall is flushed: %s", error)
+            return
+        asyncio.get_running_loop().add_reader(self._monitor.socket, self._heard)
+
+    def _heard(self) -> None:
+        board, monitor = self._ready_board, self._monitor
+        if monitor is not None and monitor.tampered((board.firewall.port,)):
+            log.warning("somebody has flushed the firewall's rules: they are made anew")
+            self._spawn(self._rebuild())
+
+    async def _rebuild(self) -> None:
+        try:
+            await self._thread.run(self._ready_board.firewall.rebuild)
+            await self._thread.run(conntrack.forget_unanswered)
+        except (NetworkError, OSError) as error:
+            log.error("the firewall can't be made anew: %s", error)
+
+    def _spawn(self, work: asyncio._CoroutineLike[None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @property
+    def _ready_board(self) -> Switchboard:
+        if self._board is None:
+            reason = self._why_not or "networks aren't ready yet"
+            raise BusError(Code.FAILED_PRECONDITION, reason, detail=NetworkFailure(kind="unsupported", message=reason))
+        return self._board
+
+    async def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with _told():
+            return await self._thread.run(work, *args, **kwargs)
+
+    async def features(self, request: Nothing, context: Context) -> NetworkFeatures:
+        """What this machine can do."""
+        return await self._do(detect, self._why_not)
+
+    async def policy(self, request: Policy, context: Context) -> Nothing:
+        """Have this policy from now on."""
+        await self._do(self._ready_board.set_policy, request)
+        return Nothing()
+
+    async def ensure(self, request: NetworkSpec, context: Context) -> Nothing:
+        """Have a network be as it is described."""
+        await self._do(self._ready_board.ensure, request)
+        self._pool.want(request)
+        self._server.network(request)
+        return Nothing()
+
+    async def remove(self, request: NetworkRef, context: Context) -> Nothing:
+        """Remove a network with all that is plugged into it."""
+        self._pool.forget(request.id)
+        await self._do(self._ready_board.remove, request.id)
+        self._server.network_gone(request.id)
+        return Nothing()
+
+    async def plug(self, request: PlugRequest, context: Context) -> PlugReply:
+        """Have a sandbox ready for a container's start."""
+        return await self.plug_in(request)
+
+    async def plug_in(self, request: PlugRequest) -> PlugReply:
+        """The same, for a start. Raises BusError."""
+        board = self._ready_board
+        servers = request.resolver is not None and request.resolver.embedded
+        bridged = (e.network for e in request.endpoints if e.network in board.networks)
+        first = next((network for network in bridged if board.networks[network].driver == "bridge"), None)
+        ready = self._pool.take(first, servers=servers) if first is not None else None
+        await self.unplugged(request.container)
+        try:
+            box = await self._do(board.plug, request, ready)
+            await self._server.serve(box)
+        except asyncio.CancelledError:
+            self._spawn(self.unplugged(request.container))
+            raise
+        return PlugReply(endpoints=box.plugged, ports=box.ports)
+
+    def namespace_of(self, container: str) -> int:
+        """The descriptor of a container's sandbox, -1 where it has none."""
+        box = self._board.boxes.get(container) if self._board is not None else None
+        return box.namespace if box is not None else -1
+
+    async def connect(self, request: ConnectRequest, context: Context) -> PlugReply:
+        """Plug a further endpoint in."""
+        box, ports = await self._do(self._ready_board.connect, request.container, request.endpoint, request.ports)
+        self._server.moved(box)
+        return PlugReply(endpoints=_of(box.plugged, request.endpoint.id), ports=ports)
+
+    async def disconnect(self, request: DisconnectRequest, context: Context) -> Nothing:
+        """Take an endpoint away."""
+        box = await self._do(self._ready_board.disconnect, request.container, request.endpoint)
+        if box is not None:
+            self._server.moved(box)
+        return Nothing()
+
+    async def publish(self, request: PublishRequest, context: Context) -> PlugReply:
+        """Change a container's published ports."""
+        box = await self._do(self._ready_board.publish, request.container, request.ports)
+        return PlugReply(endpoints=box.plugged, ports=box.ports)
+
+    async def unplug(self, request: SandboxRef, context: Context) -> Nothing:
+        """Let go of a container's sandbox."""
+        await self.unplugged(request.container)
+        return Nothing()
+
+    async def unplugged(self, container: str) -> None:
+        """The same; where nothing was plugged, nothing is done."""
+        if self._board is None or container not in self._board.boxes:
+            return
+        box = await self._thread.run(self._board.unplug, container)
+        if box is not None:
+            self._server.drop(container)
+            self._spawn(self._bury(box))
+
+    async def _bury(self, box: Box) -> None:
+        async with self._burying:
+            await asyncio.to_thread(switchboard.bury, box)
+
+    async def list(self, request: Nothing, context: Context) -> NetworkList:
+        """Every network and every sandbox."""
+        board = self._ready_board
+        return await self._do(
+            lambda: NetworkList(
+                networks=tuple(board.networks.values()), sandboxes=tuple(box.record for box in board.boxes.values())
+            )
+        )
+
+    async def names(self, request: Names, context: Context) -> Nothing:
+        """Names have changed."""
+        self._server.names(request)
+        return Nothing()
+
+    async def close(self, *, clear: bool) -> None:
+        """Let go of everything; where ``clear``, leave nothing of it."""
+        if self._monitor is not None:
+            asyncio.get_running_loop().remove_reader(self._monitor.socket)
+            self._monitor.close()
+        await self._pool.close()
+        if self._board is not None and clear:
+            await self._clear(self._board)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.close(end=clear)
+        if self._board is not None:
+            await self._thread.run(self._board.close)
+        await asyncio.to_thread(self._thread.close)
+        if clear:
+            self._state.clear()
+
+    async def _clear(self, board: Switchboard) -> None:
+        for container in list(board.boxes):
+            await self.unplugged(container)
+        with suppress(NetworkError, OSError):
+            for network in list(board.networks):
+                await self._thread.run(board.remove, network)
+            await self._thread.run(board.firewall.remove)
+
+
+def _of(plugged: tuple[Plugged, ...], endpoint: str) -> tuple[Plugged, ...]:
+    return tuple(one for one in plugged if one.endpoint == endpoint)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what acts raise into the bus's errors."""
+    try:
+        yield
+    except NetworkError as error:
+        raise failed(error.kind, error.message, error.port) from error
+    except FileExistsError as error:
+        raise BusError(Code.ALREADY_EXISTS, str(error)) from error
+    except LookupError as error:
+        raise BusError(Code.NOT_FOUND, str(error)) from error
+    except (OSError, ValueError) as error:
+        raise failed("kernel", str(error), None) from error
+
+
+def failed(kind: str, message: str, port: Port | None) -> BusError:
+    """The error that a caller is told."""
+    detail = msgspec.convert({"kind": kind, "message": message, "port": port}, NetworkFailure, from_attributes=True)
+    return BusError(Code.FAILED_PRECONDITION, message, detail=detail)

@@ -1,0 +1,99 @@
+"""What a later supervisor must know of networks, in the run directory.
+
+network/networks/<id>        a network's ``NetworkSpec``
+network/sandboxes/<id>       a container's ``Sandbox``, written before the container can be running
+network/forwarding           the host forwards because of us
+network/dns.sock             where the name server answers
+
+The run directory is on a tmpfs: after the machine's restart nothing of it is there, nor is any of what it tells of.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TypeVar
+
+import msgspec
+
+from boxrun.network.contract import NetworkSpec, Sandbox
+
+_T = TypeVar("_T", NetworkSpec, Sandbox)
+_encode = msgspec.json.Encoder().encode
+
+
+class NetworkState:
+    """The files below ``network`` in a run directory."""
+
+    def __init__(self, run: str) -> None:
+        """Makes the directories. Raises OSError."""
+        self.path = f"{run}/network"
+        for path in (self.path, f"{self.path}/networks", f"{self.path}/sandboxes"):
+            with suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+
+    def networks(self) -> list[NetworkSpec]:
+        """Every network that was ensured."""
+        return self._all("networks", NetworkSpec)
+
+    def sandboxes(self) -> list[Sandbox]:
+        """Every sandbox that was plugged."""
+        return self._all("sandboxes", Sandbox)
+
+    def put_network(self, network: NetworkSpec) -> None:
+        """Note a network. Raises OSError."""
+        self._write(f"networks/{network.id}", network)
+
+    def drop_network(self, identity: str) -> None:
+        """Forget a network."""
+        self._unlink(f"networks/{identity}")
+
+    def put_sandbox(self, sandbox: Sandbox) -> None:
+        """Note a sandbox. Raises OSError."""
+        self._write(f"sandboxes/{sandbox.container}", sandbox)
+
+    def drop_sandbox(self, container: str) -> None:
+        """Forget a sandbox."""
+        self._unlink(f"sandboxes/{container}")
+
+    @property
+    def forwarding(self) -> bool:
+        """Whether the host forwards because of us."""
+        return os.path.exists(f"{self.path}/forwarding")
+
+    def note_forwarding(self) -> None:
+        """Note that it does."""
+        os.close(os.open(f"{self.path}/forwarding", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def clear(self) -> None:
+        """Remove everything."""
+        for name in ("networks", "sandboxes"):
+            for entry in list(os.scandir(f"{self.path}/{name}")):
+                self._unlink(f"{name}/{entry.name}")
+            with suppress(OSError):
+                os.rmdir(f"{self.path}/{name}")
+        for name in ("forwarding", "dns.sock", "dns.log"):
+            self._unlink(name)
+        with suppress(OSError):
+            os.rmdir(self.path)
+
+    def _all(self, name: str, kind: type[_T]) -> list[_T]:
+        found = []
+        for entry in list(os.scandir(f"{self.path}/{name}")):
+            try:
+                with open(entry.path, "rb") as file:
+                    found.append(msgspec.json.decode(file.read(), type=kind))
+            except (OSError, msgspec.MsgspecError):
+                self._unlink(f"{name}/{entry.name}")  # half-written by a crash: nothing was answered
+        return found
+
+    def _write(self, name: str, message: msgspec.Struct) -> None:
+        directory, _, base = name.rpartition("/")
+        temporary = f"{self.path}/{directory}/.{base}"
+        with open(temporary, "wb") as file:
+            file.write(_encode(message))
+        os.rename(temporary, f"{self.path}/{name}")
+
+    def _unlink(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.path}/{name}")
