@@ -115,7 +115,7 @@ def test_help_is_asked_for(words):
         run_options(*words)
 
 
-@pytest.mark.parametrize("words", [["--isolation", "x"], ["--isolation=x"], ["--use-api-socket"]])
+@pytest.mark.parametrize("words", [["--cpu-count", "1"], ["--cpu-count=1"], ["--use-api-socket"]])
 def test_features_that_are_not_there_are_refused_by_name(words):
     with pytest.raises(CommandError, match=r"^--[a-z-]+ is not available in Boxship 0\.1: \w"):
         run_options(*words, "img")
