@@ -110,11 +110,19 @@ def _ensure_bridge(route: NetlinkSocket, network: NetworkSpec) -> None:
         requests += [rtnetlink.add_address(index, address) for address in wanted - there]
         if network.mtu:
             requests.append(rtnetlink.set_mtu(index, network.mtu))
-    route.run([*requests, rtnetlink.link_up(index)])
+    requests.append(rtnetlink.link_up(index))
+    if _has_v6(network):
+        # Answers to what the host sends from ::1 to a published port; what isn't an answer never gets as far.
+        requests.append(rtnetlink.add_own_loopback(index))
+    route.run(requests)
+
+
+def _has_v6(network: NetworkSpec) -> bool:
+    return any(ipaddress.ip_interface(address).version == 6 for address in network.addresses)
 
 
 def _bridge_sysctls(network: NetworkSpec) -> None:
-    v6 = any(ipaddress.ip_interface(address).version == 6 for address in network.addresses)
+    v6 = _has_v6(network)
     settings = {f"ipv6/conf/{network.interface}/accept_ra": "0"}
     if not v6 and not network.foreign:
         settings[f"ipv6/conf/{network.interface}/disable_ipv6"] = "1"

@@ -137,6 +137,8 @@ class NetlinkSocket:
         Raises:
             KernelRefusalError: the first one's that was refused.
         """
+        if not requests:
+            return
         first = self._sequence + 1
         parts = []
         for request in requests:
@@ -207,7 +209,7 @@ class NetlinkSocket:
             KernelRefusalError: refused.
         """
         self._socket.send(self._header(Request(kind, DUMP, body, operation), 0) + body)
-        found = []
+        found: list[tuple[int, bytes]] = []
         while True:
             for answer, _, sequence, _, content in messages(self._socket.recv(1 << 20)):
                 if sequence != self._sequence:
