@@ -132,7 +132,7 @@ def link_by_name(name: str) -> bytes:
     return _link() + text(_IFNAME, name)
 
 
-def add_macvlan(name: str, index: int, parent: int, namespace: int, mode: str, mtu: int) -> Request:
+def add_macvlan(name: str, index: int, *, parent: int, namespace: int, mode: str, mtu: int) -> Request:
     """A macvlan on ``parent`` in another namespace."""
     data = nested(_INFO_DATA, u32(1, {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}[mode]))
     body = _link(index) + text(_IFNAME, name) + u32(5, parent) + u32(_NET_NS_FD, namespace) + (u32(_MTU, mtu) if mtu else b"")

@@ -8,6 +8,7 @@ import pytest
 from boxrun.bus import BusError
 from boxrun.network.contract import Listener, NetworkFailure, Networks, Nothing, Policy, Port, PublishRequest
 from support.networks import Lab, address
+from support.runtime import eventually
 from support.topology import (
     FAR,
     HOST,
@@ -21,7 +22,6 @@ from support.topology import (
     reach,
     unreachable,
 )
-from support.runtime import eventually
 
 EVERYWHERE = (("tcp", 8080, 80, "0.0.0.0"), ("tcp", 8080, 80, "::"))
 
