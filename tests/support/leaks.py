@@ -12,7 +12,7 @@ from pathlib import Path
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
-def network_leaks(subnets: str, table: str) -> list[str]:
+def address_leaks(subnets: str, table: str) -> list[str]:
     """What is left in the host of a daemon's networks: interfaces with an address of its subnets, routes, and its tables.
 
     Args:
@@ -31,6 +31,20 @@ def network_leaks(subnets: str, table: str) -> list[str]:
         tables = subprocess.check_output(["nft", "list", "tables"], text=True).splitlines()
         found += [line for line in tables if line.split()[-1] == table]
     return found
+
+
+def network_leaks(namespace: str) -> list[str]:
+    """What networks left in a network namespace of a test's own, given by its name: interfaces, tables, sockets."""
+    prefix = ["nsenter", f"--net=/run/netns/{namespace}"]
+
+    def lines(*command: str) -> list[str]:
+        done = subprocess.run([*prefix, *command], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    links = [f"interface {line.split(':')[1].split('@')[0].strip()}" for line in lines("ip", "-o", "link")]
+    found = [link for link in links if link.split()[1].startswith("bx")]
+    found += [table for table in lines("nft", "list", "tables") if "boxship" in table]
+    return found + [f"socket {line}" for line in lines("ss", "-Hlntu")]
 
 
 def leaks(name: str) -> list[str]:

@@ -107,8 +107,12 @@ class Lab:
 
     async def stop(self, container: Plugged) -> None:
         """End a container and wait for it."""
-        await self.supervisor.bus.unary(Runtime.signal, SignalRequest(id=container.id, signal=9), timeout=10)
-        await self.supervisor.exited(container.id)
+        await self.end(container.id)
+
+    async def end(self, container: str) -> None:
+        """End a container, given by its id, and wait for it."""
+        await self.supervisor.bus.unary(Runtime.signal, SignalRequest(id=container, signal=9), timeout=10)
+        await self.supervisor.exited(container)
 
     async def unplug(self, container: str) -> None:
         """Unplug."""

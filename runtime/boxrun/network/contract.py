@@ -39,9 +39,9 @@ class NetworkSpec(Struct, frozen=True, kw_only=True):
         icc: containers on it reach each other's unpublished ports.
         subnets: its subnets (cidr).
         addresses: of the host's end of a bridge (cidr); none where the host is to have none (``isolated``, ``inhibit_ipv4``).
-        gateway_mode_v4: how the world gets in: ``nat``: published ports only, by the host's addresses; ``nat-unprotected``: also
-            every port by the container's address; ``routed``: published ports by the container's address, nothing translated;
-            ``isolated``: not at all (internal networks).
+        gateway_mode_v4: how the world gets in: ``nat``: published ports only, by the host's addresses; ``nat-unprotected``:
+            also every port by the container's address; ``routed``: published ports by the container's address, nothing
+            translated; ``isolated``: not at all (internal networks).
         gateway_mode_v6: the same for IPv6.
         masquerade_v4: connections that leave get the host's address (only where the mode is a nat mode).
         masquerade_v6: the same for IPv6.
@@ -95,8 +95,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         network: the network's id.
         interface: its name in the container; empty: the prefix and the lowest free number.
         mac: empty: made of the network's id and the first address, so that an address keeps its MAC.
-        addresses: in order, the first of a family being the one that ports lead to (cidr). Without an IPv6 address the interface
-            has IPv6 disabled.
+        addresses: in order, the first of a family being the one that ports lead to (cidr). Without an IPv6 address the
+            interface has IPv6 disabled.
         gateway_v4: of the default route, should this endpoint be the one that has it.
         gateway_v6: the same for IPv6.
         gateway_priority: the highest has the default route; of equals, the one whose network's name sorts first.
@@ -136,8 +136,8 @@ class Resolver(Struct, frozen=True, kw_only=True):
 
     Args:
         embedded: there is a server at all.
-        servers: where queries for other names go: addresses, ``[address]:port`` where the port isn't 53. They are asked from the
-            host's namespace, all at once, and the first good answer counts.
+        servers: where queries for other names go: addresses, ``[address]:port`` where the port isn't 53. They are asked from
+            the host's namespace, all at once, and the first good answer counts.
         forward: other names are asked for at all (not so on internal networks).
         timeout: seconds that servers are given.
         links: names that only this container knows, with their addresses.
@@ -222,8 +222,8 @@ class NetworkList(Struct, frozen=True, kw_only=True):
 class Record(Struct, frozen=True, kw_only=True):
     """What an endpoint is called on its network.
 
-    ``name`` is the container's, which reverse lookups answer with the network's name behind it; ``names`` are all by which it is
-    found (name, aliases, short id); ``addresses`` are its own. Several endpoints may share a name: answers take turns.
+    ``name`` is the container's, which reverse lookups answer with the network's name behind it; ``names`` are all by which it
+    is found (name, aliases, short id); ``addresses`` are its own. Several endpoints may share a name: answers take turns.
     """
 
     endpoint: str
@@ -262,8 +262,8 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     Args:
         guarded: listeners that no container on a network reaches.
-        respect_input: connections from outside to published ports have to be accepted by the host's own input rules first, as if
-            a program of the host listened there.
+        respect_input: connections from outside to published ports have to be accepted by the host's own input rules first, as
+            if a program of the host listened there.
         forward_drop: where the host forwards only because a network needed it, nothing is forwarded but to and from networks.
     """
 
@@ -318,7 +318,7 @@ class Networks(Service):
 
     @unary
     async def plug(self, request: PlugRequest, context: Context) -> PlugReply:
-        """Have a sandbox ready for a container's start. It goes with the container, or with ``unplug`` where that never starts."""
+        """Have a sandbox ready for a container's start. It goes with the container, or with ``unplug`` if that never starts."""
         raise NotImplementedError
 
     @unary
@@ -338,7 +338,7 @@ class Networks(Service):
 
     @unary
     async def unplug(self, request: SandboxRef, context: Context) -> Nothing:
-        """Let go of a container's sandbox: its ports are free and its addresses unused when this is answered. Unknown is fine."""
+        """Let go of a container's sandbox: ports are free and addresses unused when this is answered. Unknown is fine."""
         raise NotImplementedError
 
     @unary

@@ -84,29 +84,30 @@ class Firewall:
         Raises:
             KernelRefusalError: and nothing has changed.
         """
-        added, removed = list(added), list(removed)
-        before = self._elements.copy()
-        self._elements.subtract(Counter(removed))
-        self._elements.update(added)
-        self._elements = +self._elements
-        new = [element for element in self._elements if element not in before]
-        gone = [element for element in before if element not in self._elements]
-        if not new and not gone:
-            return
+        difference = Counter(added)
+        difference.subtract(Counter(removed))
+        new = [e for e, count in difference.items() if count > 0 and not self._elements[e]]
+        gone = [e for e, count in difference.items() if count < 0 and self._elements[e] <= -count]
+        self._count(difference, 1)
         try:
             if not self._built:
-                self.rebuild()
+                if new:
+                    self.rebuild()
                 return
             batch = self._batch()
             rules.delete_elements(batch, gone)
             rules.add_elements(batch, new)
-            batches = [batch]
-            if self._gate is not None:
-                batches += self._gate.changes(new, gone)
-            self._commit(*batches)
+            gate_batches = self._gate.changes(new, gone) if self._gate is not None else []
+            self._commit(batch, *gate_batches)
         except BaseException:
-            self._elements = before
+            self._count(difference, -1)
             raise
+
+    def _count(self, difference: Counter[Element], sign: int) -> None:
+        for element, count in difference.items():
+            self._elements[element] += sign * count
+            if self._elements[element] <= 0:
+                del self._elements[element]
 
     def policy(self, policy: Policy, forward_drop: bool) -> None:
         """Have this policy. ``forward_drop``: the host forwards only because of us, so only for our networks."""

@@ -1,6 +1,6 @@
 """What the firewall's table holds: pure descriptions, from the networks and ports to the rules.
 
-One table of our own (``inet boxship-...``); nobody else's rules are touched, and an ``accept`` of ours ends nobody else's chains.
+One table of our own (``inet boxship-...``); nobody else's rules are touched, an ``accept`` of ours ends nobody else's chains.
 Published ports are elements of maps, looked at by a handful of rules, so a packet's way is as long with a thousand of them.
 
     guard        prerouting, raw    127.0.0.0/8 is not for containers, whatever the bridge lets through (route_localnet)
@@ -254,7 +254,7 @@ def _entrances(version: int, mode: Literal["nat", "nat-unprotected", "routed", "
 
 
 def entering_rules(network: NetworkSpec) -> list[list[Expression]]:
-    """Whose address packets to a network's containers get: those of its own that took the way by the host have to come back by it.
+    """Whose address packets to a network's containers get: those of its own that go by way of the host must come back by it.
 
     By their addresses: where they came in isn't known of packets that a bridge shows to the firewall (br_netfilter).
     """

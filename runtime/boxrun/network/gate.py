@@ -1,10 +1,10 @@
 """Published ports that obey the host's own input rules.
 
 Translated packets are forwarded and never meet the rules for the host's programs, so ``ufw deny 8080`` does nothing for a
-published port. With the gate a connection from outside isn't translated when it arrives. Its first packet meets the host's input
-chains as if a program listened. Those that let it pass hand it to a chain behind all others, which sends a copy into one end of a
-veth pair; it comes in again at the other end, as a packet that conntrack doesn't know, and is translated there. Everything after
-the first packet belongs to a known connection and takes the short way: at the kernel's speed, with the real source address.
+published port. With the gate a connection from outside isn't translated when it arrives. Its first packet meets the host's
+input chains as if a program listened. What they let pass comes to a chain behind all others, which sends a copy into one end of
+a veth pair; it comes in again at the other end, as a packet that conntrack doesn't know, and is translated there. Everything
+after the first packet belongs to a known connection and takes the short way: at the kernel's speed, with the real source.
 
 ``dup`` is not in the inet family, so there are two more tables, ``ip`` and ``ip6``, with sets of their own.
 """

@@ -1,8 +1,8 @@
-"""The host's sockets behind published ports: a port that is published is bound, so a program of the host's can't have it as well,
-and one that a program has can't be published.
+"""The host's sockets behind published ports: a published port is bound, so a program of the host's can't have it as well, and
+one that a program has can't be published.
 
-Nothing arrives at them while the firewall translates. Should it not (it was flushed a moment ago), a filter drops everything, so
-that nobody is told that nothing listens.
+Nothing arrives at them while the firewall translates. Should it not (it was flushed a moment ago), a filter drops everything,
+so that nobody is told that nothing listens.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import re
 import socket
 import struct
 from collections.abc import Mapping
-from contextlib import suppress
 from errno import EEXIST, ENODEV, EOPNOTSUPP
 from typing import Any, Final
 
@@ -110,11 +109,19 @@ def _ensure_bridge(route: NetlinkSocket, network: NetworkSpec) -> None:
         requests += [rtnetlink.add_address(index, address) for address in wanted - there]
         if network.mtu:
             requests.append(rtnetlink.set_mtu(index, network.mtu))
-    route.run([*requests, rtnetlink.link_up(index)])
+    requests.append(rtnetlink.link_up(index))
+    if _has_v6(network):
+        # Answers to what the host sends from ::1 to a published port; what isn't an answer never gets as far.
+        requests.append(rtnetlink.add_own_loopback(index))
+    route.run(requests)
+
+
+def _has_v6(network: NetworkSpec) -> bool:
+    return any(ipaddress.ip_interface(address).version == 6 for address in network.addresses)
 
 
 def _bridge_sysctls(network: NetworkSpec) -> None:
-    v6 = any(ipaddress.ip_interface(address).version == 6 for address in network.addresses)
+    v6 = _has_v6(network)
     settings = {f"ipv6/conf/{network.interface}/accept_ra": "0"}
     if not v6 and not network.foreign:
         settings[f"ipv6/conf/{network.interface}/disable_ipv6"] = "1"
@@ -148,14 +155,14 @@ def _ensure_parent(route: NetlinkSocket, network: NetworkSpec) -> None:
         if not network.interface:
             # A parent for those that have none. Any interface with a carrier will do, and every kernel with macvlan has veth.
             peer = {"attrs": [("IFLA_IFNAME", f"bxp{network.id[:11]}")]}
-            _add(route, network, name, "veth", [], [("VETH_INFO_PEER", peer)])
+            _add(route, network, name, "veth", [], data=[("VETH_INFO_PEER", peer)])
             route.run([rtnetlink.link_up(0, f"bxp{network.id[:11]}")])
         else:
             parent, _, number = name.rpartition(".")
             base = _link(route, parent) if parent and number.isdigit() else None
             if base is None:
                 raise NetworkError(f"network {network.name}: no parent interface {name}", "interface")
-            _add(route, network, name, "vlan", [("IFLA_LINK", base["index"])], [("IFLA_VLAN_ID", int(number))])
+            _add(route, network, name, "vlan", [("IFLA_LINK", base["index"])], data=[("IFLA_VLAN_ID", int(number))])
     route.run([rtnetlink.link_up(0, name)])
 
 
@@ -165,6 +172,7 @@ def _add(
     name: str,
     kind: str,
     attributes: list[tuple[str, Any]],
+    *,
     data: list[tuple[str, Any]] | None = None,
 ) -> None:
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -227,8 +235,8 @@ def _addresses(route: NetlinkSocket, index: int) -> set[rtnetlink.Interface]:
 def fixed_mac(*parts: str) -> str:
     """A MAC address made of ``parts``: locally administered, and the same every time.
 
-    An address of a network keeps its MAC, whoever has it, so no neighbour's cache is ever wrong; and a bridge keeps its own, which
-    would else be that of one of its ports.
+    An address of a network keeps its MAC, whoever has it, so no neighbour's cache is ever wrong; and a bridge keeps its own,
+    which would else be that of one of its ports.
     """
     digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=5).digest()
     return ":".join(f"{byte:02x}" for byte in b"\x02" + digest)

@@ -1,7 +1,7 @@
 """Network namespaces, and the threads that go into them.
 
-A namespace is nothing but a descriptor here: no file in /run/netns, no mount. It lasts as long as somebody holds it (this process,
-a container's process, a name server's socket), so nothing is left of one when all of them have died.
+A namespace is nothing but a descriptor here: no file in /run/netns, no mount. It lasts as long as somebody holds it (this
+process, a container's process, a name server's socket), so nothing is left of one when all of them have died.
 """
 
 from __future__ import annotations

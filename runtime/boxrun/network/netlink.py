@@ -1,8 +1,8 @@
 """Netlink sockets: a batch of requests in one system call, and dumps.
 
-What is done once for each container is packed by hand (``rtnetlink``, ``elements``): pyroute2 takes 1.7 ms of processor time for
-each message, a start has ten of them. What is done once for each network has pyroute2's codecs (``links``). Sources:
-netlink(7), rtnetlink(7), linux/netlink.h.
+What is done once for each container is packed by hand (``rtnetlink``, ``nftables``): pyroute2 takes 1.7 ms of processor time
+for each message, and a start has ten. What is done once for each network has pyroute2's codecs (``links``).
+Sources: netlink(7), rtnetlink(7), linux/netlink.h.
 """
 
 from __future__ import annotations
@@ -138,7 +138,6 @@ class NetlinkSocket:
             KernelRefusalError: the first one's that was refused.
         """
         if not requests:
-            # The kernel takes no empty message.
             return
         first = self._sequence + 1
         parts = []
@@ -210,7 +209,7 @@ class NetlinkSocket:
             KernelRefusalError: refused.
         """
         self._socket.send(self._header(Request(kind, DUMP, body, operation), 0) + body)
-        found = []
+        found: list[tuple[int, bytes]] = []
         while True:
             for answer, _, sequence, _, content in messages(self._socket.recv(1 << 20)):
                 if sequence != self._sequence:

@@ -1,8 +1,8 @@
 """nf_tables' messages: tables, chains, rules, sets and their elements, packed for the kernel.
 
-Not libnftables: that waits with select(2), which ends the whole process at descriptor 1024, and a supervisor has several for each
-container. Not pyroute2: its nftables is a prototype. What is needed is a small part: each expression below is one of nft's own
-language, named as there. Source: linux/netfilter/nf_tables.h, and what nft(8) sends.
+Not libnftables: that waits with select(2), which ends the whole process at descriptor 1024, and a supervisor has several for
+each container. Not pyroute2: its nftables is a prototype. What is needed is a small part: each expression below is one of nft's
+own language, named as there. Source: linux/netfilter/nf_tables.h, and what nft(8) sends.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def mask(bits: bytes, register: int = REGISTER) -> Expression:
 
 
 def lookup(name: str, register: int = REGISTER, *, to: int | None = None, absent: bool = False) -> Expression:
-    """Go on only if what is in the registers is in the set (or isn't); of a map, load the value into the registers from ``to``."""
+    """Go on only if what is in the registers is in the set (or isn't); of a map, load the value into registers from ``to``."""
     fields = [text(1, name), be32(2, register)]
     if to is not None:
         fields.append(be32(3, to))

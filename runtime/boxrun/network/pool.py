@@ -1,7 +1,7 @@
 """Sandboxes made ahead of time, so that a start only gives one its address.
 
-Filled in the background by a thread of its own, for each network as many as its description asks for. A sandbox that was used is
-never used again.
+Filled in the background by a thread of its own, for each network as many as its description asks for. A sandbox that was used
+is never used again.
 """
 
 from __future__ import annotations

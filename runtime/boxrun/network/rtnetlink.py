@@ -26,12 +26,15 @@ _BRPORT_HAIRPIN: Final = 4
 _BRPORT_ISOLATED: Final = 33
 _NODAD: Final = 0x02
 _MAIN_TABLE: Final = 254
+_LOCAL_TABLE: Final = 255
+_LOCAL: Final = 2
 _STATIC: Final = 4
 _LINK_SCOPE: Final = 253
 _UNICAST: Final = 1
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address6 = ipaddress.IPv6Address
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -129,7 +132,7 @@ def link_by_name(name: str) -> bytes:
     return _link() + text(_IFNAME, name)
 
 
-def add_macvlan(name: str, index: int, parent: int, namespace: int, mode: str, mtu: int) -> Request:
+def add_macvlan(name: str, index: int, *, parent: int, namespace: int, mode: str, mtu: int) -> Request:
     """A macvlan on ``parent`` in another namespace."""
     data = nested(_INFO_DATA, u32(1, {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}[mode]))
     body = _link(index) + text(_IFNAME, name) + u32(5, parent) + u32(_NET_NS_FD, namespace) + (u32(_MTU, mtu) if mtu else b"")
@@ -203,6 +206,13 @@ def add_route(index: int, destination: Network, gateway: Address | None) -> Requ
     """Route ``destination`` by ``gateway``, or on the link, in the place of what was there."""
     what = f"add route {destination} by {gateway or 'the link'}"
     return Request(_NEWROUTE, CREATE | REPLACE, _route(index, destination, gateway), what)
+
+
+def add_own_loopback(index: int) -> Request:
+    """Have ``::1`` be the host's on this link as well; the kernel looks for a loopback address on the link alone."""
+    body = struct.pack("=BBBBBBBBI", socket.AF_INET6, 128, 0, 0, _LOCAL_TABLE, _STATIC, 0, _LOCAL, 0)
+    body += attribute(1, Address6("::1").packed) + u32(4, index) + u32(6, 2048)
+    return Request(_NEWROUTE, CREATE | REPLACE, body, "add a route for ::1")
 
 
 def remove_route(index: int, destination: Network, gateway: Address | None) -> Request:

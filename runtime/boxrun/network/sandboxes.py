@@ -1,7 +1,7 @@
 """Sandboxes: a container's network namespace, the interfaces in it, and the sockets of its name server.
 
-These are the acts themselves, for a thread (``NetThread``). Each is a batch or two of netlink messages: the sockets are opened once
-for each namespace. Interfaces are numbered by us, so that a batch can go on with what its first message has made.
+These are the acts themselves, for a thread (``NetThread``). Each is a batch or two of netlink messages; the sockets are opened
+once for each namespace. Interfaces are numbered by us, so that a batch can go on with what its first message has made.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Cable:
 class Box:
     """A sandbox: its namespace's descriptor and what is in it.
 
-    ``ready`` is the host's end's name and number while nothing is plugged in but a cable without an address. ``servers`` are the
-    name server's sockets until they are handed over. ``installed`` is what the firewall has of it.
+    ``ready`` is the host's end's name and number while nothing is plugged in but a cable without an address. ``servers`` are
+    the name server's sockets until they are handed over. ``installed`` is what the firewall has of it.
     """
 
     namespace: int
@@ -244,8 +244,9 @@ class Plumber:
         network = cable.network
         if network.driver != "bridge":
             parent = links.index_of(network)
+            mode = network.mode or links.MACVLAN_MODES[0]
             request = rtnetlink.add_macvlan(
-                cable.interface, cable.index, parent, box.namespace, network.mode or links.MACVLAN_MODES[0], network.mtu
+                cable.interface, cable.index, parent=parent, namespace=box.namespace, mode=mode, mtu=network.mtu
             )
             with namespaces.inside(box.namespace, self.home):
                 links.write_sysctl("ipv6/conf/default/disable_ipv6", "1")
@@ -311,8 +312,8 @@ class Plumber:
     def reflect(self, box: Box, endpoint: str) -> None:
         """Let a container reach its own published ports by the host's address.
 
-        Where bridges hand their packets to the firewall (br_netfilter), such a packet is translated before it leaves the bridge,
-        and would have to go back by the port it came from.
+        Where bridges hand their packets to the firewall (br_netfilter), such a packet is translated before it leaves the
+        bridge, and would have to go back by the port it came from.
         """
         if links.read_sysctl("bridge/bridge-nf-call-iptables") == "1":
             port = rtnetlink.peer_of(box.route.ask(rtnetlink.link_by_index(box.cables[endpoint].index)))

@@ -43,8 +43,8 @@ class Attachment(Struct, frozen=True, kw_only=True):
 class StartRequest(Struct, frozen=True, kw_only=True):
     """Start ``spec``. One file descriptor travels along for each of ``attachments``, in order.
 
-    ``sandbox`` is plugged on the way (``Networks.plug``), where the spec has a network namespace of its own; one that was plugged
-    before is taken where it is None. A sandbox goes with its container's end.
+    ``sandbox`` is plugged on the way (``Networks.plug``), where the spec has a network namespace of its own; one that was
+    plugged before is taken where it is None. A sandbox goes with its container's end.
     """
 
     spec: Spec

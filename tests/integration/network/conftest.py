@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from support.leaks import leaks
+from support.leaks import leaks, network_leaks
 from support.networks import Lab
 from support.runtime import SupervisorProcess, eventually
 from support.topology import Topology, topology
@@ -31,6 +31,7 @@ async def lab(net: Topology, tmp_path: Path) -> AsyncIterator[Lab]:
     finally:
         await supervisor.end()
     await eventually(lambda: not leaks(supervisor.name), f"leaks: {leaks(supervisor.name)}")
+    await eventually(lambda: not network_leaks(net.host), f"leaks: {network_leaks(net.host)}")
     await eventually(
         lambda: lab.kernel_state() == before, f"left in the host's namespace: {lab.kernel_state()}, before {before}"
     )

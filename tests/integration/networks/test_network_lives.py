@@ -82,7 +82,8 @@ def test_killed_while_starting(own_bridged, moment):
     daemon.kill()
     client.wait(30)
     daemon.start()
-    wait_until(lambda: daemon.inspect("early")["State"]["Status"] in ("created", "running"), "it runs or doesn't")
+    state = daemon.inspect("early")["State"]
+    assert state["Status"] in ("created", "running"), (state, daemon.log()[-3000:])
     run(daemon, "late", "--network", "web")
     held = [addresses(daemon, name)["web"] for name in ("early", "late")]
     if daemon.inspect("early")["State"]["Running"]:

@@ -1,4 +1,4 @@
-"""``python -m boxrun.network.dns FD RUN-DIRECTORY``: the name server's process, listening for its supervisor at a descriptor."""
+"""``python -m boxrun.network.dns FD RUN-DIRECTORY``: the name server's process, listening for its supervisor."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from boxrun.network.dns import codec
 from boxrun.network.dns.cache import Cache
 from boxrun.network.dns.codec import Query, Response
 from boxrun.network.dns.names import Directory
-from boxrun.network.dns.upstream import ask, parse_server
+from boxrun.network.dns.upstream import Server, ask, parse_server
 
 TTL = 600
 """Docker's."""
@@ -31,7 +31,7 @@ class Client:
         self.container = container
         self.networks: tuple[str, ...] = ()
         self.resolver = Resolver()
-        self.servers = [parse_server(text) for text in ()]
+        self.servers: list[Server] = []
         self.links: dict[str, list[codec.Address]] = {}
         self.under_way = 0
 

@@ -1,4 +1,4 @@
-"""DNS messages: just what a forwarder and a small authority need. Source: RFC 1035, RFC 6891 (EDNS), RFC 2308 (negative answers).
+"""DNS messages: just what a forwarder and a small authority need. Source: RFC 1035, 6891 (EDNS), 2308 (negative answers).
 
 Whatever comes in is hostile: nothing is followed for ever, and what isn't a message raises ``MalformedError``, nothing else.
 """

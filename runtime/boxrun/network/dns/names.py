@@ -97,8 +97,12 @@ class Directory:
     def rotated(self, addresses: Sequence[Address]) -> list[Address]:
         """The same addresses, beginning with another one each time."""
         self._turn += 1
-        start = self._turn % len(addresses)
-        return [*addresses[start:], *addresses[:start]]
+        turned: list[Address] = []
+        for version in (4, 6):
+            found = [address for address in addresses if address.version == version]
+            start = self._turn % len(found) if found else 0
+            turned += [*found[start:], *found[:start]]
+        return turned
 
     def owners(self, address: Address, networks: Iterable[str]) -> list[str]:
         """The names of whoever has an address on one of these networks."""

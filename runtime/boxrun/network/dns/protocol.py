@@ -1,4 +1,4 @@
-"""What supervisor and name server say to each other: one message in each datagram of a seqpacket socket, descriptors beside it."""
+"""What supervisor and name server say to each other: a message in each datagram of a seqpacket socket."""
 
 from __future__ import annotations
 

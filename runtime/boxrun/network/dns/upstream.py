@@ -1,7 +1,7 @@
 """Asking other servers: all of a container's at once, so that one that is down makes nobody wait.
 
-The first that knows counts. That a name does not exist counts only from the server listed first, or once those listed before have
-said so too, or have had their chance: where one of several servers knows an office's own names, the others deny them quickly.
+The first that knows counts. That a name does not exist counts only from the server listed first, or once those listed before
+have said so too, or have had their chance: where one of several knows an office's own names, the others deny them quickly.
 """
 
 from __future__ import annotations

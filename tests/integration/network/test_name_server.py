@@ -1,0 +1,198 @@
+"""The name server at 127.0.0.11, as programs in containers see it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from boxrun.network.contract import Names, NamesChange, Networks, NetworkSpec, Record, Resolver
+from boxrun.network.dns import codec
+from support.networks import Lab, Plugged, address
+from support.runtime import command_line, eventually, processes
+from support.topology import FAR, inside
+
+SERVER = ("127.0.0.11", 53)
+
+
+def question(name: str, kind: int = codec.A, identity: int = 7) -> bytes:
+    """A query's bytes."""
+    return codec.HEADER.pack(identity, 0x100, 1, 0, 0, 0) + codec.write_name(name) + kind.to_bytes(2, "big") + b"\0\1"
+
+
+def ask(path: str, name: str, kind: int = codec.A, *, tcp: bool = False, patience: float = 8) -> tuple[int, list[str]]:
+    """Ask in a namespace: the answer's code, and its addresses or names."""
+    data = question(name, kind)
+    with inside(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)) as sock:
+        sock.settimeout(patience)
+        sock.connect(SERVER)
+        sock.send(len(data).to_bytes(2, "big") + data if tcp else data)
+        if tcp:
+            with sock.makefile("rb") as stream:
+                answer = stream.read(int.from_bytes(stream.read(2), "big"))
+        else:
+            answer = sock.recv(4096)
+    return parsed(answer, codec.parse_query(data))
+
+
+def parsed(answer: bytes, query: codec.Query) -> tuple[int, list[str]]:
+    """An answer's code and its records."""
+    response = codec.parse_response(answer, query, query.id)
+    offset, found = codec.HEADER.size + len(query.question), []
+    for _ in range(response.records):
+        _, offset = codec.read_name(answer, offset)
+        kind, length = (
+            int.from_bytes(answer[offset : offset + 2], "big"),
+            int.from_bytes(answer[offset + 8 : offset + 10], "big"),
+        )
+        data, offset = answer[offset + 10 : offset + 10 + length], offset + 10 + length
+        if kind == codec.PTR:
+            found.append(codec.read_name(data, 0)[0])
+        else:
+            found.append(socket.inet_ntop(socket.AF_INET if kind == codec.A else socket.AF_INET6, data))
+    return response.code, found
+
+
+async def named(lab: Lab, network: NetworkSpec, **containers: Plugged) -> None:
+    """Push names."""
+    records = tuple(
+        Record(
+            endpoint=container.request.endpoints[0].id,
+            name=name,
+            names=(name, "Web", container.id[:12]),
+            addresses=tuple(text.partition("/")[0] for text in container.request.endpoints[0].addresses),
+        )
+        for name, container in containers.items()
+    )
+    change = NamesChange(network=network.id, records=records)
+    await lab.supervisor.bus.unary(Networks.names, Names(changes=(change,)), timeout=10)
+
+
+@contextmanager
+def upstream(path: str, host: str, answers: dict[str, str | None], *, silent: bool = False) -> Iterator[list[str]]:
+    """A server in a namespace; yields what it has been asked."""
+    asked: list[str] = []
+    sock = inside(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sock.bind((host, 53))
+
+    def serve() -> None:
+        while True:
+            data, peer = sock.recvfrom(4096)
+            if not data:
+                return
+            query = codec.parse_query(data)
+            asked.append(query.name)
+            if silent:
+                continue
+            found = answers.get(query.name)
+            if found is None:
+                sock.sendto(codec.failure(query, codec.NXDOMAIN), peer)
+            else:
+                sock.sendto(codec.address_answer(query, [codec.IPv4Address(found)], 60, 512), peer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        with inside(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as stop:
+            stop.sendto(b"", (host, 53))
+        thread.join()
+        sock.close()
+
+
+async def test_names_aliases_ids_and_reverse_lookups(lab: Lab) -> None:
+    network = await lab.network(1)
+    one, two = await lab.on(network, resolver=Resolver()), await lab.on(network, resolver=Resolver())
+    await named(lab, network, one=one, two=two)
+    await eventually(lambda: ask(one.path, "two") == (0, [address(two)]), "a name")
+    assert ask(one.path, "TWO.net1") == (0, [address(two)])
+    assert ask(one.path, two.id[:12]) == (0, [address(two)])
+    assert ask(one.path, "two", codec.AAAA) == (0, [address(two, 1)])
+    assert ask(one.path, "two", tcp=True) == (0, [address(two)])
+    assert ask(one.path, "two", 15) == (0, [])
+    assert ask(one.path, "3.0.1.10.in-addr.arpa", codec.PTR) == (0, ["two.net1"])
+    turns = [tuple(ask(one.path, "web")[1]) for _ in range(2)]
+    assert sorted(turns) == sorted([(address(one), address(two)), (address(two), address(one))])
+    assert ask(one.path, "nobody")[0] == codec.SERVFAIL
+    gone = NamesChange(network=network.id, gone=(two.request.endpoints[0].id,))
+    await lab.supervisor.bus.unary(Networks.names, Names(changes=(gone,)), timeout=10)
+    await eventually(lambda: ask(one.path, "two")[0] == codec.SERVFAIL, "the name is gone")
+
+
+async def test_other_networks_names_are_unknown(lab: Lab) -> None:
+    first, second = await lab.network(1), await lab.network(2)
+    one, two = await lab.on(first, resolver=Resolver()), await lab.on(second, resolver=Resolver(links={"db": ("10.2.0.9",)}))
+    await named(lab, first, one=one)
+    await named(lab, second, two=two)
+    await eventually(lambda: ask(two.path, "two")[1] == [address(two)], "a name")
+    assert ask(two.path, "one")[0] == codec.SERVFAIL
+    assert ask(two.path, "db") == (0, ["10.2.0.9"])
+    assert ask(one.path, "db")[0] == codec.SERVFAIL
+
+
+async def test_a_container_may_have_port_53_itself(lab: Lab) -> None:
+    network = await lab.network(1)
+    one = await lab.on(network, resolver=Resolver())
+    await named(lab, network, one=one)
+    await eventually(lambda: ask(one.path, "one")[1] == [address(one)], "a name")
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with inside(one.path, lambda kind=kind: socket.socket(socket.AF_INET, kind)) as own:
+            own.bind(("0.0.0.0", 53))
+            assert ask(one.path, "one", tcp=kind == socket.SOCK_STREAM)[1] == [address(one)]
+
+
+async def test_other_servers_are_asked_at_once_and_their_answers_kept(lab: Lab) -> None:
+    network = await lab.network(1)
+    servers = ("192.0.2.1", FAR)
+    one = await lab.on(network, resolver=Resolver(servers=servers))
+    with (
+        upstream(lab.host, "192.0.2.1", {}, silent=True) as silent,
+        upstream(lab.far, FAR, {"example.org": "203.0.113.7"}) as asked,
+    ):
+        assert ask(one.path, "example.org") == (0, ["203.0.113.7"])
+        assert ask(one.path, "Example.ORG") == (0, ["203.0.113.7"])
+        assert ask(one.path, "missing.org")[0] == codec.NXDOMAIN
+        assert asked.count("example.org") == 1
+        assert "example.org" in silent
+    inner = await lab.on(await lab.network(2, internal=True), resolver=Resolver(servers=servers, forward=False))
+    assert ask(inner.path, "example.org")[0] == codec.SERVFAIL
+
+
+def name_server(lab: Lab) -> int:
+    """The name server's process."""
+    run = str(lab.supervisor.run).encode()
+    found = [pid for pid in processes() if b"boxrun.network.dns" in command_line(pid) and run in command_line(pid)]
+    assert len(found) == 1, found
+    return found[0]
+
+
+async def test_it_is_replaced_when_it_dies_and_outlives_the_supervisor(lab: Lab) -> None:
+    network = await lab.network(1, pool=1)
+    one = await lab.on(network, resolver=Resolver())
+    await named(lab, network, one=one)
+    await eventually(lambda: ask(one.path, "one")[1] == [address(one)], "a name")
+    first = name_server(lab)
+    os.kill(first, signal.SIGKILL)
+
+    def answers() -> bool:
+        try:
+            return ask(one.path, "one", patience=0.3)[1] == [address(one)]
+        except OSError:
+            return False
+
+    await eventually(answers, "another name server")
+    second = name_server(lab)
+    assert second != first
+    await lab.supervisor.kill()
+    assert ask(one.path, "one")[1] == [address(one)]
+    await lab.supervisor.start()
+    assert name_server(lab) == second
+    assert ask(one.path, "one")[1] == [address(one)]
+    two = await lab.on(network, resolver=Resolver())
+    await eventually(lambda: ask(two.path, "one")[1] == [address(one)], "a name for a new container")
+    assert Path(f"/proc/{second}").exists()
