@@ -264,7 +264,8 @@ class Policy(Struct, frozen=True, kw_only=True):
         guarded: listeners that no container on a network reaches.
         respect_input: connections from outside to published ports have to be accepted by the host's own input rules first, as
             if a program of the host listened there.
-        forward_drop: where the host forwards only because a network needed it, nothing is forwarded but to and from networks.
+        forward_drop: where the host forwards only because a network needed it, nothing is forwarded between the interfaces
+            that it had before.
     """
 
     guarded: tuple[Listener, ...] = ()

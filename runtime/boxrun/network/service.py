@@ -241,9 +241,7 @@ class NetworksService(Networks):
         for container in list(board.boxes):
             await self.unplugged(container)
         with suppress(NetworkError, OSError):
-            for network in list(board.networks):
-                await self._thread.run(board.remove, network)
-            await self._thread.run(board.firewall.remove)
+            await self._thread.run(board.clear)
 
 
 def _of(plugged: tuple[Plugged, ...], endpoint: str) -> tuple[Plugged, ...]:
