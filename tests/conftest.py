@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, wait_until
-from support.leaks import leaks, network_leaks
+from support.leaks import address_leaks, leaks
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers")
 
@@ -24,8 +24,8 @@ def stop_and_check(daemon: Daemon) -> None:
     daemon.shutdown()
     wait_until(lambda: not leaks(daemon.name), f"nothing is left of {daemon.name}: {leaks(daemon.name)}", 10)
     wait_until(
-        lambda: not network_leaks(daemon.subnets, daemon.table),
-        f"nothing is left of the networks of {daemon.name}: {network_leaks(daemon.subnets, daemon.table)}",
+        lambda: not address_leaks(daemon.subnets, daemon.table),
+        f"nothing is left of the networks of {daemon.name}: {address_leaks(daemon.subnets, daemon.table)}",
         10,
     )
     daemon.slot.close()

@@ -176,7 +176,7 @@ def test_prune(bridged, client, names):
 
 
 def test_events(bridged, client, names):
-    name = network(bridged, client, names)
+    name = network(bridged, client, names, suffix="-events")
     started(bridged, client, names, "one", "--network", name, "busybox", "true")
     bridged.cli("docker", "wait", f"one-{client}")
     said(bridged, client, "network", "rm", name)

@@ -61,21 +61,26 @@ class Slot:
     """Addresses of one test daemon's own: 10.N.0.0/16 and an IPv6 /56, held by a socket whose name goes with the process."""
 
     def __init__(self) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         for number in random.sample(range(64, 256), 192):
             try:
-                self.socket.bind(f"\0boxship-test-addresses-{number}")
+                holder.bind(f"\0boxship-test-addresses-{number}")
             except OSError:
                 continue
             self.number = number
+            # A bare descriptor, for a daemon that a test has lost is not to be complained of twice.
+            self.descriptor = holder.detach()
             self.subnets = f"10.{number}.0.0/16"
             self.pool6 = f"base=fd42:b0c5:{number:x}::/56,size=64"
             return
+        holder.close()
         raise AssertionError("no addresses are left for another daemon")
 
     def close(self) -> None:
         """Let another daemon have them."""
-        self.socket.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 class Daemon:
@@ -100,7 +105,8 @@ class Daemon:
         self.subnets = self.slot.subnets
         self.bridge = f"bxt{self.slot.number}" if bridge else ""
         pools = ("--default-address-pool", f"base={self.subnets},size=24", "--default-address-pool", self.slot.pool6)
-        self.flags = (*pools, "--bridge", self.bridge or "none", *flags)
+        self.network_flags = (*pools, "--bridge", self.bridge or "none")
+        self.flags = flags
         self.process: subprocess.Popen[bytes] | None = None
         self.table = f"boxship-{hashlib.blake2b(str(self.exec_root).encode(), digest_size=4).hexdigest()}"
 
@@ -114,7 +120,7 @@ class Daemon:
                     *(sys.executable, "-m", "boxshipd.main"),
                     *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
                     *("--pidfile", str(self.home / "pid"), "--cgroup-parent", f"/{self.name}"),
-                    *("-H", self.host, "--log-level", "debug", "--shutdown-timeout", "1", *self.flags),
+                    *("-H", self.host, "--log-level", "debug", "--shutdown-timeout", "1", *self.network_flags, *self.flags),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -139,7 +139,8 @@ class SupervisorProcess:
         with suppress(BusError):
             await self.bus.unary(Runtime.shutdown, ShutdownRequest(kill=True), timeout=30)
         await self._disconnect()
-        await asyncio.to_thread(self.process.wait, 60)
+        process, self.process = self.process, None
+        await asyncio.to_thread(process.wait, 60)
 
     def spec(self, *args: str, namespaces: tuple[Namespace, ...] = (), without: tuple[str, ...] = (), **fields: object) -> Spec:
         """A container's spec with Docker's defaults, its directories made.

@@ -82,7 +82,9 @@ class Topology:
         ):
             self.ip(name, "route", "add", "default", "via", via)
             self.ip(name, "-6", "route", "add", "default", "via", via6)
-        self.inside(self.router, _forward)
+        # A new namespace begins with the settings of the machine's own, whatever those are by now.
+        for name in self.names:
+            self.inside(name, lambda value="1" if name == self.router else "0": _forward(value))
 
     def remove(self) -> None:
         """Remove them."""
@@ -102,10 +104,10 @@ class Topology:
         return inside(f"/run/netns/{name}", work)
 
 
-def _forward() -> None:
+def _forward(value: str) -> None:
     for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         with open(f"/proc/sys/net/{path}", "w") as file:
-            file.write("1")
+            file.write(value)
 
 
 def inside(path: str, work: Callable[[], T]) -> T:
@@ -150,11 +152,15 @@ def listening(path: str, port: int, *, v6: bool = False, udp: bool = False, addr
 
     def make() -> socket.socket:
         sock = socket.socket(family, kind)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((address or ("::" if v6 else "0.0.0.0"), port))
-        if not udp:
-            sock.listen(8)
-        sock.settimeout(PATIENCE)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address or ("::" if v6 else "0.0.0.0"), port))
+            if not udp:
+                sock.listen(8)
+            sock.settimeout(PATIENCE)
+        except BaseException:
+            sock.close()
+            raise
         return sock
 
     with inside(path, make) as sock:

@@ -50,7 +50,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "ContainerCreate",
         "POST",
         "/containers/create",
-        limits="takes the annotation or label `io.boxship.health-on-failure` (none, kill, restart, stop) beside Docker's",
+        limits="takes the annotation or label `io.boxship.health-on-failure` (none, kill, restart, stop) beside Docker's; "
+        "links set no environment variables; a network has to be there already; with a user namespace, only network `none`",
     ),
     Operation("ContainerInspect", "GET", "/containers/{id}/json"),
     Operation("ContainerTop", "GET", "/containers/{id}/top"),
@@ -115,7 +116,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("NetworkList", "GET", "/networks"),
     Operation("NetworkInspect", "GET", "/networks/{id}"),
     Operation("NetworkDelete", "DELETE", "/networks/{id}"),
-    Operation("NetworkCreate", "POST", "/networks/create"),
+    Operation(
+        "NetworkCreate",
+        "POST",
+        "/networks/create",
+        limits="drivers bridge, macvlan and ipvlan (where the kernel has it) with addresses of the default IPAM driver; "
+        "a driver's option that isn't known is refused",
+    ),
     Operation("NetworkConnect", "POST", "/networks/{id}/connect"),
     Operation("NetworkDisconnect", "POST", "/networks/{id}/disconnect"),
     Operation("NetworkPrune", "POST", "/networks/prune"),

@@ -92,6 +92,11 @@ class Networks:
         """The network of a name."""
         return self._networks.get(self._names.get(name, ""))
 
+    def is_real(self, name: str) -> bool:
+        """Whether containers on the network of a name have an interface of it."""
+        network = self.named(name)
+        return network is not None and network.real
+
     def find(self, ref: str) -> Network:
         """The network that ``ref`` means: a full id, a name, or the beginning of an id, in this order.
 

@@ -120,8 +120,8 @@ class Port(Struct, frozen=True, kw_only=True):
     """A published port.
 
     ``host_address`` is one of the host's, or ``0.0.0.0`` or ``::`` for all of its family; it leads to the endpoint's first
-    address of that family. ``host_port`` 0: the kernel chooses. On an endpoint whose network is ``routed`` it opens the
-    container's port and the host's part is ignored.
+    address of that family, and must not be asked for where that has none. ``host_port`` 0: the kernel chooses. On an endpoint
+    whose network is ``routed`` it opens the container's port and the host's part is ignored.
     """
 
     protocol: Protocol
@@ -264,7 +264,8 @@ class Policy(Struct, frozen=True, kw_only=True):
         guarded: listeners that no container on a network reaches.
         respect_input: connections from outside to published ports have to be accepted by the host's own input rules first, as
             if a program of the host listened there.
-        forward_drop: where the host forwards only because a network needed it, nothing is forwarded but to and from networks.
+        forward_drop: where the host forwards only because a network needed it, nothing is forwarded between the interfaces
+            that it had before.
     """
 
     guarded: tuple[Listener, ...] = ()

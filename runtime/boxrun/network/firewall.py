@@ -37,7 +37,7 @@ class Firewall:
         self._networks: dict[str, NetworkSpec] = {}
         self._elements: Counter[Element] = Counter()
         self._policy = Policy()
-        self._forward_drop = False
+        self._forward_drop: tuple[str, ...] = ()
         self._gate: gate.Gate | None = None
         self._built = False
 
@@ -45,10 +45,10 @@ class Firewall:
         """Let go of the socket; the tables stay."""
         self._socket.close()
 
-    def restore(self, networks: Iterable[NetworkSpec], elements: Iterable[Element], *, forward_drop: bool) -> None:
+    def restore(self, networks: Iterable[NetworkSpec], elements: Iterable[Element]) -> None:
         """Begin with these, whatever an earlier supervisor has left. Raises KernelRefusalError."""
         self._networks = {network.id: network for network in networks if network.driver == "bridge"}
-        self._elements, self._forward_drop = Counter(elements), forward_drop
+        self._elements = Counter(elements)
         if self._networks:
             self.rebuild()
         elif nftables.has_table(self._socket, "inet", self.table):
@@ -109,8 +109,9 @@ class Firewall:
             if self._elements[element] <= 0:
                 del self._elements[element]
 
-    def policy(self, policy: Policy, forward_drop: bool) -> None:
-        """Have this policy. ``forward_drop``: the host forwards only because of us, so only for our networks."""
+    def policy(self, policy: Policy, forward_drop: Sequence[str]) -> None:
+        """Have this policy. ``forward_drop``: interfaces between which nothing is forwarded."""
+        forward_drop = tuple(forward_drop)
         if (policy, forward_drop) == (self._policy, self._forward_drop) and self._built:
             return
         self._policy, self._forward_drop = policy, forward_drop
@@ -127,12 +128,13 @@ class Firewall:
         old = Batch("inet", self.table)
         old.add_table()
         old.delete_table()
-        batch = rules.skeleton(self.table, gate=self._gate is not None, forward_drop=self._forward_drop)
+        batch = rules.skeleton(self.table, gate=self._gate is not None, forward_drop=bool(self._forward_drop))
         for network in self._networks.values():
             rules.add_network(batch, network)
             rules.add_elements(batch, rules.network_elements(network))
         rules.add_elements(batch, self._elements)
         rules.add_elements(batch, map(rules.guarded, dict.fromkeys(self._policy.guarded)))
+        rules.add_elements(batch, [("before", rules.interface(name), b"") for name in self._forward_drop])
         batches = [old, batch]
         if self._gate is not None:
             batches += self._gate.tables([network.interface for network in self._networks.values()], list(self._elements))

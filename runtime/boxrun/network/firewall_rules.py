@@ -84,7 +84,7 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False) -> B
     Args:
         table: its name.
         gate: only what comes from the set ``inside`` is translated; the rest meets the host's input rules first.
-        forward_drop: nothing is forwarded that is neither from nor to one of the networks.
+        forward_drop: nothing is forwarded between the interfaces in the set ``before``.
     """
     batch = Batch("inet", table)
     batch.add_table()
@@ -114,8 +114,8 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False) -> B
     batch.rule("forward", nft.meta("iifname"), nft.verdict_map("from_networks"))
     batch.rule("forward", nft.meta("oifname"), nft.verdict_map("to_networks"))
     if forward_drop:
-        strange = [nft.meta("iifname"), nft.lookup("networks", absent=True), nft.meta("oifname")]
-        batch.rule("forward", strange, nft.lookup("networks", absent=True), nft.verdict("drop"))
+        old = [nft.meta("iifname"), nft.lookup("before"), nft.meta("oifname"), nft.lookup("before")]
+        batch.rule("forward", old, nft.verdict("drop"))
     port = nft.port_field("destination", REGISTER)
     batch.rule("api", from_network, nft.protocol(_TCP), port, nft.lookup("guarded"), nft.reset())
     for version in (4, 6):
@@ -137,7 +137,7 @@ def _sets(batch: Batch) -> None:
         batch.add_set(f"several{version}", size, concatenated(address))
         batch.add_set(f"guarded{version}", size + 4, concatenated(address, "port"))
     batch.add_set("guarded", 2, concatenated("port"))
-    for name in ("networks", "inside"):
+    for name in ("networks", "inside", "before"):
         batch.add_set(name, 16, concatenated("interface"))
     for name in ("entering_networks", "leaving_networks", "from_networks", "to_networks"):
         batch.add_set(name, 16, concatenated("interface"), verdicts=True)

@@ -20,11 +20,13 @@ from boxrun.network import rtnetlink
 from boxrun.network.contract import NetworkSpec
 from boxrun.network.errors import KernelRefusalError, NetworkError
 from boxrun.network.netlink import CREATE, EXCLUSIVE, NetlinkSocket, Request
+from boxrun.network.state import Forwarding
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
 _NEWLINK, _GETLINK, _GETADDR = 16, 18, 22
 _ALIAS: Final = "boxship network "
 _SYSCTL: Final = "/proc/sys/net"
+_FORWARDING: Final = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 MACVLAN_MODES: Final = ("bridge", "private", "vepa", "passthru")
 
 
@@ -134,16 +136,28 @@ def _bridge_sysctls(network: NetworkSpec) -> None:
         write_sysctl(name, value)
 
 
-def forwarding(network: NetworkSpec) -> bool:
-    """Have the host forward packets, where this network needs that; whether it didn't before."""
+def interfaces(but: str = "") -> list[str]:
+    """The names of the interfaces of the calling thread's namespace."""
+    return [name for _, name in socket.if_nameindex() if name not in ("lo", but)]
+
+
+def stop_forwarding(before: Forwarding) -> None:
+    """Turn off what we have turned on, unless there are interfaces by now whose owners may count on it."""
+    if not set(interfaces()) - set(before.interfaces):
+        for name in before.settings:
+            write_sysctl(name, "0")
+
+
+def forwarding(network: NetworkSpec) -> list[str]:
+    """Have the host forward packets, where this network needs that; returns the settings that had to be turned on."""
     if network.driver != "bridge" or network.internal:
-        return False
-    changed = False
+        return []
+    changed = []
     versions = {ipaddress.ip_interface(subnet).version for subnet in (*network.subnets, *network.addresses)}
-    for version, name in ((4, "ipv4/ip_forward"), (6, "ipv6/conf/all/forwarding")):
+    for version, name in _FORWARDING.items():
         if version in versions and read_sysctl(name) == "0":
             write_sysctl(name, "1")
-            changed = True
+            changed.append(name)
     return changed
 
 

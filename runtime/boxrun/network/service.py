@@ -64,6 +64,7 @@ class NetworksService(Networks):
         self._server = NameServer(self._state.path)
         self._monitor: Monitor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: dict[str, asyncio.Task[None]] = {}
         self._burying = asyncio.Semaphore(1)
 
     async def recover(self, running: Mapping[str, int]) -> None:
@@ -195,13 +196,22 @@ class NetworksService(Networks):
         return Nothing()
 
     async def unplugged(self, container: str) -> None:
-        """The same; where nothing was plugged, nothing is done."""
+        """The same; where nothing was plugged, nothing is done. Who asks while another's request is under way waits for that."""
+        while (leaving := self._leaving.get(container)) is not None:
+            await asyncio.shield(leaving)
         if self._board is None or container not in self._board.boxes:
             return
-        box = await self._thread.run(self._board.unplug, container)
-        if box is not None:
-            self._server.drop(container)
-            self._spawn(self._bury(box))
+        task = self._leaving[container] = asyncio.get_running_loop().create_task(self._unplug(self._board, container))
+        await asyncio.shield(task)
+
+    async def _unplug(self, board: Switchboard, container: str) -> None:
+        try:
+            box = await self._thread.run(board.unplug, container)
+            if box is not None:
+                self._server.drop(container)
+                self._spawn(self._bury(box))
+        finally:
+            del self._leaving[container]
 
     async def _bury(self, box: Box) -> None:
         async with self._burying:
@@ -241,9 +251,7 @@ class NetworksService(Networks):
         for container in list(board.boxes):
             await self.unplugged(container)
         with suppress(NetworkError, OSError):
-            for network in list(board.networks):
-                await self._thread.run(board.remove, network)
-            await self._thread.run(board.firewall.remove)
+            await self._thread.run(board.clear)
 
 
 def _of(plugged: tuple[Plugged, ...], endpoint: str) -> tuple[Plugged, ...]:

@@ -2,7 +2,8 @@
 
 network/networks/<id>        a network's ``NetworkSpec``
 network/sandboxes/<id>       a container's ``Sandbox``, written before the container can be running
-network/forwarding           the host forwards because of us
+network/forwarding           what we changed for the host to forward, and the interfaces that it had before
+network/policy               the ``Policy``
 network/dns.sock             where the name server answers
 
 The run directory is on a tmpfs: after the machine's restart nothing of it is there, nor is any of what it tells of.
@@ -16,10 +17,17 @@ from typing import TypeVar
 
 import msgspec
 
-from boxrun.network.contract import NetworkSpec, Sandbox
+from boxrun.network.contract import NetworkSpec, Policy, Sandbox
 
 _T = TypeVar("_T", NetworkSpec, Sandbox)
 _encode = msgspec.json.Encoder().encode
+
+
+class Forwarding(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that we have turned on, and the interfaces that there were before."""
+
+    settings: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
 
 
 class NetworkState:
@@ -57,13 +65,30 @@ class NetworkState:
         self._unlink(f"sandboxes/{container}")
 
     @property
-    def forwarding(self) -> bool:
-        """Whether the host forwards because of us."""
-        return os.path.exists(f"{self.path}/forwarding")
+    def forwarding(self) -> Forwarding:
+        """What we have changed for the host to forward."""
+        try:
+            with open(f"{self.path}/forwarding", "rb") as file:
+                return msgspec.json.decode(file.read(), type=Forwarding)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return Forwarding()
 
-    def note_forwarding(self) -> None:
-        """Note that it does."""
-        os.close(os.open(f"{self.path}/forwarding", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    def note_forwarding(self, forwarding: Forwarding) -> None:
+        """Note that. Raises OSError."""
+        self._write("forwarding", forwarding)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that was set last."""
+        try:
+            with open(f"{self.path}/policy", "rb") as file:
+                return msgspec.json.decode(file.read(), type=Policy)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return Policy()
+
+    def put_policy(self, policy: Policy) -> None:
+        """Note the policy. Raises OSError."""
+        self._write("policy", policy)
 
     def clear(self) -> None:
         """Remove everything."""
@@ -72,7 +97,7 @@ class NetworkState:
                 self._unlink(f"{name}/{entry.name}")
             with suppress(OSError):
                 os.rmdir(f"{self.path}/{name}")
-        for name in ("forwarding", "dns.sock", "dns.log"):
+        for name in ("forwarding", "policy", "dns.sock", "dns.log"):
             self._unlink(name)
         with suppress(OSError):
             os.rmdir(self.path)
@@ -89,7 +114,7 @@ class NetworkState:
 
     def _write(self, name: str, message: msgspec.Struct) -> None:
         directory, _, base = name.rpartition("/")
-        temporary = f"{self.path}/{directory}/.{base}"
+        temporary = f"{self.path}/{directory}/.{base}" if directory else f"{self.path}/.{base}"
         with open(temporary, "wb") as file:
             file.write(_encode(message))
         os.rename(temporary, f"{self.path}/{name}")

@@ -18,7 +18,7 @@ from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
 from boxrun.network.holders import hold
 from boxrun.network.sandboxes import Box, Plumber, routed
-from boxrun.network.state import NetworkState
+from boxrun.network.state import Forwarding, NetworkState
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,10 @@ class Switchboard:
                 links.ensure(network)
             except (NetworkError, OSError) as error:
                 log.error("network %s: %s", network.name or network.id, error)
+        self._policy = self._state.policy
+        self.firewall.policy(self._policy, self._forward_drop)
         elements = [element for box in self.boxes.values() for element in box.installed]
-        self.firewall.restore(self.networks.values(), elements, forward_drop=self._forward_drop)
+        self.firewall.restore(self.networks.values(), elements)
 
     def _hold_again(self, box: Box) -> None:
         for port in box.ports:
@@ -77,11 +79,20 @@ class Switchboard:
                 log.error("container %s: %s", box.container, error)
 
     @property
-    def _forward_drop(self) -> bool:
-        return self._policy.forward_drop and self._state.forwarding
+    def _forward_drop(self) -> tuple[str, ...]:
+        """The interfaces between which nothing is forwarded: those for whose sake nothing was, before us."""
+        return self._state.forwarding.interfaces if self._policy.forward_drop else ()
+
+    def clear(self) -> None:
+        """Leave nothing. Raises NetworkError, OSError."""
+        for network in list(self.networks):
+            self.remove(network)
+        self.firewall.remove()
+        links.stop_forwarding(self._state.forwarding)
 
     def set_policy(self, policy: Policy) -> None:
         """Have this policy. Raises NetworkError, OSError."""
+        self._state.put_policy(policy)
         self._policy = policy
         self.firewall.policy(policy, self._forward_drop)
 
@@ -95,9 +106,7 @@ class Switchboard:
         try:
             links.ensure(network)
             if network.driver == "bridge":
-                if links.forwarding(network):
-                    self._state.note_forwarding()
-                    self.firewall.policy(self._policy, self._forward_drop)
+                self._forward_for(network)
                 self.firewall.put_network(network)
         except BaseException:
             if known is None:
@@ -108,6 +117,14 @@ class Switchboard:
             for cable in box.cables.values():
                 if cable.endpoint.network == network.id:
                     cable.network = network
+
+    def _forward_for(self, network: NetworkSpec) -> None:
+        there = links.interfaces(network.interface)
+        if changed := links.forwarding(network):
+            known = self._state.forwarding
+            settings = (*known.settings, *(name for name in changed if name not in known.settings))
+            self._state.note_forwarding(Forwarding(settings=settings, interfaces=known.interfaces or tuple(there)))
+            self.firewall.policy(self._policy, self._forward_drop)
 
     def _undo_network(self, network: NetworkSpec) -> None:
         try:

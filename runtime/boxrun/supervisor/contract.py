@@ -44,7 +44,8 @@ class StartRequest(Struct, frozen=True, kw_only=True):
     """Start ``spec``. One file descriptor travels along for each of ``attachments``, in order.
 
     ``sandbox`` is plugged on the way (``Networks.plug``), where the spec has a network namespace of its own; one that was
-    plugged before is taken where it is None. A sandbox goes with its container's end.
+    plugged before is taken where it is None. A sandbox goes with its container's end. Where it can't be
+    plugged the start fails as ``plug`` does, with a ``NetworkFailure`` as its detail.
     """
 
     spec: Spec

@@ -110,11 +110,17 @@ class Starter:
             return await self._attempt(container, start, [payload, listener.fileno(), *joins.values(), *fds])
 
     def _join_sandbox(self, spec: Spec, joins: dict[str, int], stack: ExitStack) -> bool:
-        """Have the container's own network namespace be the sandbox that was plugged for it, if one was."""
+        """Have the container's own network namespace be the sandbox that was plugged for it, if one was.
+
+        Raises:
+            StartFault: the container has a user namespace, which would have to own the sandbox and doesn't exist yet.
+        """
         own = any(n.kind == "net" and not n.container and not n.path for n in spec.namespaces)
         sandbox = self._networks.namespace_of(spec.id) if own else -1
         if sandbox < 0:
             return False
+        if any(n.kind == "user" for n in spec.namespaces):
+            raise StartFault("network", 0, "a container with a user namespace of its own can't be on a network yet")
         joins["net"] = os.dup(sandbox)
         stack.callback(os.close, joins["net"])
         return True

@@ -125,7 +125,7 @@ class Engine:
             tty=tty,
             open_stdin=tty,
             stop_signal=stop_signal,
-            host_config=HostConfig(network_mode="none", **host),
+            host_config=HostConfig(**{"network_mode": "none", **host}),
         )
         return (await self.containers.create(name, request)).id
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from boxrun.container.spec import IDMapping
+from boxship.types.networks import NetworkCreateRequest
+from boxshipd.errors import NotImplementedHere
+from msgspec.structs import replace
 
 _beside = importlib.util.spec_from_file_location("engines", Path(__file__).parents[1] / "engine/conftest.py")
 engines = importlib.util.module_from_spec(_beside)
@@ -57,3 +60,14 @@ async def test_files_keep_the_ids_that_the_container_sees(engine):
     # The very same volume, in the host's user namespace.
     second = await engine.run("sh", "-c", "stat -c %u /volume/remapped", binds=[f"{volume}:/volume"], userns_mode="host")
     assert '"log":"0\\n"' in await said(engine, second)
+
+
+async def test_networks_are_refused_at_the_creation(engine):
+    await engine.networks.create(NetworkCreateRequest(name="web", config_only=True))
+    template = engine.networks.find("web")
+    # A network as any other, but for what the kernel would have of it, which a creation doesn't ask for.
+    engine.networks._add(replace(template, id="a" * 64, name="real", config_only=False))
+    with pytest.raises(NotImplementedHere, match="user namespace of their own can't be on networks yet"):
+        await engine.create("true", network_mode="real")
+    await engine.create("true", network_mode="real", userns_mode="host")
+    await engine.create("true", network_mode="none")

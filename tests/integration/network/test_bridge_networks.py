@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from boxrun.bus import BusError, Code
+from boxrun.container.spec import IDMapping, Namespace
 from boxrun.network.contract import ConnectRequest, DisconnectRequest, Endpoint, NetworkFailure, Networks, NetworkSpec, Route
 from support.networks import Lab, address, identity
 from support.runtime import eventually
@@ -172,3 +173,12 @@ async def test_ipvlan_is_refused_where_the_kernel_has_none(lab: Lab) -> None:
             Networks.ensure, NetworkSpec(id=identity(), name="v", driver="ipvlan", interface="eth0"), timeout=10
         )
     assert "ipvlan" in caught.value.message
+
+
+async def test_a_user_namespace_is_refused_clearly_and_leaves_nothing(lab: Lab) -> None:
+    network = await lab.network(1)
+    before = lab.kernel_state()
+    mapping = (IDMapping(inside=0, outside=200000, size=65536),)
+    with pytest.raises(BusError, match="user namespace"):
+        await lab.on(network, namespaces=(Namespace(kind="user"),), uid_mappings=mapping, gid_mappings=mapping)
+    await eventually(lambda: lab.kernel_state() == before, f"{lab.kernel_state()} instead of {before}")

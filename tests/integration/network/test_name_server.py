@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,3 +198,46 @@ async def test_it_is_replaced_when_it_dies_and_outlives_the_supervisor(lab: Lab)
     two = await lab.on(network, resolver=Resolver())
     await eventually(lambda: ask(two.path, "one")[1] == [address(one)], "a name for a new container")
     assert Path(f"/proc/{second}").exists()
+
+
+async def test_hostile_queries_harm_nobody(lab: Lab) -> None:
+    network = await lab.network(1)
+    one, two = await lab.on(network, resolver=Resolver(servers=("192.0.2.1",))), await lab.on(network, resolver=Resolver())
+    await named(lab, network, one=one)
+    await eventually(lambda: ask(one.path, "one")[1] == [address(one)], "a name")
+    generator = random.Random(5)
+    with (
+        upstream(lab.host, "192.0.2.1", {}, silent=True),
+        inside(one.path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as flood,
+    ):
+        flood.connect(SERVER)
+        for number in range(3000):
+            # Questions that nobody answers, and noise.
+            data = (
+                question(f"x{number}.example", identity=number) if number % 2 else generator.randbytes(generator.randrange(200))
+            )
+            flood.send(data)
+        half = inside(one.path, lambda: socket.create_connection(SERVER))
+        half.sendall(b"\xff\xff\0")
+        assert ask(two.path, "one", tcp=True)[1] == [address(one)]
+        assert ask(one.path, "one")[1] == [address(one)]
+        half.close()
+
+
+async def test_a_thousand_queries_a_second_without_a_failure(lab: Lab) -> None:
+    network = await lab.network(1)
+    containers = [await lab.on(network, resolver=Resolver()) for _ in range(2)]
+    await named(lab, network, one=containers[0])
+    await eventually(lambda: ask(containers[0].path, "one")[1] == [address(containers[0])], "a name")
+    data = question("one")
+    for container in containers:
+        with inside(container.path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+            sock.settimeout(8)
+            sock.connect(SERVER)
+            begun = time.monotonic()
+            for _ in range(100):
+                for _ in range(20):
+                    sock.send(data)
+                for _ in range(20):
+                    assert sock.recv(512)[3] & 0xF == codec.NOERROR
+            print(f"{2000 / (time.monotonic() - begun):.0f} queries/s")

@@ -245,6 +245,9 @@ async def test_containers_do_not_reach_the_engines_own_listeners(lab: Lab) -> No
         assert reach(one.path, HOST_ALIAS, 2376, second) == address(one)
         assert unreachable(one.path, HOST6, 2377)
         assert reach(lab.neighbour, HOST, 2375, server) == NEIGHBOUR
+        await lab.supervisor.kill()
+        await lab.supervisor.start()
+        assert unreachable(one.path, HOST, 2375)
 
 
 async def test_published_ports_can_obey_the_hosts_input_rules(lab: Lab) -> None:
@@ -278,9 +281,8 @@ async def test_published_ports_can_obey_the_hosts_input_rules(lab: Lab) -> None:
     lab.net.run(lab.net.host, "nft", "delete table inet ufw")
 
 
-async def test_the_host_forwards_only_for_networks(lab: Lab) -> None:
-    await lab.network(1)
-    assert (await lab.supervisor.bus.unary(Networks.features, Nothing(), timeout=30)).refusals.keys() == {"ipvlan"}
+def _side_door(lab: Lab) -> None:
+    """Another way from the neighbour, by the host, to the far end."""
     lab.net.ip(lab.net.neighbour, "route", "add", "203.0.113.0/24", "via", HOST)
     lab.net.ip(lab.net.host, "link", "add", "side0", "type", "veth", "peer", "name", "eth1", "netns", lab.net.far)
     lab.net.ip(lab.net.host, "address", "add", "203.0.113.1/24", "dev", "side0")
@@ -288,8 +290,16 @@ async def test_the_host_forwards_only_for_networks(lab: Lab) -> None:
     lab.net.ip(lab.net.far, "address", "add", "203.0.113.2/24", "dev", "eth1")
     lab.net.ip(lab.net.far, "link", "set", "eth1", "up")
     lab.net.ip(lab.net.far, "route", "add", "192.0.2.0/24", "via", "203.0.113.1")
+
+
+async def test_the_host_forwards_only_for_networks(lab: Lab) -> None:
+    _side_door(lab)
+    await lab.network(1)
+    assert (await lab.supervisor.bus.unary(Networks.features, Nothing(), timeout=30)).refusals.keys() == {"ipvlan"}
     with listening(lab.far, 80) as server:
         assert unreachable(lab.neighbour, "203.0.113.2", 80)
         await lab.supervisor.bus.unary(Networks.policy, Policy(forward_drop=False), timeout=10)
         assert reach(lab.neighbour, "203.0.113.2", 80, server) == NEIGHBOUR
+    await lab.supervisor.end()
+    assert lab.net.run(lab.net.host, "sysctl", "-n", "net.ipv4.ip_forward") == "0\n"
     lab.net.ip(lab.net.host, "link", "delete", "side0")

@@ -6,113 +6,23 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from boxrun.container.spec import Log
 from boxrun.network import contract
-from boxship.types.containers import ContainerConfig, CreateRequest
+from boxship.types.containers import CreateRequest
 from boxship.types.host import HostConfig
-from boxship.types.networks import EndpointIPAMConfig, EndpointSettings, NetworkCreateRequest, NetworkingConfig, PortBinding
+from boxship.types.networks import EndpointIPAMConfig, EndpointSettings, NetworkingConfig, PortBinding
 from boxshipd.containers import network_view
-from boxshipd.containers.attachment import Attachment
-from boxshipd.containers.model import Config, Container, State
 from boxshipd.containers.network_config import canonical_mode, plan
-from boxshipd.containers.network_joining import Joining
 from boxshipd.containers.network_restoration import Restoration
-from boxshipd.containers.networking import ContainerNetworking
-from boxshipd.containers.registry import Registry
-from boxshipd.containers.settings import Settings
 from boxshipd.errors import Conflict, DaemonError, Forbidden, InternalError, InvalidParameter, NotFound
 from boxshipd.runtime.errors import NetworkFailed
 from msgspec.structs import replace
-from support.network_bench import NetworkBench
-
-
-class Bench(NetworkBench):
-    """The network service with containers beside it."""
-
-    def __init__(self, directory: Path, **defaults: object) -> None:
-        super().__init__(directory, **defaults)
-        self.directory = directory
-        self.registry = Registry(self.store, str(directory / "containers"))
-        settings = Settings(data_root=str(directory), exec_root="/nowhere", dns=("192.0.2.53",))
-        self.networking = ContainerNetworking(
-            registry=self.registry, networks=self.networks, kernel=self.kernel, settings=lambda: settings
-        )
-        self.attachment = Attachment(
-            self.registry, self.networks, Joining(self.networks, self.kernel, self.networking), self.scheduler
-        )
-        self.number = 0
-
-    async def __aenter__(self) -> Bench:
-        await self.networks.open()
-        await self.registry.load()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.networking.settle()
-        self.registry.flush()
-        await super().__aexit__()
-
-    async def network(self, name: str, **fields: object):
-        answer = await self.networks.create(NetworkCreateRequest(name=name, **fields))
-        return self.networks.find(answer.id)
-
-    async def create(self, name: str, mode: str = "default", *, endpoints=None, hostname="", exposed=(), **host) -> Container:
-        """A container as ``create`` makes it, as far as networks are concerned."""
-        self.number += 1
-        id_ = f"{self.number:x}" * 64
-        config = ContainerConfig(hostname=hostname or id_[:12], exposed_ports={port: {} for port in exposed})
-        host_config = HostConfig(network_mode=canonical_mode(mode, self.networks), **host)
-        request = CreateRequest(networking_config=NetworkingConfig(endpoints), exposed_ports=config.exposed_ports)
-        networking, _ = plan(request, host_config, self.networks)
-        self.networking.links.validate(host_config, (networking.endpoints_config or {}).values())
-        record = Config(
-            id=id_,
-            created=self.number,
-            image_id="sha256:x",
-            layers=(),
-            config=config,
-            host_config=host_config,
-            path="sh",
-            args=[],
-            log=Log(),
-            networking=networking,
-        )
-        directory = self.directory / "containers" / id_
-        directory.mkdir(parents=True)
-        container = Container(name, record, State(), str(directory))
-        self.registry.reserve(name, id_)
-        await self.registry.add(container)
-        return container
-
-    async def start(self, container: Container) -> contract.PlugRequest | None:
-        """What a start does about networks."""
-        request = await self.networking.plug(container)
-        container.state.running = True
-        made = tuple(
-            contract.Plugged(endpoint=end.id, interface=end.interface, mac=end.mac or f"02:42:00:00:00:{number:02x}")
-            for number, end in enumerate(request.endpoints if request else ())
-        )
-        self.networking.plugged(container, contract.PlugReply(endpoints=made, ports=request.ports) if request else None)
-        return request
-
-    async def stop(self, container: Container) -> None:
-        container.state.running = False
-        self.networking.left(container)
-        await self.networking.settle()
-
-    def hosts(self, container: Container) -> list[str]:
-        return (Path(container.directory) / "hosts").read_text().splitlines()[6:]
+from support.network_bench import ContainerBench, publish
 
 
 @pytest.fixture
 async def bench(tmp_path):
-    async with Bench(tmp_path) as made:
+    async with ContainerBench(tmp_path) as made:
         yield made
-
-
-def publish(*ports: str, ip: str = "") -> dict[str, list[PortBinding]]:
-    """``8080:80/tcp`` and the like as a port map."""
-    return {port.partition(":")[2]: [PortBinding(host_ip=ip, host_port=port.partition(":")[0])] for port in ports}
 
 
 # Creation
@@ -248,13 +158,13 @@ async def test_a_start_without_networks_asks_for_nothing(bench, mode):
 
 
 async def test_without_a_default_bridge_there_is_loopback(tmp_path):
-    async with Bench(tmp_path, bridge="none") as bench:
+    async with ContainerBench(tmp_path, bridge="none") as bench:
         container = await bench.create("c")
         assert await bench.start(container) is None
 
 
 async def test_a_default_bridge_that_cannot_be_is_told_of(tmp_path):
-    async with Bench(tmp_path, bip="10.8.1.1/24", fixed_cidr="10.7.0.0/24") as bench:
+    async with ContainerBench(tmp_path, bip="10.8.1.1/24", fixed_cidr="10.7.0.0/24") as bench:
         assert await bench.start(await bench.create("a", "none")) is None
         with pytest.raises(InternalError, match="the default bridge can't be as it is configured: fixed-cidr"):
             await bench.start(await bench.create("b"))
@@ -342,12 +252,12 @@ async def test_a_container_gets_its_address_again(bench):
 
 
 async def test_leases_survive(tmp_path):
-    async with Bench(tmp_path) as bench:
+    async with ContainerBench(tmp_path) as bench:
         container = await bench.create("a", port_bindings=publish("8080:80/tcp"))
         await bench.start(container)
         await bench.registry.save(container)
         held = container.state.leases
-    async with Bench(tmp_path) as bench:
+    async with ContainerBench(tmp_path) as bench:
         bench.number = 1
         container = bench.registry.find("a")
         assert container.state.leases == held
@@ -414,11 +324,11 @@ async def test_a_network_that_has_gone(bench):
 
 async def test_host_gateway(tmp_path):
     entries = ["gw:host-gateway", "other:192.0.2.1", "six=[fd00::1]"]
-    async with Bench(tmp_path) as bench:
+    async with ContainerBench(tmp_path) as bench:
         container = await bench.create("c", extra_hosts=entries)
         await bench.start(container)
         assert bench.hosts(container)[:3] == ["10.9.0.1\tgw", "192.0.2.1\tother", "fd00::1\tsix"]
-    async with Bench(tmp_path, host_gateway=("192.0.2.7",)) as bench:
+    async with ContainerBench(tmp_path, host_gateway=("192.0.2.7",)) as bench:
         bench.number = 1
         container = await bench.create("d", extra_hosts=entries)
         await bench.start(container)
