@@ -196,7 +196,7 @@ class NetworksService(Networks):
         return Nothing()
 
     async def unplugged(self, container: str) -> None:
-        """The same; where nothing was plugged, nothing is done. Who asks while another's request is under way waits for that."""
+        """The same; where nothing was plugged, nothing is done. Who asks while another does waits for that."""
         while (leaving := self._leaving.get(container)) is not None:
             await asyncio.shield(leaving)
         if self._board is None or container not in self._board.boxes:
