@@ -10,8 +10,6 @@ from support.daemon import Daemon
 
 REGISTRIES = "pulling and pushing"
 BUILDING = "building images"
-NETWORKS = "user-defined networks"
-PORTS = "published ports"
 ROOT = "expects not to be root, who may read everything"
 SSH = "is about asyncssh, which isn't installed, and no daemon"
 
@@ -35,13 +33,6 @@ FAILING = {
     "tests/test_images.py::test_pups_image_auth": REGISTRIES,
     "tests/test_images.py::test_push_image": REGISTRIES,
     "tests/test_images.py::test_push_image_stream": REGISTRIES,
-    "tests/test_integration.py::test_port": PORTS,
-    "tests/test_networks.py::test_list_networks": NETWORKS,
-    "tests/test_networks.py::test_list_networks_with_filter": NETWORKS,
-    "tests/test_networks.py::test_network_delete_error": NETWORKS,
-    "tests/test_networks.py::test_networks": NETWORKS,
-    "tests/test_networks.py::test_prune_networks": NETWORKS,
-    "tests/test_networks.py::test_prune_networks_nothing_to_remove": NETWORKS,
     "tests/test_ssh.py::test_ssh_connector_invalid_port": SSH,
     "tests/test_ssh.py::test_ssh_connector_invalid_url_scheme": SSH,
     "tests/test_ssh.py::test_ssh_connector_missing_hostname": SSH,
@@ -53,8 +44,8 @@ AGAIN = 2
 
 
 @pytest.mark.timeout(600)
-def test_the_suite(own_daemon: Daemon, tmp_path: Path) -> None:
-    suite, environment = fetch(tmp_path), own_daemon.env()
+def test_the_suite(own_bridged: Daemon, tmp_path: Path) -> None:
+    suite, environment = fetch(tmp_path), own_bridged.env()
     provide_images(environment)
     outcomes = run(suite, environment)
     for _ in range(AGAIN):

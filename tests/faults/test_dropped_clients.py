@@ -193,7 +193,7 @@ def settled(daemon: Daemon, box: str) -> Footprint:
 
 
 @pytest.mark.parametrize(
-    ("act", "batches", "size", "growth"), [(drop_exec, 4, 500, 8192), (drop_others, 2, 500, 4096)], ids=["execs", "streams"]
+    ("act", "batches", "size", "growth"), [(drop_exec, 4, 500, 12288), (drop_others, 2, 500, 4096)], ids=["execs", "streams"]
 )
 def test_who_drops_leaves_nothing(
     own_daemon: Daemon,
@@ -203,7 +203,7 @@ def test_who_drops_leaves_nothing(
     size: int,
     growth: int,
 ) -> None:
-    """``growth`` is what may be added to a process' memory, in KiB: an exec is remembered after its end."""
+    """``growth`` is what may be added to a process' memory, in KiB: an exec is remembered after its end, in 5 KiB or so."""
     daemon = own_daemon
     rounds(act, daemon, box, 200, seed=0)
     before = settled(daemon, box)

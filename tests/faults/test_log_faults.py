@@ -6,9 +6,11 @@ import asyncio
 import gzip
 import os
 import resource
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,9 @@ def test_a_shim_without_descriptors_goes_on_logging(daemon: Daemon) -> None:
     sock.sendall(b"\n")
     daemon.wait_state(ident, "exited")
     sock.close()
+    # Not for the next container: this one stays short of descriptors.
+    with suppress(ProcessLookupError):
+        os.kill(parent, signal.SIGKILL)
     lines = daemon.cli("docker", "logs", "--tail=500", ident).stdout.splitlines()
     assert lines == [b"line %d" % number for number in range(2500, 3000)]
     daemon.cli("docker", "rm", "-f", ident)
@@ -217,9 +222,15 @@ def test_damaged_files_are_read_as_far_as_they_go(daemon: Daemon) -> None:
     for driver in ("json-file", "local"):
         options = [f"--log-driver={driver}", "--log-opt=max-size=10k", "--log-opt=max-file=4", "--log-opt=compress=true"]
         script = "i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); [ $((i%50)) = 0 ] && usleep 5000; done; exit 0"
-        ident = daemon.cli("docker", "run", "-d", *options, "busybox", "sh", "-c", script).stdout.decode().strip()
-        daemon.wait_state(ident, "exited")
-        (log,) = (daemon.data_root / "containers" / ident).rglob("*.log")
+        # Where the file was rotated just before the end, the last lines aren't in what is damaged least: then once more.
+        for _ in range(10):
+            ident = daemon.cli("docker", "run", "-d", *options, "busybox", "sh", "-c", script).stdout.decode().strip()
+            daemon.wait_state(ident, "exited")
+            (log,) = (daemon.data_root / "containers" / ident).rglob("*.log")
+            whole = log.read_bytes()
+            if b"line 990\n" in whole[len(whole) // 3 :].replace(b"\\n", b"\n"):
+                break
+            daemon.cli("docker", "rm", "-f", ident)
         damaged = sorted(log.parent.glob("*.log.*"))
         for number, path in enumerate(damaged):
             content = path.read_bytes()
@@ -229,7 +240,6 @@ def test_damaged_files_are_read_as_far_as_they_go(daemon: Daemon) -> None:
                 path.write_bytes(b"")
             else:
                 path.write_bytes(b"\x00\xff" * 500 + content)
-        whole = log.read_bytes()
         log.write_bytes(whole[: len(whole) // 3] + b"\x7f\x00garbage\n" * 3 + whole[len(whole) // 3 :])
         shown = daemon.cli("docker", "logs", ident).stdout.splitlines()
         assert shown[-1] == b"line 999"

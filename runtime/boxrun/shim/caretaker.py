@@ -487,7 +487,7 @@ class Caretaker:
         """Let go of the supervisors: everything is done and told. The one that gave the order may have another."""
         control = self._control
         # Who still sends a log or compresses one is this container's; the next one's process begins without.
-        if control is not None and _childless() and self._links.take(control):
+        if control is not None and not self._log_error and _childless() and self._links.take(control):
             control.setblocking(True)
             with suppress(OSError):
                 send(control, encode(Idle()))
