@@ -113,7 +113,8 @@ def test_a_full_disk_while_a_volume_is_filled(small_disk):
     for host in ({}, {"Binds": ["fresh:/data"]}, {"Binds": ["kept:/data"]}):
         message = create(small_disk, "large:1", "true", status=500, host=host)
         assert message.startswith("copy the image's /data into volume ")
-        assert message.endswith("sub/large: No space left on device")
+        # As a rule the large one, but the small one too while what the attempt before has left is still being removed.
+        assert message.endswith(("sub/large: No space left on device", "small: No space left on device"))
     assert volume_names(small_disk) == ["kept"]
     assert small_disk.get("/containers/json?all=1") == []
     root = small_disk.data_root / "volumes"
