@@ -1,0 +1,1 @@
+"""What carries out operations: one executor for each kind."""

@@ -1,0 +1,119 @@
+"""What a front end makes of its text: the graph, the images that come of it, and what it asks for while it does so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from boxship.types.build import BuildWarning
+from boxship.types.containers import ContainerConfig
+from msgspec import Struct
+
+from boxshipd.builder.graph import ContextSource, GitSource, Graph, HttpSource, Input
+from boxshipd.images.model import History, ImageConfig, Platform
+
+
+class BaseImage(Struct, frozen=True, kw_only=True):
+    """An image that a stage begins with. ``reference`` is what ``ImageSource`` takes: its id, or its name with a digest."""
+
+    reference: str
+    platform: Platform
+    config: ImageConfig
+
+
+class Resolver(Protocol):
+    """Answers what a front end asks while it plans."""
+
+    async def image(self, name: str, platform: Platform | None) -> BaseImage:
+        """The image of a name as a Dockerfile has it, for a platform (None: the builder's own, or what there is).
+
+        Raises:
+            InvalidParameter: it can't be a name.
+            NotFound: there is none, here or at its registry.
+        """
+
+    async def read(self, source: ContextSource | GitSource | HttpSource, path: str) -> bytes | None:
+        """A file of a source, such as its ignore file; None where it has none."""
+
+
+class PlanOptions(Struct, frozen=True, kw_only=True):
+    """What a Dockerfile is planned with.
+
+    Attributes:
+        build_args: ``--build-arg``; None takes one away that would else be defined.
+        labels: ``--label``.
+        target: the stage wanted, by name or number; empty for the last.
+        platforms: those to build for; none for the builder's own.
+        build_platform: the builder's.
+        no_cache: no step is taken from the cache.
+        no_cache_stages: those stages' aren't.
+        contexts: ``--build-context``: a name, and an image (``docker-image://``), a URL, a repository or ``input:`` with a name
+            for a context that the client supplies.
+        context: where COPY and ADD take from.
+        ignore_file: the text of the ignore file that applies to the context.
+        network: of commands, where the instruction says nothing.
+        extra_hosts, shm_size, ulimits, cgroup_parent, hostname: of commands, as in ``graph.Exec``.
+        epoch: SOURCE_DATE_EPOCH, seconds since the epoch: files that the build makes, and the image, are of that time; None for
+            now.
+        check: the Dockerfile is looked at only.
+    """
+
+    build_args: Mapping[str, str | None] = {}
+    labels: Mapping[str, str] = {}
+    target: str = ""
+    platforms: tuple[Platform, ...] = ()
+    build_platform: Platform
+    no_cache: bool = False
+    no_cache_stages: tuple[str, ...] = ()
+    contexts: Mapping[str, str] = {}
+    context: ContextSource | GitSource | HttpSource = ContextSource()
+    ignore_file: str = ""
+    network: str = "default"
+    extra_hosts: tuple[str, ...] = ()
+    shm_size: int = 0
+    ulimits: tuple[str, ...] = ()
+    cgroup_parent: str = ""
+    hostname: str = ""
+    epoch: int | None = None
+    check: bool = False
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One instruction, as the image's history has it.
+
+    ``output`` is the file system after it, None where it changed the configuration only.
+    """
+
+    created_by: str
+    comment: str = ""
+    output: Input | None = None
+
+
+class PlannedImage(Struct, frozen=True, kw_only=True):
+    """An image to be.
+
+    Attributes:
+        platform: what it is for.
+        output: its file system; None for an empty one.
+        config: what containers get of it.
+        author: MAINTAINER's.
+        base: the image it began with, None for none; its layers are the first ones of ``output``.
+        base_history: the base's history.
+        steps: what was done since, in order.
+    """
+
+    platform: Platform
+    output: Input | None
+    config: ContainerConfig
+    author: str = ""
+    base: BaseImage | None = None
+    base_history: tuple[History, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """A Dockerfile, planned. ``images`` has one for each platform; with ``check`` it may be empty."""
+
+    graph: Graph
+    images: tuple[PlannedImage, ...]
+    warnings: tuple[BuildWarning, ...] = ()

@@ -1,0 +1,1 @@
+"""From instructions to a graph: stages, variables, configurations of images."""

@@ -1,0 +1,1 @@
+"""Files that operations read: contexts, downloads, repositories, snapshots that are looked into."""
