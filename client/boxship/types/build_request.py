@@ -13,8 +13,8 @@ class BuildOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What becomes of the result.
 
     Attributes:
-        type: ``image`` (into the daemon's images), ``oci`` and ``docker`` (an archive), ``local`` (a tar stream of the root file
-            system, to be unpacked) or ``tar``; all but the first go to the session.
+        type: ``image`` (into the daemon's images), ``oci`` and ``docker`` (an archive), ``tar`` (the root file system) or
+            ``local`` (the same, to be unpacked); all but the first go to the session.
         attrs: as BuildKit's exporters have them, such as ``name``, ``push``, ``compression``, ``oci-mediatypes``.
     """
 
@@ -23,7 +23,7 @@ class BuildOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CacheOption(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where cache comes from or goes to. ``type``: ``registry``, ``local``, ``inline``; ``attrs`` such as ``ref`` and ``mode``."""
+    """Where cache comes from or goes to: ``registry``, ``local`` or ``inline``; attributes such as ``ref`` and ``mode``."""
 
     type: str = "registry"
     attrs: dict[str, str] = {}
@@ -53,7 +53,7 @@ class BuildRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A build.
 
     Attributes:
-        dockerfile: the Dockerfile's path in the context, or its name for people where ``text`` is given; empty for ``Dockerfile``.
+        dockerfile: the Dockerfile's path in the context, or only its name where ``text`` is given; empty for ``Dockerfile``.
         text: the Dockerfile itself, where it doesn't come out of the context.
         ignore: with ``text``, the ignore file that belongs to it, where the context isn't filtered yet.
         remote: the context's URL or repository; empty where the client supplies it.
@@ -62,8 +62,8 @@ class BuildRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         build_args: ``--build-arg``; None takes a predefined one away.
         labels: ``--label``.
         platforms: those to build for, such as ``linux/arm64``; none for the daemon's own.
-        contexts: ``--build-context``: a name, and a URL, a repository, ``docker-image://…``, or ``input:`` with the name of what
-            the session has.
+        contexts: ``--build-context``: a name, and a URL, a repository, ``docker-image://…``, or ``input:`` with the name of
+            what the session has.
         no_cache: nothing is taken from the cache.
         no_cache_filter: no step of these stages is.
         pull: images are asked for at their registries even if they are here.
