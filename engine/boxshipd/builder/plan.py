@@ -81,12 +81,14 @@ class PlanOptions(Struct, frozen=True, kw_only=True):
 class Step(Struct, frozen=True, kw_only=True):
     """One instruction, as the image's history has it.
 
-    ``output`` is the file system after it, None where it changed the configuration only.
+    ``output`` is the file system after it, None where it changed the configuration only. ``instruction`` is the Dockerfile's
+    text, as ``Vertex.instruction`` has it.
     """
 
     created_by: str
     comment: str = ""
     output: Input | None = None
+    instruction: str = ""
 
 
 class PlannedImage(Struct, frozen=True, kw_only=True):
@@ -100,6 +102,8 @@ class PlannedImage(Struct, frozen=True, kw_only=True):
         base: the image it began with, None for none; its layers are the first ones of ``output``.
         base_history: the base's history.
         steps: what was done since, in order.
+        epoch: the time of the image and of the files that the build makes, seconds since the epoch; None for now. It is
+            ``PlanOptions.epoch``, or what the Dockerfile says of SOURCE_DATE_EPOCH.
     """
 
     platform: Platform
@@ -109,6 +113,7 @@ class PlannedImage(Struct, frozen=True, kw_only=True):
     base: BaseImage | None = None
     base_history: tuple[History, ...] = ()
     steps: tuple[Step, ...] = ()
+    epoch: int | None = None
 
 
 class Line(Struct, frozen=True, kw_only=True):
