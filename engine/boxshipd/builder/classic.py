@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from boxship.types.build import BuildLog, BuildProgress, BuildStatus, BuildVertex, BuildWarning
+from boxship.types.build_request import BuildResult
 from boxship.types.images import ErrorDetail, ProgressDetail, ProgressMessage
 from msgspec import UNSET
 
@@ -74,8 +75,9 @@ class ClassicView:
         messages.extend(self._advance())
         return self._told(messages)
 
-    def success(self, image: str, tags: Sequence[str]) -> list[ProgressMessage]:
-        """The image is there, under these names. ``image`` is empty where none was wanted."""
+    def success(self, result: BuildResult, tags: Sequence[str]) -> list[ProgressMessage]:
+        """It is done, and the image has these names."""
+        image = result.id
         if self._quiet:
             return [_stream(f"{image}\n")]
         short = parse_digest(image).hex[:_SHORT] if image else ""
