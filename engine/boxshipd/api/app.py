@@ -32,6 +32,7 @@ from boxshipd.api.stats import StatsOperations
 from boxshipd.api.system import SystemOperations
 from boxshipd.api.version import split_version
 from boxshipd.api.volumes import VolumeOperations
+from boxshipd.builder.cache.service import BuildCache
 from boxshipd.containers.service import Containers
 from boxshipd.disk_usage import disk_usage
 from boxshipd.events import Events
@@ -59,8 +60,9 @@ class Application:
         events: Events,
         info: Callable[[], Awaitable[Info]],
         shutdown: Callable[[], Awaitable[None]],
+        build_cache: BuildCache,
     ) -> None:
-        system = SystemOperations(info, partial(disk_usage, containers, images, volumes), shutdown)
+        system = SystemOperations(info, partial(disk_usage, containers, images, volumes, build_cache), shutdown)
         self._router = Router(OPERATIONS, _handlers(containers, images, distribution, volumes, networks, events, system))
 
     def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:

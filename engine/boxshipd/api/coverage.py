@@ -99,7 +99,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("SystemPingHead", "HEAD", "/_ping"),
     Operation("ImageCommit", "POST", "/commit"),
     Operation("SystemEvents", "GET", "/events"),
-    Operation("SystemDataUsage", "GET", "/system/df", limits="`BuildCache` is empty: nothing is built here yet"),
+    Operation("SystemDataUsage", "GET", "/system/df"),
     Operation("ImageGet", "GET", "/images/{name}/get"),
     Operation("ImageGetAll", "GET", "/images/get"),
     Operation("ImageLoad", "POST", "/images/load"),
