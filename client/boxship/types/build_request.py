@@ -121,8 +121,8 @@ class BuildRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class BuildResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of a build, the ``aux`` of the stream's last document, whose ``id`` is ``boxship.build.result``.
 
-    ``id`` (on the wire ``ID``) is the image's, or that of the first of several; empty where no image was made. ``metadata`` is what buildx writes
-    with ``--metadata-file``.
+    ``id`` (on the wire ``ID``) is the image's, or that of the first of several; empty where no image was made. ``metadata`` is
+    what buildx writes with ``--metadata-file``.
     """
 
     id: str = field(name="ID", default="")
