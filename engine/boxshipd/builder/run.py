@@ -77,9 +77,7 @@ class Run:
         feed: who is told.
     """
 
-    def __init__(
-        self, parts: Parts, checked: Checked, session: Session, accounts: str, feed: Feed[Plan | Outcome]
-    ) -> None:
+    def __init__(self, parts: Parts, checked: Checked, session: Session, accounts: str, feed: Feed[Plan | Outcome]) -> None:
         self._parts = parts
         self._checked = checked
         self._request = checked.request

@@ -35,9 +35,7 @@ def write_files(
     return batched(_platforms(layers, built, split=split, check=check))
 
 
-def _platforms(
-    layers: LayerSession, built: Sequence[BuiltImage], *, split: bool, check: Callable[[], None]
-) -> Iterator[bytes]:
+def _platforms(layers: LayerSession, built: Sequence[BuiltImage], *, split: bool, check: Callable[[], None]) -> Iterator[bytes]:
     for image in built:
         epoch = image.planned.epoch
         prefix = b""

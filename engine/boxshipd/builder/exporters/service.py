@@ -63,9 +63,7 @@ class Exporter:
                 return None
             return await self._image(built, output, destination, step)
 
-    async def _image(
-        self, built: Sequence[BuiltImage], output: OutputOptions, destination: str, step: Step
-    ) -> BuildResult:
+    async def _image(self, built: Sequence[BuiltImage], output: OutputOptions, destination: str, step: Step) -> BuildResult:
         stores, cancellation = self._images.stores, Cancellation()
         async with self._images.assembling(lambda *_: cancellation.check()) as assembly:
             layers = LayerSession(stores)
