@@ -32,7 +32,8 @@ from boxshipd.errors import DaemonError, InvalidParameter, NotImplementedHere
 from boxshipd.filters import Filters
 
 if TYPE_CHECKING:
-    from boxshipd.builder.service import Builder, Outcome
+    from boxshipd.builder.run import Outcome
+    from boxshipd.builder.service import Builder
 
 OURS = "boxship"
 """The ``version`` with which a client asks for our own request and answer."""

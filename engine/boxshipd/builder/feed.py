@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from boxship.types.build import BuildLog, BuildProgress
 from msgspec.structs import replace
@@ -43,7 +43,7 @@ class Feed(Generic[T]):
             self._clipped.difference_update(log.vertex for log in progress.logs)
         self._put(progress, size)
 
-    async def follow(self, work: asyncio.Future[object]) -> AsyncGenerator[BuildProgress | T, None]:
+    async def follow(self, work: asyncio.Future[Any]) -> AsyncGenerator[BuildProgress | T, None]:
         """What is told until the work ends. If this is given up, so is the work, which has ended before this does."""
         work.add_done_callback(lambda _: self._changed.set())
         try:

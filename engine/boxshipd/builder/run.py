@@ -185,7 +185,8 @@ class Run:
     async def _export(self, built: Sequence[BuiltImage], around: Surroundings) -> Outcome:
         """Make the outputs, one after the other."""
         exporter = Exporter(self._parts.images, self._parts.distribution, around, self._feed.progress)
-        result, names = BuildResult(), ()
+        result = BuildResult()
+        names: tuple[Reference, ...] = ()
         for number, output in enumerate(self._checked.outputs):
             made = await exporter.export(built, output, str(number))
             if made is not None and not result.id:
