@@ -15,7 +15,7 @@ from boxshipd.builder.exporters.service import Exporter
 from boxshipd.builder.feed import Feed
 from boxshipd.builder.graph import ContextSource, GitSource, HttpSource, Input
 from boxshipd.builder.plan import Plan, PlanOptions, Resolver
-from boxshipd.builder.planner.planner import plan
+from boxshipd.builder.planner.planning import plan
 from boxshipd.builder.remote import RemoteContext, remote_context
 from boxshipd.builder.request import Checked
 from boxshipd.builder.results import Result, Snapshot

@@ -33,6 +33,7 @@ LIMITS: Mapping[str, int] = {
     "push": 16,
     "unpack": max(2, _CPUS),
     "build": 2,
+    "build-step": max(4, 2 * _CPUS),
     "load": 2,
 }
 """How many jobs of a kind run at once; kinds that aren't named have no limit."""
