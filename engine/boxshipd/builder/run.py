@@ -47,6 +47,7 @@ class Parts:
         solver: carries plans out.
         resolver: answers what a plan asks, for one build: its surroundings, whether images are pulled anew, and who is told.
         publish: where events go.
+        scratch: a directory on the data root's file system, for what is kept while a build lasts.
     """
 
     images: Images
@@ -56,6 +57,7 @@ class Parts:
     solver: Solver
     resolver: Callable[[Surroundings, bool], Resolver]
     publish: Publish
+    scratch: str
 
 
 @dataclass(frozen=True, slots=True)

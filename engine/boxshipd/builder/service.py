@@ -12,6 +12,7 @@ from boxship.types.build_cache import BuildPruneResponse
 from boxship.types.build_request import BuildRequest
 
 from boxshipd.builder.cache.pruning import PruneOptions
+from boxshipd.builder.cache.service import BuildCache
 from boxshipd.builder.feed import Feed
 from boxshipd.builder.plan import Plan
 from boxshipd.builder.request import check
@@ -35,6 +36,16 @@ class Builder:
         self._parts = parts
         self._under_way: dict[str, set[asyncio.Task[None]]] = {}
         self._numbers = itertools.count(1)
+
+    @property
+    def cache(self) -> BuildCache:
+        """What is kept of builds."""
+        return self._parts.cache
+
+    @property
+    def scratch(self) -> str:
+        """A directory on the data root's file system, for what is kept while a build lasts."""
+        return self._parts.scratch
 
     async def build(self, request: BuildRequest, session: Session, accounts: str = "") -> AsyncGenerator[Told, None]:
         """Build, and tell of it. Closed early, it ends the build, of which nothing is left then.
