@@ -86,9 +86,9 @@ OPERATIONS: tuple[Operation, ...] = (
         "ImageBuild",
         "POST",
         "/build",
-        limits="Dockerfiles are BuildKit's; `version=2`, BuildKit's own API, is refused. `rm` and `forcerm` change nothing, as there "
-        "are no intermediate containers or images. `squash` needs no experimental mode. Of `outputs`, only images (`moby`). With "
-        "`version=boxship` the body is a request of ours in JSON, and the answer tells all steps as they happen",
+        limits="Dockerfiles are BuildKit's; `version=2`, BuildKit's own API, is refused. `rm` and `forcerm` change nothing, as "
+        "there are no intermediate containers or images. `squash` needs no experimental mode. Of `outputs`, only images "
+        "(`moby`). With `version=boxship` the body is a request of ours in JSON, and the answer tells all steps as they happen",
     ),
     Operation("BuildPrune", "POST", "/build/prune"),
     Operation("ImageCreate", "POST", "/images/create"),

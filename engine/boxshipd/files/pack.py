@@ -41,9 +41,13 @@ class Packer:
         owners: how owners are shown.
         check: called before each member; it may raise to end the work.
         newest: no member is shown to be younger, in seconds since the epoch; None for no such bound.
+
+    Attributes:
+        size: the sum of the files' lengths so far, in bytes.
     """
 
     def __init__(self, owners: Owners, check: Callable[[], None], newest: int | None = None) -> None:
+        self.size = 0
         self._owners = owners
         self._check = check
         self._newest = newest
@@ -119,6 +123,7 @@ class Packer:
         fd = os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         try:
             size = status.st_size
+            self.size += size
             xattrs = read_xattrs(fd)
             if status.st_blocks * 512 + _HOLES_FROM < size:
                 fragments = data_extents(fd, size)

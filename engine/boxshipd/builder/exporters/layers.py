@@ -21,7 +21,7 @@ from boxshipd.builder.layers import LayerSession
 from boxshipd.builder.results import Snapshot
 from boxshipd.files.ids import Owners
 from boxshipd.files.layer import write_layer
-from boxshipd.files.pack import batched
+from boxshipd.files.pack import Packer, batched
 from boxshipd.images.assembly import Stores
 from boxshipd.images.content import Session
 from boxshipd.images.record import Layer
@@ -69,7 +69,8 @@ class LayerMaker:
         for position in range(base_layers, len(snapshot.layers)):
             own = self._stores.snapshots.path(snapshot.layers[position].chain)
             below = self._layers.directories(Snapshot(snapshot.layers[:position]))
-            members = write_layer(own, below, Owners(), self._check, epoch)
+            packer = Packer(Owners(), self._check, epoch)
+            members = write_layer(own, below, Owners(), self._check, packer)
             made = self._layers.from_archive(made, batched(members))
         return made
 
