@@ -227,6 +227,9 @@ def refuse_references(fd: int | str, path: bytes) -> None:
 
 def _status(root: int, path: bytes) -> os.stat_result | None:
     try:
+        if b"/" not in path and path != b"..":
+            # A name alone leads nowhere else, and most layers have nothing of it.
+            return os.stat(path, dir_fd=root, follow_symlinks=False)
         fd = openat2(root, os.fsdecode(path), os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
     except OSError as error:
         if error.errno in _ABSENT:
