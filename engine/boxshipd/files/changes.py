@@ -259,6 +259,14 @@ def refuse_references(fd: int | str, path: bytes) -> None:
 
 
 def _status(root: int, path: bytes) -> os.stat_result | None:
+    if path and b"/" not in path and path != b"..":
+        try:
+            # A name alone leads nowhere else, and most layers have nothing of it.
+            return os.stat(path, dir_fd=root, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
     fd = _opened(root, path)
     if fd is None:
         return None

@@ -156,8 +156,9 @@ class ExecExecutor:
         )
         targets = [Target(mount.target, mount.target in mounted.files or mount.target in _FILE_TARGETS) for mount in mounts]
         missing = f"{places.disk}/mount-points"
-        if make_mount_points(LayeredRoot(layers), targets, missing):
-            layers = (missing, *layers)
+        with LayeredRoot(layers) as root:
+            if make_mount_points(root, targets, missing):
+                layers = (missing, *layers)
         return replace(
             spec,
             root=replace(spec.root, lower=layers, upper=places.upper, work=places.work),

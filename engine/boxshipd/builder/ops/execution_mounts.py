@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from boxrun.container.spec import Mount as RuntimeMount
 from boxrun.supervisor.contract import Runtime, TreeRequest
@@ -70,6 +70,13 @@ class Mounted:
     files: set[str] = field(default_factory=set)
 
 
+class Source(NamedTuple):
+    """Where a mount's source leads, and what that is on the host; of a directory the topmost layer's first."""
+
+    place: Place
+    paths: tuple[str, ...]
+
+
 class MountMaker:
     """Makes the mounts of one command.
 
@@ -112,7 +119,7 @@ class MountMaker:
         """
         directories = await self._cache_directories(op)
         for mount in op.mounts:
-            target = posixpath.join("/", op.cwd, mount.target) if mount.target else ""
+            target = posixpath.normpath(posixpath.join("/", op.cwd, mount.target)) if mount.target else ""
             match mount.kind:
                 case "bind":
                     await self._bind(mount, target)
@@ -140,15 +147,15 @@ class MountMaker:
             os.mkdir(empty, 0o755)
             self._add(RuntimeMount(kind="bind", source=empty, target=target, readonly=mount.readonly))
             return
-        place = await self._place(mount)
-        if place.directory:
-            self._add(self._shown(place.sources, mount, target))
+        found = await self._source(mount)
+        if found.place.directory:
+            self._add(self._shown(found.paths, mount, target))
             return
-        source = place.sources[0]
+        source = found.paths[0]
         if not mount.readonly:
             # What is written to it goes nowhere, as what is written to a directory.
             source = self._scratch("file")
-            await self._workers.run(partial(_copy_file, place.sources[0], source))
+            await self._workers.run(partial(_copy_file, found.paths[0], source))
         self._add(RuntimeMount(kind="bind", source=source, target=target, readonly=mount.readonly), file=True)
 
     def _shown(self, sources: tuple[str, ...], mount: Mount, target: str) -> RuntimeMount:
@@ -165,7 +172,7 @@ class MountMaker:
         os.chmod(f"{own}/upper", status.st_mode & 0o7777)
         return replace(shown, upper=f"{own}/upper", work=f"{own}/work")
 
-    async def _place(self, mount: Mount) -> Place:
+    async def _source(self, mount: Mount) -> Source:
         """Where a mount's source is on the host.
 
         Raises:
@@ -173,20 +180,22 @@ class MountMaker:
         """
         given = self._work.inputs[mount.input]
         if isinstance(given, Snapshot):
-            place = await self._workers.run(lambda: self._in_snapshot(given, mount.source))
+            found = await self._workers.run(lambda: self._in_snapshot(given, mount.source))
         else:
             directory = await self._workers.run(lambda: self._stack_directory(given))
-            place = await self._workers.run(lambda: _in_tree(given, directory, mount.source))
-        if place.status is None:
+            found = await self._workers.run(lambda: _in_tree(given, directory, mount.source))
+        if found.place.status is None:
             raise SourceMissing(f'mount {mount.target}: "{mount.source}" not found')
-        return place
+        return found
 
-    def _in_snapshot(self, snapshot: Snapshot, source: str) -> Place:
+    def _in_snapshot(self, snapshot: Snapshot, source: str) -> Source:
         directories = self._layers.directories(snapshot)
         if len(directories) != 1:
             # Whiteouts are none in a directory that is shown alone, and without any layer there would be nothing to show.
             directories = (*directories, self._empty())
-        return LayeredRoot(directories).place(source or "/")
+        with LayeredRoot(directories) as root:
+            place = root.place(source)
+            return Source(place, root.sources(place))
 
     def _stack_directory(self, tree: Tree) -> str:
         context = tree.directory()
@@ -236,14 +245,15 @@ class MountMaker:
         digest = given.chain if isinstance(given, Snapshot) else given.digest
         if not digest:
             return None, ""
-        place = await self._place(mount)
-        if not place.directory:
+        found = await self._source(mount)
+        if not found.place.directory:
             raise InvalidParameter(f'mount {mount.target}: "{mount.source}" is not a directory')
-        tree = RuntimeMount(kind="overlay", target="/", lower=place.sources)
+        tree = RuntimeMount(kind="overlay", target="/", lower=found.paths)
         what = f"fill the cache for {mount.target}"
         _, (root,) = await self._runtime.call_for_descriptors(Runtime.tree, TreeRequest(mount=tree), what)
         self._stack.callback(os.close, root)
-        return partial(_fill, root), f"{digest} {os.fsdecode(place.path)}" if place.path else digest
+        place = os.fsdecode(found.place.path)
+        return partial(_fill, root), f"{digest} {place}" if place else digest
 
     async def _cached(self, mount: Mount, target: str, directory: str) -> RuntimeMount:
         if mount.input < 0 and mount.source.strip("/"):
@@ -298,11 +308,13 @@ def _cache_key(mount: Mount) -> tuple[str, int, str]:
     return mount.id or mount.target, mount.input, mount.source if mount.input >= 0 else ""
 
 
-def _in_tree(tree: Tree, directory: str, source: str) -> Place:
+def _in_tree(tree: Tree, directory: str, source: str) -> Source:
     path = tree.resolve(os.fsencode(source).strip(b"/"))
     host = os.path.join(directory, os.fsdecode(path)) if path else directory
+    if path and tree.entry(path) is None:
+        return Source(Place(path, None), ())
     # What a tree resolves is free of links, and nobody writes to its directory.
-    return Place(path, os.lstat(host), (host,)) if not path or tree.entry(path) is not None else Place(path, None)
+    return Source(Place(path, os.lstat(host)), (host,))
 
 
 def _fill(root: int, path: str, check: Callable[[], None]) -> None:

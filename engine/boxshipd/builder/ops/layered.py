@@ -10,6 +10,8 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from errno import ELOOP
+from types import TracebackType
+from typing import Self
 
 from boxshipd.errors import InvalidParameter
 from boxshipd.files.changes import Lowers
@@ -25,12 +27,10 @@ class Place:
     Attributes:
         path: without links, ``.`` and ``..``, relative to the root; empty for the root itself.
         status: of what is there; None for nothing.
-        sources: what it is made of on the host: one file, or for a directory those that are shown as one, topmost first.
     """
 
     path: bytes
     status: os.stat_result | None
-    sources: tuple[str, ...] = ()
 
     @property
     def directory(self) -> bool:
@@ -39,7 +39,7 @@ class Place:
 
 
 class LayeredRoot:
-    """A stack of layers that is looked into.
+    """A stack of layers that is looked into. Use it as a context manager.
 
     Args:
         directories: the layers' directories, topmost first.
@@ -47,6 +47,13 @@ class LayeredRoot:
 
     def __init__(self, directories: Sequence[str]) -> None:
         self._directories = tuple(directories)
+        self._lowers = Lowers(self._directories)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lowers.__exit__(kind, error, trace)
 
     def place(self, path: str) -> Place:
         """Where a path leads when every symbolic link on the way, and at its end, is followed inside the root.
@@ -54,17 +61,20 @@ class LayeredRoot:
         Raises:
             InvalidParameter: links lead in a circle.
         """
-        with Lowers(self._directories) as lowers:
-            resolved, status = _resolve(lowers, os.fsencode(path))
-            if status is None:
-                return Place(resolved, None)
-            if stat.S_ISDIR(status.st_mode):
-                layers = lowers.stack(resolved) if resolved else list(range(len(self._directories)))
-            else:
-                found = lowers.locate(resolved)
-                layers = [found[0]] if found is not None else []
-            name = os.fsdecode(resolved)
-            return Place(resolved, status, tuple(os.path.join(self._directories[layer], name) for layer in layers))
+        resolved, status = _resolve(self._lowers, os.fsencode(path))
+        return Place(resolved, status)
+
+    def sources(self, place: Place) -> tuple[str, ...]:
+        """What a place is made of on the host: one file, or for a directory those that are shown as one, topmost first."""
+        if place.status is None:
+            return ()
+        if place.directory:
+            layers = self._lowers.stack(place.path) if place.path else list(range(len(self._directories)))
+        else:
+            found = self._lowers.locate(place.path)
+            layers = [found[0]] if found is not None else []
+        name = os.fsdecode(place.path)
+        return tuple(os.path.join(self._directories[layer], name) for layer in layers)
 
 
 def _resolve(lowers: Lowers, path: bytes) -> tuple[bytes, os.stat_result | None]:

@@ -38,15 +38,20 @@ def make_mount_points(root: LayeredRoot, targets: Iterable[Target], directory: s
     covered: list[bytes] = []
     known: dict[bytes, Place] = {}
     for target in targets:
+        if _covered(os.fsencode(target.path).lstrip(b"/"), covered):
+            continue
         place = root.place(target.path)
-        inside = any(place.path == other or place.path.startswith(other + b"/") for other in covered)
-        covered.append(place.path)
-        if not inside and place.status is None:
+        if not _covered(place.path, covered) and place.status is None:
             _make(root, place.path, target, directory, known)
+        covered.append(place.path)
     # From the deepest one up, since making something in a directory changes its times.
     for path in sorted(known, reverse=True):
-        _inherit(known[path], _inside(directory, path))
+        _inherit(root, known[path], _inside(directory, path))
     return bool(known)
+
+
+def _covered(path: bytes, others: Iterable[bytes]) -> bool:
+    return any(path == other or path.startswith(other + b"/") for other in others)
 
 
 def _make(root: LayeredRoot, path: bytes, target: Target, directory: str, known: dict[bytes, Place]) -> None:
@@ -67,7 +72,7 @@ def _make(root: LayeredRoot, path: bytes, target: Target, directory: str, known:
     os.chmod(final, 0o755)
 
 
-def _inherit(place: Place, made: str) -> None:
+def _inherit(root: LayeredRoot, place: Place, made: str) -> None:
     """Give a directory that is there below as well what it has there: the command sees this one."""
     status = place.status
     if status is None:
@@ -75,9 +80,10 @@ def _inherit(place: Place, made: str) -> None:
         return
     os.chown(made, status.st_uid, status.st_gid)
     os.chmod(made, stat.S_IMODE(status.st_mode))
-    for name in os.listxattr(place.sources[0]):
+    source = root.sources(place)[0]
+    for name in os.listxattr(source):
         if not name.startswith(_HIDDEN):
-            os.setxattr(made, name, os.getxattr(place.sources[0], name))
+            os.setxattr(made, name, os.getxattr(source, name))
     os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
