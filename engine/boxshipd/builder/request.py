@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from boxrun.container.spec import Resources
 from boxship.types.build_request import BuildOutput, BuildRequest
 from boxship.types.host import HostConfig, Ulimit
+from msgspec.structs import replace
 
 from boxshipd.builder.exporters import options
 from boxshipd.builder.exporters.options import OutputOptions
@@ -68,9 +69,9 @@ def check(request: BuildRequest) -> Checked:
     allowed = {*request.allow, *([NETWORK_HOST] if request.network == "host" else [])}
     if request.shm_size < 0:
         raise InvalidParameter("SHM size can not be less than 0")
-    outputs = tuple(options.parse(output, request.tags) for output in request.outputs or (BuildOutput(),))
-    if len(request.platforms) > 1 and request.squash:
-        raise NotImplementedHere("squash is not supported for several platforms at once")
+    outputs = tuple(
+        replace(options.parse(output, request.tags), squash=request.squash) for output in request.outputs or (BuildOutput(),)
+    )
     return Checked(
         request=request,
         outputs=outputs,

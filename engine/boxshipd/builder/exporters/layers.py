@@ -9,6 +9,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,7 +19,9 @@ from isal import isal_zlib
 from boxshipd.builder.exporters.configuration import BuiltImage
 from boxshipd.builder.exporters.options import Compression, OutputOptions
 from boxshipd.builder.layers import LayerSession
+from boxshipd.builder.ops.diff import differences
 from boxshipd.builder.results import Snapshot
+from boxshipd.builder.trees.snapshot import SnapshotTree
 from boxshipd.files.ids import Owners
 from boxshipd.files.layer import write_layer
 from boxshipd.files.pack import Packer, batched
@@ -50,6 +53,8 @@ class LayerMaker:
     def make(self, built: BuiltImage, options: OutputOptions) -> tuple[Layer, ...]:
         """The layers of an image, lowest first."""
         snapshot = built.snapshot
+        if options.squash and len(snapshot.layers) > built.base_layers:
+            snapshot = self._squashed(snapshot, built.base_layers)
         if options.rewrite_times and built.planned.epoch is not None:
             snapshot = self._aged(snapshot, built.base_layers, built.planned.epoch)
         if options.compression is None:
@@ -63,6 +68,15 @@ class LayerMaker:
         with open(self._stores.content.path(layer.blob), "rb") as file:
             return detect(file.read(6))
 
+    def _squashed(self, snapshot: Snapshot, base_layers: int) -> Snapshot:
+        """The same files, all that the build has changed as one layer."""
+        base = Snapshot(snapshot.layers[:base_layers])
+        with (
+            closing(SnapshotTree(self._layers.directories(base))) as below,
+            closing(SnapshotTree(self._layers.directories(snapshot))) as above,
+        ):
+            return self._layers.from_archive(base, batched(differences(below, above, self._check)), self._check)
+
     def _aged(self, snapshot: Snapshot, base_layers: int, epoch: int) -> Snapshot:
         """The same files, none of those that the build has made younger than ``epoch``."""
         made = Snapshot(snapshot.layers[:base_layers])
@@ -71,7 +85,7 @@ class LayerMaker:
             below = self._layers.directories(Snapshot(snapshot.layers[:position]))
             packer = Packer(Owners(), self._check, epoch)
             members = write_layer(own, below, Owners(), self._check, packer)
-            made = self._layers.from_archive(made, batched(members))
+            made = self._layers.from_archive(made, batched(members), self._check)
         return made
 
     def _compressed(self, layer: Layer, wanted: Compression, level: int | None) -> Layer:

@@ -54,6 +54,7 @@ class OutputOptions(Struct, frozen=True, kw_only=True):
         annotations: of each manifest.
         index_annotations: of the index, where there is one.
         platform_split: each platform has a directory, even if there is only one; None: if there are several.
+        squash: what the build has added to its base is one layer.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class OutputOptions(Struct, frozen=True, kw_only=True):
     annotations: dict[str, str] = {}
     index_annotations: dict[str, str] = {}
     platform_split: bool | None = None
+    squash: bool = False
 
 
 def parse(output: BuildOutput, tags: tuple[str, ...]) -> OutputOptions:
