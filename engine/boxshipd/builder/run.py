@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from boxship.types.build_request import BuildResult
 
 from boxshipd.builder.cache.service import BuildCache
+from boxshipd.builder.dockerfile.ignore import ignore_files
 from boxshipd.builder.executor import Surroundings
 from boxshipd.builder.exporters.configuration import BuiltImage
 from boxshipd.builder.exporters.service import Exporter
@@ -158,9 +159,9 @@ class Run:
             return ""
         if self._request.text is not None:
             return self._request.ignore
-        for name in (f"{self._name}.dockerignore", ".dockerignore"):
+        for name in ignore_files(self._name):
             if (text := await resolver.read(context.source, name)) is not None:
-                return text.decode(errors="replace")
+                return text.decode("utf-8", "surrogateescape")
         return ""
 
     async def _carry_out(self, planned: Plan, around: Surroundings) -> Outcome:
