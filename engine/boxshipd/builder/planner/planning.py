@@ -72,13 +72,19 @@ async def plan(dockerfile: bytes, options: PlanOptions, resolver: Resolver) -> P
     parsed = parse(dockerfile, linter)
     request = _Request(parsed, options, build_args, builder, linter)
     platforms = options.platforms or (options.build_platform,)
-    images = [await _plan_platform(_setting(request, platform), resolver) for platform in platforms]
+    settings = [_setting(request, platform) for platform in platforms]
+    images = [await _plan_platform(setting, resolver) for setting in settings]
     warnings = (*linter.warnings, *_others(request))
     try:
         linter.conclude()
     except DockerfileError as error:
         raise ChecksFailed(error.message, warnings) from error
-    return Plan(graph=request.graph, images=() if options.check else tuple(images), warnings=warnings)
+    return Plan(
+        graph=request.graph,
+        images=() if options.check else tuple(images),
+        warnings=warnings,
+        lines=tuple(settings[0].lines),
+    )
 
 
 def _setting(request: _Request, platform: Platform) -> Setting:
