@@ -6,7 +6,7 @@ session (``build_session``); a build that needs none of them needs no session.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class BuildOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,10 +119,11 @@ class BuildRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BuildResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of a build, the last document of the stream: ``{"id": "boxship.build.result", "aux": <BuildResult>}``.
+    """What came of a build, the ``aux`` of the stream's last document, whose ``id`` is ``boxship.build.result``.
 
-    ``metadata`` is what buildx writes with ``--metadata-file``.
+    ``id`` (on the wire ``ID``) is the image's, or that of the first of several; empty where no image was made. ``metadata`` is
+    what buildx writes with ``--metadata-file``.
     """
 
-    id: str = ""
+    id: str = field(name="ID", default="")
     metadata: dict[str, object] = {}
