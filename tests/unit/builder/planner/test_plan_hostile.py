@@ -27,6 +27,12 @@ async def test_variables_before_from_that_double():
         await planned("\n".join(lines) + "\nFROM debian\n")
 
 
+async def test_more_variables_for_commands_than_can_be_kept():
+    lines = "".join(f"ENV A{number}={'v' * 100}\nRUN x\n" for number in range(1000))
+    with pytest.raises(DockerfileError, match="variables of all commands"):
+        await planned(f"FROM debian\n{lines}")
+
+
 async def test_an_argument_of_itself():
     found = await planned("ARG A=$A\nFROM debian\nARG A=$A$A\nRUN x\n")
     assert "A=" in found.exec.env
