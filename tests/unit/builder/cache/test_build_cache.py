@@ -13,7 +13,7 @@ from boxshipd.builder.graph import Graph
 from boxshipd.builder.results import Snapshot
 from boxshipd.images.digest import chain_ids
 from boxshipd.images.record import Layer
-from support.building import AROUND, builder, context, step
+from support.solving import AROUND, builder, context, step
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unpacks layers")
 
@@ -128,7 +128,7 @@ KILLED = """
 import asyncio, os, sys
 from pathlib import Path
 from boxshipd.builder.graph import Graph
-from support.building import builder, step
+from support.solving import builder, step
 
 async def main():
     graph = Graph()

@@ -12,7 +12,7 @@ from boxshipd.builder.graph import Graph
 from boxshipd.errors import InvalidParameter
 from boxshipd.filters import Filters
 from boxshipd.images.workers import Cancelled
-from support.building import AROUND, builder, step, until
+from support.solving import AROUND, builder, step, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unpacks layers")
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from boxshipd.builder.graph import Graph, Input
 from boxshipd.errors import InternalError, NotFound, Unavailable
-from support.building import AROUND, builder, context, step, until
+from support.solving import AROUND, builder, context, step, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unpacks layers")
 
