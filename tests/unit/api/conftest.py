@@ -13,6 +13,7 @@ from boxship.types.containers import CreateRequest, CreateResponse, WaitResponse
 from boxship.types.images import ProgressMessage
 from boxshipd.api.app import Application
 from boxshipd.api.security import BrowserGuard
+from boxshipd.builder.cache.service import BuildCache
 from boxshipd.containers.service import AttachOptions, Containers
 from boxshipd.errors import Conflict, InternalError, NotFound
 from boxshipd.events import Events
@@ -147,6 +148,13 @@ class NoNetworks(Networks):
         """Without a store and a runtime."""
 
 
+class NoBuildCache(BuildCache):
+    """A cache of builds that no test of the protocol asks for."""
+
+    def __init__(self) -> None:
+        """Without a store and images."""
+
+
 class Api:
     """The served API: its socket's path and the engine behind it."""
 
@@ -167,6 +175,7 @@ class Api:
             events=self.events,
             info=self._info,
             shutdown=self._shutdown,
+            build_cache=NoBuildCache(),
         )
 
     async def _info(self):
