@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boxship.archive.tar_writer import END
+
 from boxshipd.builder.graph import ContextSource, GitSource, HttpSource
 from boxshipd.builder.planner.git_references import parse_git
 from boxshipd.builder.session import Session
 from boxshipd.builder.sessions import CONTEXT
 from boxshipd.errors import DaemonError, InvalidParameter, NotFound
-from boxshipd.files.tar_writer import END
 from boxshipd.images.unpack.compression import detect
 
 if TYPE_CHECKING:

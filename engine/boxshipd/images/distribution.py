@@ -25,7 +25,7 @@ from boxshipd.images.output import Output
 from boxshipd.images.pull import Puller
 from boxshipd.images.pull_layers import Slots
 from boxshipd.images.push import Pusher
-from boxshipd.images.reference import Reference
+from boxshipd.images.reference import Reference, with_tag
 from boxshipd.images.remote import Remote
 from boxshipd.images.remote_import import TakeIn, address, download, import_from
 from boxshipd.images.sharing import Sharing
@@ -119,7 +119,7 @@ class Distribution:
         names = [name]
         if not name.tag and not name.digest:
             found = await Remote(name, places).fetch(tags.listed)
-            names = [name.with_tag(tag) for tag in found]
+            names = [with_tag(name, tag) for tag in found]
             if not names:
                 raise NotFound(f"repository {name.familiar_name} has no tags")
         fresh = False
@@ -149,7 +149,7 @@ class Distribution:
         """
         name = named(text, "")
         if tag:
-            name = name.with_tag(tag)
+            name = with_tag(name, tag)
         elif name.digest:
             raise InvalidParameter("cannot push a digest reference")
         else:
@@ -297,4 +297,4 @@ def named(text: str, tag: str) -> Reference:
         return name
     if ":" in tag:
         return reference.parse(f"{Reference(name.domain, name.path)}@{tag}")
-    return name.with_tag(tag)
+    return with_tag(name, tag)

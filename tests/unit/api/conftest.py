@@ -150,11 +150,11 @@ class NoNetworks(Networks):
         """Without a store and a runtime."""
 
 
-class NoCache(BuildCache):
-    """A build cache that no test of the protocol asks for."""
+class NoBuildCache(BuildCache):
+    """A cache of builds that no test of the protocol asks for."""
 
     def __init__(self) -> None:
-        """Without a store."""
+        """Without a store and images."""
 
 
 class NoBuilder(Builder):
@@ -165,7 +165,7 @@ class NoBuilder(Builder):
 
     @property
     def cache(self) -> BuildCache:
-        return NoCache()
+        return NoBuildCache()
 
 
 class Api:

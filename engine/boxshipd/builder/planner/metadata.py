@@ -45,7 +45,7 @@ def plan_env(turn: Turn, instruction: Env) -> None:
     pairs = [(turn.expand(pair.name), turn.expand(pair.value)) for pair in instruction.pairs]
     for name, value in pairs:
         _check_variable(name, value)
-        turn.state.env[name] = value
+        turn.state.set_variable(name, value)
         turn.state.draft.env[name] = f"{name}={value}"
     turn.commit(" ".join(("ENV", *(f"{name}={value}" for name, value in pairs))))
 
@@ -72,7 +72,7 @@ def plan_arg(turn: Turn, instruction: Arg) -> None:
             value = setting.globals.get(name)
         if value is not None and name not in UNSET_IN_COMMANDS:
             _check_variable(name, value)
-            state.env[name] = value
+            state.set_variable(name, value)
         state.arguments[name] = None
         shown.append(name if value is None else f"{name}={value}")
     turn.commit(f"ARG {' '.join(shown)}")

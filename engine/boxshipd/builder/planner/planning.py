@@ -5,6 +5,7 @@ Source: BuildKit frontend/dockerfile/dockerfile2llb/convert.go (toDispatchState)
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from boxshipd.builder.dockerfile.parser import parse
 from boxshipd.builder.dockerfile.words import Words
 from boxshipd.builder.errors import ChecksFailed, DockerfileError
 from boxshipd.builder.graph import ContextSource, GitSource, Graph, HttpSource
-from boxshipd.builder.plan import Plan, PlannedImage, PlanOptions, Resolver
+from boxshipd.builder.plan import Line, Plan, PlannedImage, PlanOptions, Resolver
 from boxshipd.builder.planner import arguments
 from boxshipd.builder.planner.advice import Advice
 from boxshipd.builder.planner.bases import begin
@@ -69,11 +70,11 @@ async def plan(dockerfile: bytes, options: PlanOptions, resolver: Resolver) -> P
     build_args = arguments.build_arguments(options)
     builder = builder_args(build_args)
     linter = Linter(builder.check)
-    parsed = parse(dockerfile, linter)
+    # A Dockerfile may have so many lines that the event loop would be missed meanwhile.
+    parsed = await asyncio.to_thread(parse, dockerfile, linter)
     request = _Request(parsed, options, build_args, builder, linter)
     platforms = options.platforms or (options.build_platform,)
-    settings = [_setting(request, platform) for platform in platforms]
-    images = [await _plan_platform(setting, resolver) for setting in settings]
+    planned = [await _plan_platform(request, platform, resolver) for platform in platforms]
     warnings = (*linter.warnings, *_others(request))
     try:
         linter.conclude()
@@ -81,9 +82,9 @@ async def plan(dockerfile: bytes, options: PlanOptions, resolver: Resolver) -> P
         raise ChecksFailed(error.message, warnings) from error
     return Plan(
         graph=request.graph,
-        images=() if options.check else tuple(images),
+        images=() if options.check else tuple(image for image, _ in planned),
         warnings=warnings,
-        lines=tuple(settings[0].lines),
+        lines=tuple(planned[0][1]),
     )
 
 
@@ -171,41 +172,53 @@ def _epoch(text: str | None) -> int | None:
     return int(text)
 
 
-async def _plan_platform(setting: Setting, resolver: Resolver) -> PlannedImage:
-    """All stages that the target needs, for one platform."""
+async def _plan_platform(request: _Request, platform: Platform, resolver: Resolver) -> tuple[PlannedImage, list[Line]]:
+    """All stages that the target needs, for one platform; and its instructions in the Dockerfile's order."""
+    setting, stages, target = await asyncio.to_thread(_prepare, request, platform)
+    everything = request.options.check and not request.options.target
+    wanted = stages.listed if everything else [target]
+    more = True
+    while more:
+        await begin(setting, _waiting(stages, wanted), resolver)
+        more = await asyncio.to_thread(_add_triggers, setting, stages, wanted)
+    return await asyncio.to_thread(_plan_stages, setting, stages, wanted, target), setting.lines
+
+
+def _prepare(request: _Request, platform: Platform) -> tuple[Setting, Stages, Stage]:
+    setting = _setting(request, platform)
     stages = build_stages(setting)
     _check_circles(setting, stages)
-    target = stages.target(setting.options.target)
-    everything = setting.options.check and not setting.options.target
-    wanted = stages.listed if everything else [target]
-    await _begin(setting, stages, wanted, resolver)
+    return setting, stages, stages.target(request.options.target)
+
+
+def _waiting(stages: Stages, wanted: list[Stage]) -> list[Stage]:
+    """The stages and images that it has yet to be found out of what they begin with."""
+    reached = needed(wanted)
+    return [stage for stage in (*stages.listed, *stages.images) if stage in reached and not stage.base and not stage.state]
+
+
+def _add_triggers(setting: Setting, stages: Stages, wanted: list[Stage]) -> bool:
+    """Add the triggers of what is known by now; whether they take files from stages that weren't needed before."""
+    reached = needed(wanted)
+    fresh = [stage for stage in stages.listed if stage in reached and not stage.triggered and stage.context is None]
+    found = [add_triggers(setting, stages, stage) for stage in fresh]
+    if any(found):
+        _check_circles(setting, stages)
+    return any(found)
+
+
+def _check_circles(setting: Setting, stages: Stages) -> None:
+    with placed(setting.dockerfile, Span(0, 0)):
+        check_circles(stages.listed)
+
+
+def _plan_stages(setting: Setting, stages: Stages, wanted: list[Stage], target: Stage) -> PlannedImage:
     planned = needed(wanted)
     for stage in stages.listed:
         if stage in planned and not stage.done:
             plan_stage(setting, stage)
     assert target.state is not None
     return _image(setting, target.state)
-
-
-async def _begin(setting: Setting, stages: Stages, wanted: list[Stage], resolver: Resolver) -> None:
-    """Find out what all stages begin with that are needed; what that brings with it may need others."""
-    more = True
-    while more:
-        reached = needed(wanted)
-        waiting = [
-            stage for stage in (*stages.listed, *stages.images) if stage in reached and not stage.base and not stage.state
-        ]
-        await begin(setting, waiting, resolver)
-        fresh = [stage for stage in stages.listed if stage in reached and not stage.triggered and stage.context is None]
-        found = [add_triggers(setting, stages, stage) for stage in fresh]
-        more = any(found)
-        if more:
-            _check_circles(setting, stages)
-
-
-def _check_circles(setting: Setting, stages: Stages) -> None:
-    with placed(setting.dockerfile, Span(0, 0)):
-        check_circles(stages.listed)
 
 
 def _image(setting: Setting, state: State) -> PlannedImage:

@@ -6,6 +6,7 @@ Source: BuildKit frontend/dockerfile/dockerfile2llb/convert.go (dispatchRun, run
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 
 from boxshipd.builder.dockerfile.instructions import Heredoc, Run
 from boxshipd.builder.dockerfile.words import Words
@@ -35,7 +36,7 @@ def plan_run(turn: Turn, instruction: Run) -> None:
     plan_mounts(turn, instruction, mounting)
     operation = Exec(
         args=args,
-        env=_environment(state.env, mounting),
+        env=_environment(turn, mounting),
         proxy=setting.proxy,
         cwd=state.directory,
         user=state.draft.user,
@@ -89,9 +90,14 @@ def _first_line(document: str) -> str:
     return lines[0] + "..." if len(lines) > 1 else lines[0]
 
 
-def _environment(env: dict[str, str], mounting: Mounting) -> tuple[str, ...]:
-    """The variables in the order of their names, so that ENVs in another order make the same command."""
-    return tuple(f"{name}={value}" for name, value in sorted({**mounting.env, **env}.items()))
+def _environment(turn: Turn, mounting: Mounting) -> tuple[str, ...]:
+    """The variables, and those that come of mounts unless they have a value already."""
+    entries = turn.state.environment()
+    added = [f"{name}={value}" for name, value in mounting.env.items() if name not in turn.state.env]
+    if added:
+        entries = tuple(sorted((*entries, *added)))
+    turn.count_variables(entries)
+    return entries
 
 
 def _network(wanted: str, usual: str) -> str:
@@ -110,7 +116,7 @@ def _shown(turn: Turn, text: str, mounting: Mounting) -> str:
     words = Words(escape=turn.setting.words.escape, keep_quotes=True, keep_unset=True)
     masked = dict.fromkeys((mount.env for mount in mounting.mounts if mount.env), "****")
     try:
-        return upper_keyword(words.expand(text, {**turn.state.env, **masked}).text)
+        return upper_keyword(words.expand(text, ChainMap(masked, turn.state.env)).text)
     except DockerfileError:
         return upper_keyword(text)
 

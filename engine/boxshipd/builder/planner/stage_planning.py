@@ -72,6 +72,6 @@ def _settle_in(state: State) -> None:
     draft = state.draft
     draft.env.setdefault("PATH", f"PATH={DEFAULT_PATH}")
     for name, entry in draft.env.items():
-        state.env[name] = entry.partition("=")[2]
+        state.set_variable(name, entry.partition("=")[2])
     if draft.working_dir:
         draft.working_dir = absolute(draft.working_dir, "/")

@@ -46,6 +46,7 @@ class State:
     steps: list[Step] = field(default_factory=list)
     workdir_set: bool = False
     cmd_set: bool = False
+    _entries: tuple[str, ...] | None = None
 
     def child(self) -> State:
         """What a stage begins with that comes FROM this one."""
@@ -61,7 +62,20 @@ class State:
             base=self.base,
             steps=list(self.steps),
             workdir_set=self.workdir_set,
+            _entries=self._entries,
         )
+
+    def set_variable(self, name: str, value: str) -> None:
+        """Set a variable for instructions and commands."""
+        if self.env.get(name) != value:
+            self.env[name] = value
+            self._entries = None
+
+    def environment(self) -> tuple[str, ...]:
+        """The variables as commands get them, in the order of their names: so ENVs in another order make the same command."""
+        if self._entries is None:
+            self._entries = tuple(f"{name}={value}" for name, value in sorted(self.env.items()))
+        return self._entries
 
     @property
     def directory(self) -> str:

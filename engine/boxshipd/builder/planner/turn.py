@@ -19,6 +19,7 @@ from boxshipd.images.model import DOCUMENT_LIMIT, Platform
 
 INTERNAL_CONTEXT = "[internal] load build context"
 _HISTORY_LIMIT = DOCUMENT_LIMIT // 2
+_VARIABLES_LIMIT = 16 << 20
 _NAME_LIMIT = 4096
 """Characters of a step's name; it is shown on one line, and variables could make it any length."""
 
@@ -44,6 +45,7 @@ class Setting:
         consumed: the build arguments that something asked for.
         history: characters of history so far.
         lines: the instructions that have been planned, in the Dockerfile's order.
+        variables: characters of all commands' variables so far.
     """
 
     dockerfile: Dockerfile
@@ -62,6 +64,7 @@ class Setting:
     consumed: set[str]
     history: int = 0
     lines: list[Line] = field(default_factory=list)
+    variables: int = 0
 
     def load_context(self) -> Input:
         """The build context."""
@@ -145,6 +148,16 @@ class Turn:
                 ignore_cache=self.stage.ignore_cache,
             )
         )
+
+    def count_variables(self, entries: tuple[str, ...]) -> None:
+        """Count a command's variables: each command has them all, so a thousand of either would be a million.
+
+        Raises:
+            DockerfileError: all commands together have more than the daemon can be asked to keep.
+        """
+        self.setting.variables += sum(map(len, entries))
+        if self.setting.variables > _VARIABLES_LIMIT:
+            raise DockerfileError(f"the variables of all commands together have more than {_VARIABLES_LIMIT} characters")
 
     def commit(self, created_by: str, output: Input | None = None) -> None:
         """Note in the history what the instruction did.
