@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from errno import ELOOP, ENODATA, ENOENT, ENOTDIR, ENOTSUP
 from types import TracebackType
@@ -48,7 +48,12 @@ class Lowers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every descriptor. Idempotent."""
         self._stack.close()
+        self._roots.clear()
 
     def find(self, path: bytes) -> os.stat_result | None:
         """The status of what the layers have at a path; None where they have nothing."""
@@ -61,7 +66,7 @@ class Lowers:
             status = _status(root, path)
             if status is not None:
                 return None if is_whiteout(status) else (layer, status)
-            if self._hidden_below(layer, path):
+            if self._is_hidden_below(layer, path):
                 return None
         return None
 
@@ -76,7 +81,7 @@ class Lowers:
                 found.append(layer)
                 if self._ends_at(layer, path):
                     break
-            if self._hidden_below(layer, path):
+            if self._is_hidden_below(layer, path):
                 break
         return found
 
@@ -91,37 +96,60 @@ class Lowers:
         finally:
             os.close(fd)
 
-    def _hidden_below(self, layer: int, path: bytes) -> bool:
-        """Whether a layer hides what the layers below it have at a path where it has nothing itself."""
+    def open(self, path: bytes) -> int | None:
+        """An ``O_PATH`` descriptor of what the layers have at a path, which is the caller's; None where they have nothing."""
+        for layer, root in enumerate(self._roots):
+            fd = _opened(root, path)
+            if fd is not None:
+                if not is_whiteout(os.fstat(fd)):
+                    return fd
+                os.close(fd)
+                return None
+            if self._is_hidden_below(layer, path):
+                return None
+        return None
+
+    def directories(self, path: bytes) -> Iterator[int]:
+        """The directory at a path in each layer that adds to it, topmost first: descriptors, valid until the next step."""
+        for layer, root in enumerate(self._roots):
+            own = _opened(root, path)
+            if own is None:
+                if self._is_hidden_below(layer, path):
+                    return
+                continue
+            try:
+                if not stat.S_ISDIR(os.fstat(own).st_mode):
+                    return
+                fd = os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            finally:
+                os.close(own)
+            try:
+                yield fd
+                if is_opaque(fd):
+                    return
+            finally:
+                os.close(fd)
+
+    def names(self, path: bytes) -> set[bytes]:
+        """The names in the directory at a path."""
+        found: set[bytes] = set()
+        hidden: set[bytes] = set()
+        for fd in self.directories(path):
+            for name in map(os.fsencode, os.listdir(fd)):
+                if name in found or name in hidden:
+                    continue
+                gone = is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False))
+                (hidden if gone else found).add(name)
+        return found
+
+    def _is_hidden_below(self, layer: int, path: bytes) -> bool:
+        """Whether a layer that has nothing at a path hides what those below it have there."""
         above = path.rpartition(b"/")[0]
         while above:
             if self._ends_at(layer, above):
                 return True
             above = above.rpartition(b"/")[0]
         return False
-
-    def names(self, path: bytes) -> set[bytes]:
-        """The names in the directory at a path."""
-        found: set[bytes] = set()
-        hidden: set[bytes] = set()
-        for root in self._roots:
-            status = _status(root, path)
-            if status is None:
-                continue
-            if not stat.S_ISDIR(status.st_mode):
-                break
-            fd = openat2(root, os.fsdecode(path), os.O_RDONLY | os.O_DIRECTORY, resolve=_RESOLVE)
-            try:
-                for name in map(os.fsencode, os.listdir(fd)):
-                    if name in found or name in hidden:
-                        continue
-                    gone = is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False))
-                    (hidden if gone else found).add(name)
-                if is_opaque(fd):
-                    break
-            finally:
-                os.close(fd)
-        return found
 
     def _ends_at(self, layer: int, path: bytes) -> bool:
         """Whether a layer hides what the layers below it have in a directory."""
@@ -226,16 +254,25 @@ def refuse_references(fd: int | str, path: bytes) -> None:
 
 
 def _status(root: int, path: bytes) -> os.stat_result | None:
-    try:
-        if b"/" not in path and path != b"..":
-            # A name alone leads nowhere else, and most layers have nothing of it.
+    if path and b"/" not in path and path != b"..":
+        # A name alone leads nowhere else, and most layers have nothing of it.
+        try:
             return os.stat(path, dir_fd=root, follow_symlinks=False)
-        fd = openat2(root, os.fsdecode(path), os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
-    except OSError as error:
-        if error.errno in _ABSENT:
+        except FileNotFoundError:
             return None
-        raise
+    fd = _opened(root, path)
+    if fd is None:
+        return None
     try:
         return os.fstat(fd)
     finally:
         os.close(fd)
+
+
+def _opened(root: int, path: bytes) -> int | None:
+    try:
+        return openat2(root, os.fsdecode(path) or ".", os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise

@@ -119,7 +119,7 @@ class Packer:
             size = status.st_size
             xattrs = read_xattrs(fd)
             if status.st_blocks * 512 + _HOLES_FROM < size:
-                fragments = _fragments(fd, size)
+                fragments = data_extents(fd, size)
                 mapped = tar_writer.sparse_map(fragments)
                 total = len(mapped) + sum(length for _, length in fragments)
                 above, _, last = name.rpartition(b"/")
@@ -282,11 +282,16 @@ def batched(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join((*waiting, tar_writer.END))
 
 
-def read_xattrs(fd: int) -> dict[str, bytes]:
-    """An open file's extended attributes but for those that steer overlayfs or label the host's own."""
+def read_xattrs(file: int | str, *, follow: bool = True) -> dict[str, bytes]:
+    """A file's extended attributes but for those that steer overlayfs or label the host's own.
+
+    Args:
+        file: a descriptor, or a path.
+        follow: whether a link at the path's end is followed.
+    """
     found: dict[str, bytes] = {}
     try:
-        names = os.listxattr(fd)
+        names = os.listxattr(file, follow_symlinks=follow)
     except OSError as error:
         if error.errno in (ENOTSUP, EPERM, EACCES):
             return found
@@ -295,7 +300,7 @@ def read_xattrs(fd: int) -> dict[str, bytes]:
         if name.startswith(_HIDDEN_XATTRS):
             continue
         try:
-            found[name] = os.getxattr(fd, name)
+            found[name] = os.getxattr(file, name, follow_symlinks=follow)
         except OSError as error:
             if error.errno not in (ENODATA, ENOTSUP, EPERM, EACCES):
                 raise
@@ -309,8 +314,8 @@ def _listing(fd: int) -> list[str]:
     return names
 
 
-def _fragments(fd: int, size: int) -> list[tuple[int, int]]:
-    """Where a file has data: offset and length of each piece."""
+def data_extents(fd: int, size: int) -> list[tuple[int, int]]:
+    """Where an open file has data: offset and length of each piece; the last one ends where the file does."""
     fragments: list[tuple[int, int]] = []
     offset = 0
     while offset < size:
