@@ -24,7 +24,8 @@ from msgspec import Struct
 
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
-from boxshipd.config import Config, ConfigError, load, network_defaults, reload
+from boxshipd.builder.cache import service as build_cache
+from boxshipd.config import Config, ConfigError, cache_rules, load, network_defaults, reload
 from boxshipd.containers.remapping import read_remapping
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
@@ -127,6 +128,7 @@ class Daemon:
                 events=self._events,
                 info=self._describe,
                 shutdown=self._shut_everything_down,
+                build_cache=self._build_cache,
             )
             for listener in listeners:
                 await listener.serve(application.server, config)
@@ -148,9 +150,16 @@ class Daemon:
     async def _open_services(self, stack: AsyncExitStack) -> None:
         config = self._config
         self._images = await Images.open(
-            config.data_root, self._store, publish=self._publish, uses=self._uses_of_image, trust=_trust(config)
+            config.data_root,
+            self._store,
+            publish=self._publish,
+            uses=self._uses_of_image,
+            trust=_trust(config),
+            kept=await build_cache.kept(self._store),
         )
         stack.callback(self._images.close)
+        self._build_cache = await build_cache.BuildCache.open(self._images, self._store, config.data_root, cache_rules(config))
+        stack.push_async_callback(self._build_cache.close)
         self._volumes = Volumes(self._store, config.data_root, self._publish)
         stack.callback(self._volumes.close)
         await self._volumes.open()
@@ -241,6 +250,7 @@ class Daemon:
         log_format.set_level(fresh.level)
         self._containers.reconfigure(_settings(fresh))
         self._images.trust = trust
+        self._build_cache.reconfigure(cache_rules(fresh))
         self._distribution.reconfigure(fresh.registry_client, fresh.max_concurrent_downloads, fresh.max_concurrent_uploads)
         self._events.publish("daemon", "reload", engine_id(fresh.data_root), {"name": socket.gethostname(), **_reloaded(fresh)})
         if waiting:

@@ -60,6 +60,40 @@ class Lowers:
         found = self.locate(path)
         return None if found is None else found[1]
 
+    def open(self, path: bytes) -> int | None:
+        """An ``O_PATH`` descriptor of what the layers have at a path, which is the caller's; None where they have nothing."""
+        for layer, root in enumerate(self._roots):
+            fd = _opened(root, path)
+            if fd is not None:
+                if not is_whiteout(os.fstat(fd)):
+                    return fd
+                os.close(fd)
+                return None
+            if self._is_hidden_below(layer, path):
+                return None
+        return None
+
+    def directories(self, path: bytes) -> Iterator[int]:
+        """The directory at a path in each layer that adds to it, topmost first: descriptors, valid until the next step."""
+        for layer, root in enumerate(self._roots):
+            own = _opened(root, path)
+            if own is None:
+                if self._is_hidden_below(layer, path):
+                    return
+                continue
+            try:
+                if not stat.S_ISDIR(os.fstat(own).st_mode):
+                    return
+                fd = os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            finally:
+                os.close(own)
+            try:
+                yield fd
+                if is_opaque(fd):
+                    return
+            finally:
+                os.close(fd)
+
     def locate(self, path: bytes) -> tuple[int, os.stat_result] | None:
         """As ``find``, with the number of the topmost layer that has it."""
         for layer, root in enumerate(self._roots):
@@ -95,40 +129,6 @@ class Lowers:
             return os.fsencode(os.readlink("", dir_fd=fd))
         finally:
             os.close(fd)
-
-    def open(self, path: bytes) -> int | None:
-        """An ``O_PATH`` descriptor of what the layers have at a path, which is the caller's; None where they have nothing."""
-        for layer, root in enumerate(self._roots):
-            fd = _opened(root, path)
-            if fd is not None:
-                if not is_whiteout(os.fstat(fd)):
-                    return fd
-                os.close(fd)
-                return None
-            if self._is_hidden_below(layer, path):
-                return None
-        return None
-
-    def directories(self, path: bytes) -> Iterator[int]:
-        """The directory at a path in each layer that adds to it, topmost first: descriptors, valid until the next step."""
-        for layer, root in enumerate(self._roots):
-            own = _opened(root, path)
-            if own is None:
-                if self._is_hidden_below(layer, path):
-                    return
-                continue
-            try:
-                if not stat.S_ISDIR(os.fstat(own).st_mode):
-                    return
-                fd = os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            finally:
-                os.close(own)
-            try:
-                yield fd
-                if is_opaque(fd):
-                    return
-            finally:
-                os.close(fd)
 
     def names(self, path: bytes) -> set[bytes]:
         """The names in the directory at a path."""
@@ -255,11 +255,13 @@ def refuse_references(fd: int | str, path: bytes) -> None:
 
 def _status(root: int, path: bytes) -> os.stat_result | None:
     if path and b"/" not in path and path != b"..":
-        # A name alone leads nowhere else, and most layers have nothing of it.
         try:
+            # A name alone leads nowhere else, and most layers have nothing of it.
             return os.stat(path, dir_fd=root, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
     fd = _opened(root, path)
     if fd is None:
         return None

@@ -40,11 +40,17 @@ class Packer:
     Args:
         owners: how owners are shown.
         check: called before each member; it may raise to end the work.
+        newest: no member is shown to be younger, in seconds since the epoch; None for no such bound.
+
+    Attributes:
+        size: the sum of the files' lengths so far, in bytes.
     """
 
-    def __init__(self, owners: Owners, check: Callable[[], None]) -> None:
+    def __init__(self, owners: Owners, check: Callable[[], None], newest: int | None = None) -> None:
+        self.size = 0
         self._owners = owners
         self._check = check
+        self._newest = newest
         self._links: dict[tuple[int, int], bytes] = {}
 
     def tree(self, fd: int, name: bytes, *, itself: bool = True, cross: bool = True) -> Iterator[bytes]:
@@ -117,6 +123,7 @@ class Packer:
         fd = os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         try:
             size = status.st_size
+            self.size += size
             xattrs = read_xattrs(fd)
             if status.st_blocks * 512 + _HOLES_FROM < size:
                 fragments = data_extents(fd, size)
@@ -162,6 +169,7 @@ class Packer:
     ) -> bytes:
         """A member's header, as ``status`` describes it."""
         uid, gid = self._owners.inside(status.st_uid, status.st_gid)
+        mtime = status.st_mtime_ns // 1_000_000_000
         return tar_writer.header(
             kind,
             name,
@@ -169,7 +177,7 @@ class Packer:
             uid=uid,
             gid=gid,
             size=size,
-            mtime=status.st_mtime_ns // 1_000_000_000,
+            mtime=mtime if self._newest is None else min(mtime, self._newest),
             linkname=linkname,
             device=device,
             xattrs=xattrs or {},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from boxship.types.images import OCIDescriptor, ProgressMessage
@@ -26,7 +27,7 @@ from boxshipd.images.pull_layers import Slots
 from boxshipd.images.push import Pusher
 from boxshipd.images.reference import Reference
 from boxshipd.images.remote import Remote
-from boxshipd.images.remote_import import TakeIn, address, import_from
+from boxshipd.images.remote_import import TakeIn, address, download, import_from
 from boxshipd.images.sharing import Sharing
 from boxshipd.images.workers import Workers
 from boxshipd.registry import documents, login, search, tags
@@ -183,6 +184,18 @@ class Distribution:
             next(self._numbers), lambda output: import_from(self._client, url, take_in, output)
         ):
             yield message
+
+    @contextlib.asynccontextmanager
+    async def download(self, source: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """What is at a URL, inside the block: its media type, empty where nothing is said of it, and its bytes.
+
+        Raises:
+            InvalidParameter: it isn't a URL.
+            RegistryError: it can't be had.
+        """
+        async with download(self._client, address(source)) as response:
+            declared = response.content_type if "Content-Type" in response.headers else ""
+            yield declared, response.content.iter_any()
 
     async def login(self, config: AuthConfig) -> AuthResponse:
         """Try a client's credentials out; see ``registry.login``."""
