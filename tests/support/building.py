@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from boxrun.container.spec import Resources
-from boxship.types.build import BuildProgress
+from boxship.types.build import BuildProgress, BuildStatus
 from boxshipd.builder.executor import Surroundings, Work
 from boxshipd.builder.graph import Exec, Input, Operation, Vertex
 from boxshipd.builder.layers import LayerSession
@@ -76,6 +76,7 @@ class Building:
         self.layers = LayerSession(engine.images.stores)
         self.caches = Caches(f"{engine.home}/caches")
         self.printed: defaultdict[int, bytes] = defaultdict(bytes)
+        self.statuses: dict[str, BuildStatus] = {}
         self.heard = asyncio.Event()
         self.executor = ExecExecutor(
             execution.Engine(
@@ -108,6 +109,7 @@ class Building:
     def _sink(self, progress: BuildProgress) -> None:
         for log in progress.logs:
             self.printed[log.stream] += log.data
+        self.statuses.update((status.id, status) for status in progress.statuses)
         self.heard.set()
 
     async def run(
