@@ -57,13 +57,8 @@ class Lowers:
 
     def find(self, path: bytes) -> os.stat_result | None:
         """The status of what the layers have at a path; None where they have nothing."""
-        fd = self.open(path)
-        if fd is None:
-            return None
-        try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
+        found = self.locate(path)
+        return None if found is None else found[1]
 
     def open(self, path: bytes) -> int | None:
         """An ``O_PATH`` descriptor of what the layers have at a path, which is the caller's; None where they have nothing."""

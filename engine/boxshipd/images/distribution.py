@@ -15,6 +15,7 @@ from boxship.types.registry import (
     DistributionPlatform,
     SearchResult,
 )
+from msgspec.structs import replace
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
@@ -113,6 +114,25 @@ class Distribution:
 
         async for message in self._sharing.follow((name, credentials, chosen), work):
             yield message
+
+    async def describe(self, name: Reference, config: AuthConfig, wanted: Platform | None) -> tuple[Reference, ImageConfig]:
+        """What an image in a registry is, of which nothing but its documents is fetched.
+
+        Args:
+            name: its name.
+            config: the client's credentials.
+            wanted: the platform, if any.
+
+        Returns:
+            The name with the digest that it means now, and the configuration for the platform.
+
+        Raises:
+            DaemonError: as ``Puller.describe`` does.
+        """
+        name = name.tagged()
+        places = await self._client.repositories(name, for_registry(config, name.domain), "pull")
+        digest, described = await self._puller.describe(Remote(name, places), name, wanted)
+        return replace(name, digest=digest), described
 
     async def _pull(self, name: Reference, credentials: Credentials, wanted: Platform | None, output: Output) -> None:
         places = await self._client.repositories(name, credentials, "pull")

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import msgspec
-from boxrun.container.spec import Spec
+from boxrun.container.spec import Mount, Spec
 from boxrun.supervisor.contract import ContainerStatus
 from msgspec.structs import replace
 
@@ -154,7 +154,7 @@ class ExecExecutor:
                 *mapped(mounted.mounts, container.config.remapping),
             ]
         )
-        targets = [Target(mount.target, mount.target in mounted.files or mount.target in _FILE_TARGETS) for mount in mounts]
+        targets = [_target(mount, mounted) for mount in mounts]
         missing = f"{places.disk}/mount-points"
         with LayeredRoot(layers) as root:
             if make_mount_points(root, targets, missing):
@@ -180,6 +180,12 @@ class ExecExecutor:
             return self._layers.from_upper(below, unpacking, cancellation.check)
 
         return await self._engine.workers.run(make, cancellation)
+
+
+def _target(mount: Mount, mounted: Mounted) -> Target:
+    # A tmpfs takes over the permissions of what it lies on: on what wasn't there it is to have its own.
+    mode = 0o1777 if mount.kind == "tmpfs" else 0o755
+    return Target(mount.target, mount.target in mounted.files or mount.target in _FILE_TARGETS, mode)
 
 
 def check_entitled(op: Exec, entitlements: frozenset[str]) -> None:

@@ -319,10 +319,13 @@ def _in_tree(tree: Tree, directory: str, source: str) -> Source:
 
 def _fill(root: int, path: str, check: Callable[[], None]) -> None:
     check()
+    source = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     try:
-        fill(root, path)
+        fill(source, path)
     except CopyError as error:
         raise InternalError(f"fill a cache: {error}") from error
+    finally:
+        os.close(source)
 
 
 def _copy_file(source: str, destination: str) -> None:

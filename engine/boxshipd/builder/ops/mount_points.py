@@ -18,10 +18,11 @@ _HIDDEN = "trusted.overlay."
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A mount's target: its path, and whether it is to be a file."""
+    """A mount's target: its path, whether it is to be a file, and its permission bits where it is made."""
 
     path: str
     file: bool = False
+    mode: int = 0o755
 
 
 def make_mount_points(root: LayeredRoot, targets: Iterable[Target], directory: str) -> bool:
@@ -69,7 +70,7 @@ def _make(root: LayeredRoot, path: bytes, target: Target, directory: str, known:
         os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
     else:
         os.makedirs(final, exist_ok=True)
-    os.chmod(final, 0o755)
+    os.chmod(final, target.mode)
 
 
 def _inherit(root: LayeredRoot, place: Place, made: str) -> None:
