@@ -143,6 +143,22 @@ class Images:
             known = self._catalogue.named(names[0], record.platform)
             return await self._catalogue.add(record, names, index), known is None or known.id != record.id
 
+    async def record_built(self, records: Sequence[Record], names: Sequence[Reference], index: bytes | None) -> None:
+        """Record what a build has made, one image for each platform, under the same names, and publish that.
+
+        Args:
+            records: the images; their content must be pinned.
+            names: their names, which other images lose.
+            index: what lists them, where there are several; without a name it isn't kept.
+        """
+        async with self._names_lock:
+            for record in records:
+                await self._catalogue.add(record, names, index if names else None)
+        for record in records:
+            self._event("create", record, record.id)
+        for name in names:
+            self._event("tag", records[0], name.familiar)
+
     def announce(self, action: str, record: Record, name: Reference) -> None:
         """Publish what happened to an image by a name of it, as Docker does it for ``pull`` and ``push``."""
         labels = record.config.config.labels if record.config.config else None

@@ -32,7 +32,7 @@ LIMITS: Mapping[str, int] = {
     "pull": 16,
     "push": 16,
     "unpack": max(2, _CPUS),
-    "build": 2,
+    "build": 32,
     "build-step": max(4, 2 * _CPUS),
     "load": 2,
 }
