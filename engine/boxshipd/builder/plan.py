@@ -116,9 +116,24 @@ class PlannedImage(Struct, frozen=True, kw_only=True):
     epoch: int | None = None
 
 
+class Line(Struct, frozen=True, kw_only=True):
+    """One instruction of a stage that is built, for output in the Dockerfile's order.
+
+    ``text`` is the instruction on one line, ``vertex`` the digest of what carries it out; empty where it changes the
+    configuration only, or takes up another stage.
+    """
+
+    text: str
+    vertex: str = ""
+
+
 class Plan(Struct, frozen=True, kw_only=True):
-    """A Dockerfile, planned. ``images`` has one for each platform; with ``check`` it may be empty."""
+    """A Dockerfile, planned.
+
+    ``images`` has one for each platform; with ``check`` it may be empty. ``lines`` are those of the first platform.
+    """
 
     graph: Graph
     images: tuple[PlannedImage, ...]
     warnings: tuple[BuildWarning, ...] = ()
+    lines: tuple[Line, ...] = ()

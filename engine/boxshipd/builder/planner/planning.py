@@ -19,7 +19,7 @@ from boxshipd.builder.dockerfile.parser import parse
 from boxshipd.builder.dockerfile.words import Words
 from boxshipd.builder.errors import ChecksFailed, DockerfileError
 from boxshipd.builder.graph import ContextSource, GitSource, Graph, HttpSource
-from boxshipd.builder.plan import Plan, PlannedImage, PlanOptions, Resolver
+from boxshipd.builder.plan import Line, Plan, PlannedImage, PlanOptions, Resolver
 from boxshipd.builder.planner import arguments
 from boxshipd.builder.planner.advice import Advice
 from boxshipd.builder.planner.bases import begin
@@ -74,13 +74,18 @@ async def plan(dockerfile: bytes, options: PlanOptions, resolver: Resolver) -> P
     parsed = await asyncio.to_thread(parse, dockerfile, linter)
     request = _Request(parsed, options, build_args, builder, linter)
     platforms = options.platforms or (options.build_platform,)
-    images = [await _plan_platform(request, platform, resolver) for platform in platforms]
+    planned = [await _plan_platform(request, platform, resolver) for platform in platforms]
     warnings = (*linter.warnings, *_others(request))
     try:
         linter.conclude()
     except DockerfileError as error:
         raise ChecksFailed(error.message, warnings) from error
-    return Plan(graph=request.graph, images=() if options.check else tuple(images), warnings=warnings)
+    return Plan(
+        graph=request.graph,
+        images=() if options.check else tuple(image for image, _ in planned),
+        warnings=warnings,
+        lines=tuple(planned[0][1]),
+    )
 
 
 def _setting(request: _Request, platform: Platform) -> Setting:
@@ -167,8 +172,8 @@ def _epoch(text: str | None) -> int | None:
     return int(text)
 
 
-async def _plan_platform(request: _Request, platform: Platform, resolver: Resolver) -> PlannedImage:
-    """All stages that the target needs, for one platform."""
+async def _plan_platform(request: _Request, platform: Platform, resolver: Resolver) -> tuple[PlannedImage, list[Line]]:
+    """All stages that the target needs, for one platform; and its instructions in the Dockerfile's order."""
     setting, stages, target = await asyncio.to_thread(_prepare, request, platform)
     everything = request.options.check and not request.options.target
     wanted = stages.listed if everything else [target]
@@ -176,7 +181,7 @@ async def _plan_platform(request: _Request, platform: Platform, resolver: Resolv
     while more:
         await begin(setting, _waiting(stages, wanted), resolver)
         more = await asyncio.to_thread(_add_triggers, setting, stages, wanted)
-    return await asyncio.to_thread(_plan_stages, setting, stages, wanted, target)
+    return await asyncio.to_thread(_plan_stages, setting, stages, wanted, target), setting.lines
 
 
 def _prepare(request: _Request, platform: Platform) -> tuple[Setting, Stages, Stage]:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from boxshipd.builder.dockerfile import instructions
+from boxshipd.builder.plan import Line
 from boxshipd.builder.planner import copying, metadata, running
 from boxshipd.builder.planner.draft import DEFAULT_PATH
+from boxshipd.builder.planner.naming import upper_keyword
 from boxshipd.builder.planner.paths import absolute
 from boxshipd.builder.planner.places import placed
 from boxshipd.builder.planner.stages import Stage
@@ -50,10 +52,15 @@ def plan_stage(setting: Setting, stage: Stage) -> State:
         assert stage.base.state is not None
         state = stage.state = stage.base.state.child()
     _settle_in(state)
+    begins = state.output.vertex if stage.base is None and state.output is not None else ""
+    setting.lines.append(Line(text=stage.text, vertex=begins))
     for command in stage.commands:
         turn = Turn(setting, stage, state, command)
+        before = state.output
         with placed(setting.dockerfile, command.instruction.span):
             _PLANNERS[type(command.instruction)](turn, command.instruction)
+        made = state.output.vertex if state.output is not None and state.output != before else ""
+        setting.lines.append(Line(text=upper_keyword(command.instruction.text), vertex=made))
     stage.done = True
     return state
 

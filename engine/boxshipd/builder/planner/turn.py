@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from boxshipd.builder.dockerfile.instructions import Dockerfile
 from boxshipd.builder.dockerfile.words import HEREDOC, Words
 from boxshipd.builder.errors import DockerfileError
 from boxshipd.builder.graph import ContextSource, GitSource, Graph, HttpSource, Input, Operation, Vertex
-from boxshipd.builder.plan import PlanOptions
+from boxshipd.builder.plan import Line, PlanOptions
 from boxshipd.builder.planner.advice import Advice
 from boxshipd.builder.planner.builder_args import BuilderArgs
 from boxshipd.builder.planner.naming import numbered, upper_keyword
@@ -44,6 +44,7 @@ class Setting:
         epoch: the time of files, seconds since the epoch; None for now.
         consumed: the build arguments that something asked for.
         history: characters of history so far.
+        lines: the instructions that have been planned, in the Dockerfile's order.
         variables: characters of all commands' variables so far.
     """
 
@@ -62,6 +63,7 @@ class Setting:
     epoch: int | None
     consumed: set[str]
     history: int = 0
+    lines: list[Line] = field(default_factory=list)
     variables: int = 0
 
     def load_context(self) -> Input:
