@@ -12,14 +12,15 @@ from boxshipd.builder.dockerfile.ignore import Matcher
 from boxshipd.builder.executor import Executor, Surroundings
 from boxshipd.builder.graph import ContextSource, Diff, Exec, Files, ImageSource, Merge, Operation
 from boxshipd.builder.layers import LayerSession
-from boxshipd.builder.local_sources import LocalImageExecutor, LocalResolver
 from boxshipd.builder.ops.context import ContextExecutor
 from boxshipd.builder.ops.diff import DiffExecutor
 from boxshipd.builder.ops.execution import Engine, ExecExecutor
 from boxshipd.builder.ops.files import FilesExecutor, Selected
+from boxshipd.builder.ops.image import ImageExecutor
 from boxshipd.builder.ops.merge import MergeExecutor
 from boxshipd.builder.ops.scoped import Scoped
-from boxshipd.builder.plan import Resolver
+from boxshipd.builder.progress import Sink
+from boxshipd.builder.resolver import BuildResolver
 from boxshipd.builder.run import Parts
 from boxshipd.builder.service import Builder
 from boxshipd.builder.solver.solver import Solver
@@ -68,7 +69,7 @@ def open_builder(
     engine = Engine(transients=containers.transients, networks=networks, runtime=runtime, caches=cache, workers=workers)
     selected = Selected()
     makers: Mapping[type[Operation], Callable[[LayerSession], Executor[Any]]] = {
-        ImageSource: lambda layers: LocalImageExecutor(images, layers),
+        ImageSource: lambda layers: ImageExecutor(images, distribution, layers),
         ContextSource: lambda _: ContextExecutor(workers, scratch, Matcher),
         Exec: lambda layers: ExecExecutor(engine, layers),
         Files: lambda layers: FilesExecutor(layers, workers, scratch, Matcher, images.stores.limits, selected),
@@ -77,8 +78,16 @@ def open_builder(
     }
     executors: dict[type[Operation], Executor[Any]] = {kind: Scoped(images.stores, make) for kind, make in makers.items()}
 
-    def resolver(around: Surroundings, pull: bool) -> Resolver:
-        return LocalResolver(images, distribution, around, scratch)
+    def resolver(around: Surroundings, pull: bool, sink: Sink) -> BuildResolver:
+        return BuildResolver(
+            images=images,
+            distribution=distribution,
+            executors=executors,
+            workers=workers,
+            around=around,
+            pull=pull,
+            sink=sink,
+        )
 
     return Builder(
         Parts(

@@ -17,8 +17,10 @@ from boxshipd.builder.feed import Feed
 from boxshipd.builder.graph import ContextSource, GitSource, HttpSource, Input
 from boxshipd.builder.plan import Plan, PlanOptions, Resolver
 from boxshipd.builder.planner.planning import plan
+from boxshipd.builder.progress import Sink
 from boxshipd.builder.remote import RemoteContext, remote_context
 from boxshipd.builder.request import Checked
+from boxshipd.builder.resolver import BuildResolver
 from boxshipd.builder.results import Result, Snapshot
 from boxshipd.builder.session import Session
 from boxshipd.builder.solver.solver import Solver
@@ -46,7 +48,8 @@ class Parts:
         scheduler: runs builds as jobs.
         cache: what is kept of builds.
         solver: carries plans out.
-        resolver: answers what a plan asks, for one build: its surroundings, whether images are pulled anew, and who is told.
+        resolver: makes what answers a plan's questions, for one build: its surroundings, whether registries are asked for
+            images that are here, and who is told.
         publish: where events go.
         scratch: a directory on the data root's file system, for what is kept while a build lasts.
     """
@@ -56,7 +59,7 @@ class Parts:
     scheduler: Scheduler
     cache: BuildCache
     solver: Solver
-    resolver: Callable[[Surroundings, bool], Resolver]
+    resolver: Callable[[Surroundings, bool, Sink], BuildResolver]
     publish: Publish
     scratch: str
 
@@ -101,13 +104,16 @@ class Run:
                 entitlements=self._checked.entitlements,
                 registry_auth=self._accounts,
             )
-            resolver = self._parts.resolver(around, self._request.pull)
-            text = context.dockerfile if context.dockerfile is not None else await self._dockerfile(resolver, context.source)
-            planned = await plan(text, await self._options(resolver, context), resolver)
-            self._feed.tell(planned)
-            if self._request.check:
-                return Outcome(BuildResult())
-            return await self._carry_out(planned, around)
+            async with self._parts.resolver(around, self._request.pull, self._feed.progress) as resolver:
+                planned = await self._plan(resolver, context)
+                self._feed.tell(planned)
+                if self._request.check:
+                    return Outcome(BuildResult())
+                return await self._carry_out(planned, around)
+
+    async def _plan(self, resolver: Resolver, context: RemoteContext) -> Plan:
+        text = context.dockerfile if context.dockerfile is not None else await self._dockerfile(resolver, context.source)
+        return await plan(text, await self._options(resolver, context), resolver)
 
     async def _dockerfile(self, resolver: Resolver, source: ContextSource | GitSource | HttpSource) -> bytes:
         """The Dockerfile's text.

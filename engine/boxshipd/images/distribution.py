@@ -15,7 +15,6 @@ from boxship.types.registry import (
     DistributionPlatform,
     SearchResult,
 )
-from msgspec.structs import replace
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
@@ -132,7 +131,7 @@ class Distribution:
         name = name.tagged()
         places = await self._client.repositories(name, for_registry(config, name.domain), "pull")
         digest, described = await self._puller.describe(Remote(name, places), name, wanted)
-        return replace(name, digest=digest), described
+        return Reference(name.domain, name.path, name.tag, digest), described
 
     async def _pull(self, name: Reference, credentials: Credentials, wanted: Platform | None, output: Output) -> None:
         places = await self._client.repositories(name, credentials, "pull")
