@@ -308,6 +308,12 @@ async def test_names_that_would_be_whiteouts_are_refused(bench, base):
     assert bench.read(base, "file") == b"old"
 
 
+@pytest.mark.parametrize("destination", ["/a\0b", f"/{'x' * 300}", "/x" * 3000])
+async def test_destinations_that_cant_be(bench, context, base, destination):
+    with pytest.raises(InvalidParameter):
+        await bench.copy(context, "one.txt", destination, onto=base)
+
+
 async def test_times_of_the_epoch(bench, context, base):
     made = await bench.copy(context, "/", "/new", onto=base, times=12)
     entries = bench.entries(made)
