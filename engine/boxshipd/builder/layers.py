@@ -6,26 +6,26 @@ session that made them: whoever keeps the layer for longer pins it as well befor
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from isal import isal_zlib
-
+from boxshipd.builder.compression import LayerCompressor
 from boxshipd.builder.results import Snapshot
 from boxshipd.files.ids import Owners
 from boxshipd.files.layer import write_layer
-from boxshipd.files.pack import batched
+from boxshipd.files.pack import Packer, batched
 from boxshipd.images.assembly import Stores
-from boxshipd.images.content import BlobWriter, Session
+from boxshipd.images.content import Session
 from boxshipd.images.digest import chain_ids
 from boxshipd.images.record import Layer
 from boxshipd.images.snapshots import Unpacking
+from boxshipd.images.unpack.apply import LayerApplier
+from boxshipd.images.unpack.compression import Chunks
 from boxshipd.images.unpack.layer import unpack_layer
-from boxshipd.images.unpack.tree import inherit
-
-_GZIP_WINDOW = 31
+from boxshipd.images.unpack.tar import TarReader
+from boxshipd.images.unpack.tree import Tree, inherit
 
 
 class LayerSession:
@@ -78,36 +78,73 @@ class LayerSession:
             check: called for each file; it may raise to end the work.
         """
         try:
-            members = write_layer(unpacking.root, self.directories(below), Owners(), check)
-            with self._stores.content.writer() as writer:
-                diff, size = _compress(batched(members), writer)
+            packer = Packer(Owners(), check)
+            members = write_layer(unpacking.root, self.directories(below), Owners(), check, packer)
+            with self._stores.content.writer() as writer, LayerCompressor(writer) as archive:
+                for piece in batched(members):
+                    archive.write(piece)
+                diff = archive.finish()
                 blob = self._content.commit(writer)
+            return self._publish(below, unpacking, blob.digest, diff, packer.size)
+        except BaseException:
+            unpacking.discard()
+            raise
+
+    def from_archive(self, below: Snapshot, chunks: Iterator[bytes], check: Callable[[], None] = lambda: None) -> Snapshot:
+        """The file system with a layer on it that is an archive, whiteouts and all.
+
+        It is unpacked while it is compressed.
+
+        Args:
+            below: what it lies on.
+            chunks: the archive, uncompressed.
+            check: called for each chunk; it may raise to end the work.
+        """
+
+        def passing() -> Iterator[bytes]:
+            for chunk in chunks:
+                check()
+                archive.write(chunk)
+                yield chunk
+
+        unpacking = self._stores.snapshots.unpacking()
+        try:
+            with self._stores.content.writer() as writer, LayerCompressor(writer) as archive:
+                with Tree(unpacking.root, layered=bool(below.layers)) as tree:
+                    reader = TarReader(Chunks(passing()), self._stores.limits)
+                    size = LayerApplier(tree, self._stores.limits).apply(reader)
+                diff = archive.finish()
+                blob = self._content.commit(writer)
+            inherit(unpacking.root, tree.implied, list(self.directories(below)))
             return self._publish(below, unpacking, blob.digest, diff, size)
         except BaseException:
             unpacking.discard()
             raise
 
-    def from_archive(self, below: Snapshot, chunks: Iterator[bytes]) -> Snapshot:
-        """The file system with a layer on it that is an archive, whiteouts and all.
+    def restack(self, below: Snapshot, layer: Layer) -> Snapshot:
+        """The file system with a layer on it that lay on another one: the blob is the same, its directory may not be.
 
-        Args:
-            below: what it lies on.
-            chunks: the archive, uncompressed.
+        Raises:
+            HostileOrBroken: the layer can't be unpacked.
         """
-        with self._stores.content.writer() as writer:
-            diff, _ = _compress(chunks, writer)
-            blob = self._content.commit(writer)
+        chain = chain_ids([*(each.diff for each in below.layers), layer.diff])[-1]
+        stacked = Snapshot((*below.layers, dataclasses.replace(layer, chain=chain)))
+        self._content.claim(layer.blob)
+        self._chains.append(chain)
+        if self._stores.snapshots.claim(chain):
+            return stacked
         unpacking = self._stores.snapshots.unpacking()
         try:
-            path = self._stores.content.path(blob.digest)
+            path = self._stores.content.path(layer.blob)
             unpacked = unpack_layer(
-                path, unpacking.root, lowest=not below.layers, digest=blob.digest, limits=self._stores.limits
+                path, unpacking.root, lowest=not below.layers, digest=layer.blob, limits=self._stores.limits
             )
             inherit(unpacking.root, unpacked.implied, list(self.directories(below)))
-            return self._publish(below, unpacking, blob.digest, diff, unpacked.size)
+            self._stores.snapshots.publish(unpacking, chain)
         except BaseException:
             unpacking.discard()
             raise
+        return stacked
 
     def _publish(self, below: Snapshot, unpacking: Unpacking, blob: str, diff: str, size: int) -> Snapshot:
         chain = chain_ids([*(layer.diff for layer in below.layers), diff])[-1]
@@ -115,16 +152,3 @@ class LayerSession:
         self._stores.snapshots.claim(chain)
         self._stores.snapshots.publish(unpacking, chain)
         return Snapshot((*below.layers, Layer(blob, diff, chain, size)))
-
-
-def _compress(pieces: Iterator[bytes], writer: BlobWriter) -> tuple[str, int]:
-    """Write an archive, compressed; its digest and its length uncompressed."""
-    checksum = hashlib.sha256()
-    compressor = isal_zlib.compressobj(level=1, wbits=_GZIP_WINDOW)
-    size = 0
-    for piece in pieces:
-        checksum.update(piece)
-        size += len(piece)
-        writer.write(compressor.compress(piece))
-    writer.write(compressor.flush())
-    return f"sha256:{checksum.hexdigest()}", size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Literal
 
@@ -12,6 +12,8 @@ from msgspec import Struct
 from boxshipd.images.record import Layer
 
 Kind = Literal["file", "directory", "symlink", "fifo", "char", "block"]
+
+_PIECE = 1 << 20
 
 
 class Snapshot(Struct, frozen=True):
@@ -69,7 +71,19 @@ class Tree(ABC):
 
     @abstractmethod
     def open(self, entry: Entry) -> BinaryIO:
-        """A file's bytes."""
+        """A file's bytes, holes included; it can be sought in."""
+
+    def extents(self, entry: Entry) -> Sequence[tuple[int, int]]:
+        """Where a file has data: offset and length of each piece, in order."""
+        return ((0, entry.size),) if entry.size else ()
+
+    def pieces(self, entry: Entry, offset: int, length: int) -> Iterator[bytes]:
+        """Part of a file's bytes."""
+        with self.open(entry) as file:
+            file.seek(offset)
+            while length and (piece := file.read(min(length, _PIECE))):
+                length -= len(piece)
+                yield piece
 
     @abstractmethod
     def checksum(self, entry: Entry) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from errno import ELOOP, ENODATA, ENOENT, ENOTDIR, ENOTSUP
 from types import TracebackType
@@ -48,43 +48,108 @@ class Lowers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every descriptor. Idempotent."""
         self._stack.close()
+        self._roots.clear()
 
     def find(self, path: bytes) -> os.stat_result | None:
         """The status of what the layers have at a path; None where they have nothing."""
+        found = self.locate(path)
+        return None if found is None else found[1]
+
+    def open(self, path: bytes) -> int | None:
+        """An ``O_PATH`` descriptor of what the layers have at a path, which is the caller's; None where they have nothing."""
+        for layer, root in enumerate(self._roots):
+            fd = _opened(root, path)
+            if fd is not None:
+                if not is_whiteout(os.fstat(fd)):
+                    return fd
+                os.close(fd)
+                return None
+            if self._is_hidden_below(layer, path):
+                return None
+        return None
+
+    def directories(self, path: bytes) -> Iterator[int]:
+        """The directory at a path in each layer that adds to it, topmost first: descriptors, valid until the next step."""
+        for layer, root in enumerate(self._roots):
+            own = _opened(root, path)
+            if own is None:
+                if self._is_hidden_below(layer, path):
+                    return
+                continue
+            try:
+                if not stat.S_ISDIR(os.fstat(own).st_mode):
+                    return
+                fd = os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            finally:
+                os.close(own)
+            try:
+                yield fd
+                if is_opaque(fd):
+                    return
+            finally:
+                os.close(fd)
+
+    def locate(self, path: bytes) -> tuple[int, os.stat_result] | None:
+        """As ``find``, with the number of the topmost layer that has it."""
         for layer, root in enumerate(self._roots):
             status = _status(root, path)
             if status is not None:
-                return None if is_whiteout(status) else status
-            above = path.rpartition(b"/")[0]
-            while above:
-                if self._ends_at(layer, above):
-                    return None
-                above = above.rpartition(b"/")[0]
+                return None if is_whiteout(status) else (layer, status)
+            if self._is_hidden_below(layer, path):
+                return None
         return None
+
+    def stack(self, path: bytes) -> list[int]:
+        """The numbers of the layers that a directory is made of, topmost first; none where it isn't one."""
+        found: list[int] = []
+        for layer, root in enumerate(self._roots):
+            status = _status(root, path)
+            if status is not None:
+                if not stat.S_ISDIR(status.st_mode):
+                    break
+                found.append(layer)
+                if self._ends_at(layer, path):
+                    break
+            if self._is_hidden_below(layer, path):
+                break
+        return found
+
+    def link(self, path: bytes) -> bytes:
+        """Where the symbolic link at a path leads to, as it is written."""
+        found = self.locate(path)
+        if found is None:
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), os.fsdecode(path))
+        fd = openat2(self._roots[found[0]], os.fsdecode(path), os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
+        try:
+            return os.fsencode(os.readlink("", dir_fd=fd))
+        finally:
+            os.close(fd)
 
     def names(self, path: bytes) -> set[bytes]:
         """The names in the directory at a path."""
         found: set[bytes] = set()
         hidden: set[bytes] = set()
-        for root in self._roots:
-            status = _status(root, path)
-            if status is None:
-                continue
-            if not stat.S_ISDIR(status.st_mode):
-                break
-            fd = openat2(root, os.fsdecode(path), os.O_RDONLY | os.O_DIRECTORY, resolve=_RESOLVE)
-            try:
-                for name in map(os.fsencode, os.listdir(fd)):
-                    if name in found or name in hidden:
-                        continue
-                    gone = is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False))
-                    (hidden if gone else found).add(name)
-                if is_opaque(fd):
-                    break
-            finally:
-                os.close(fd)
+        for fd in self.directories(path):
+            for name in map(os.fsencode, os.listdir(fd)):
+                if name in found or name in hidden:
+                    continue
+                gone = is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False))
+                (hidden if gone else found).add(name)
         return found
+
+    def _is_hidden_below(self, layer: int, path: bytes) -> bool:
+        """Whether a layer that has nothing at a path hides what those below it have there."""
+        above = path.rpartition(b"/")[0]
+        while above:
+            if self._ends_at(layer, above):
+                return True
+            above = above.rpartition(b"/")[0]
+        return False
 
     def _ends_at(self, layer: int, path: bytes) -> bool:
         """Whether a layer hides what the layers below it have in a directory."""
@@ -189,13 +254,27 @@ def refuse_references(fd: int | str, path: bytes) -> None:
 
 
 def _status(root: int, path: bytes) -> os.stat_result | None:
-    try:
-        fd = openat2(root, os.fsdecode(path), os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        raise
+    if path and b"/" not in path and path != b"..":
+        try:
+            # A name alone leads nowhere else, and most layers have nothing of it.
+            return os.stat(path, dir_fd=root, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
+    fd = _opened(root, path)
+    if fd is None:
+        return None
     try:
         return os.fstat(fd)
     finally:
         os.close(fd)
+
+
+def _opened(root: int, path: bytes) -> int | None:
+    try:
+        return openat2(root, os.fsdecode(path) or ".", os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise

@@ -9,15 +9,18 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
+from boxship.archive import tar_writer
+
 from boxshipd.errors import InternalError
-from boxshipd.files import tar_writer
 from boxshipd.files.changes import Lowers, is_opaque, refuse_references
 from boxshipd.files.ids import Owners
 from boxshipd.files.pack import Packer, Walk, read_xattrs
 from boxshipd.images.unpack.tree import is_whiteout
 
 
-def write_layer(upper: str, layers: Sequence[str], owners: Owners, check: Callable[[], None]) -> Iterator[bytes]:
+def write_layer(
+    upper: str, layers: Sequence[str], owners: Owners, check: Callable[[], None], packer: Packer | None = None
+) -> Iterator[bytes]:
     """The layer's members, in the order of their names; nothing where the container has written nothing.
 
     Args:
@@ -25,13 +28,14 @@ def write_layer(upper: str, layers: Sequence[str], owners: Owners, check: Callab
         layers: the directories below, topmost first.
         owners: how owners are shown.
         check: called for each member; it may raise to end the work.
+        packer: writes them, where not everything is to be as the files have it, or what it has counted is wanted.
     """
     top = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         walk = Walk(top)
         try:
             with Lowers(layers) as lowers:
-                packer = Packer(owners, check)
+                packer = packer or Packer(owners, check)
                 for own, path in walk:
                     check()
                     try:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from errno import EACCES, ELOOP, ENODATA, ENOENT, ENOTDIR, ENOTSUP, ENXIO, EPERM
 
 from boxrun.linux.files import filesystem_magic
+from boxship.archive import tar_writer
 
 from boxshipd.errors import InternalError
-from boxshipd.files import tar_writer
 from boxshipd.files.ids import Owners
 
 CHUNK = 1 << 20
@@ -40,11 +40,17 @@ class Packer:
     Args:
         owners: how owners are shown.
         check: called before each member; it may raise to end the work.
+        newest: no member is shown to be younger, in seconds since the epoch; None for no such bound.
+
+    Attributes:
+        size: the sum of the files' lengths so far, in bytes.
     """
 
-    def __init__(self, owners: Owners, check: Callable[[], None]) -> None:
+    def __init__(self, owners: Owners, check: Callable[[], None], newest: int | None = None) -> None:
+        self.size = 0
         self._owners = owners
         self._check = check
+        self._newest = newest
         self._links: dict[tuple[int, int], bytes] = {}
 
     def tree(self, fd: int, name: bytes, *, itself: bool = True, cross: bool = True) -> Iterator[bytes]:
@@ -117,9 +123,10 @@ class Packer:
         fd = os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         try:
             size = status.st_size
+            self.size += size
             xattrs = read_xattrs(fd)
             if status.st_blocks * 512 + _HOLES_FROM < size:
-                fragments = _fragments(fd, size)
+                fragments = data_extents(fd, size)
                 mapped = tar_writer.sparse_map(fragments)
                 total = len(mapped) + sum(length for _, length in fragments)
                 above, _, last = name.rpartition(b"/")
@@ -162,6 +169,7 @@ class Packer:
     ) -> bytes:
         """A member's header, as ``status`` describes it."""
         uid, gid = self._owners.inside(status.st_uid, status.st_gid)
+        mtime = status.st_mtime_ns // 1_000_000_000
         return tar_writer.header(
             kind,
             name,
@@ -169,7 +177,7 @@ class Packer:
             uid=uid,
             gid=gid,
             size=size,
-            mtime=status.st_mtime_ns // 1_000_000_000,
+            mtime=mtime if self._newest is None else min(mtime, self._newest),
             linkname=linkname,
             device=device,
             xattrs=xattrs or {},
@@ -282,11 +290,16 @@ def batched(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join((*waiting, tar_writer.END))
 
 
-def read_xattrs(fd: int) -> dict[str, bytes]:
-    """An open file's extended attributes but for those that steer overlayfs or label the host's own."""
+def read_xattrs(file: int | str, *, follow: bool = True) -> dict[str, bytes]:
+    """A file's extended attributes but for those that steer overlayfs or label the host's own.
+
+    Args:
+        file: a descriptor, or a path.
+        follow: whether a link at the path's end is followed.
+    """
     found: dict[str, bytes] = {}
     try:
-        names = os.listxattr(fd)
+        names = os.listxattr(file, follow_symlinks=follow)
     except OSError as error:
         if error.errno in (ENOTSUP, EPERM, EACCES):
             return found
@@ -295,7 +308,7 @@ def read_xattrs(fd: int) -> dict[str, bytes]:
         if name.startswith(_HIDDEN_XATTRS):
             continue
         try:
-            found[name] = os.getxattr(fd, name)
+            found[name] = os.getxattr(file, name, follow_symlinks=follow)
         except OSError as error:
             if error.errno not in (ENODATA, ENOTSUP, EPERM, EACCES):
                 raise
@@ -309,8 +322,8 @@ def _listing(fd: int) -> list[str]:
     return names
 
 
-def _fragments(fd: int, size: int) -> list[tuple[int, int]]:
-    """Where a file has data: offset and length of each piece."""
+def data_extents(fd: int, size: int) -> list[tuple[int, int]]:
+    """Where an open file has data: offset and length of each piece; the last one ends where the file does."""
     fragments: list[tuple[int, int]] = []
     offset = 0
     while offset < size:

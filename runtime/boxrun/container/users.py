@@ -85,6 +85,17 @@ def resolve(root_fd: int, user: str, extra_groups: Sequence[str] = ()) -> Identi
     return Identity(uid, gid, tuple(dict.fromkeys((gid, *supplementary))), home)
 
 
+def user_named(passwd: bytes, name: str) -> tuple[int, int] | None:
+    """Return the uid and gid that a passwd file has for a name."""
+    entry = _find_user(passwd, name, None)
+    return None if entry is None else entry[1:3]
+
+
+def group_named(group: bytes, name: str) -> int | None:
+    """Return the gid that a group file has for a name."""
+    return _find_group(group, name, None)
+
+
 def _read(root_fd: int, path: str) -> bytes:
     """Return the file's content, empty where there is none."""
     try:

@@ -11,10 +11,9 @@ import re
 from functools import cache
 
 import msgspec
-from boxship.terminal.govalues import quote
+from boxship.terminal.govalues import SPACE, quote
 
 from boxshipd.builder.dockerfile.instructions import Pair
-from boxshipd.builder.dockerfile.words import SPACE
 
 _WHITE = re.compile(r"[\t\v\f\r ]+")
 _PLAIN_FLAG = re.compile(f"[^{SPACE}'\"\\\\]+")

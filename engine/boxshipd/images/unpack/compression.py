@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+from collections.abc import Iterator
 from typing import IO, Protocol, cast
 
 import zstandard
@@ -142,6 +143,24 @@ class Prepended:
             out, self._head = self._head[:size], self._head[size:]
             return out
         return self._source.read(size)
+
+
+class Chunks:
+    """A source made of pieces that somebody else makes."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes; a piece that is empty isn't the end."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = piece
+        out, self._rest = self._rest[:size], self._rest[size:]
+        return out
 
 
 class Counted:

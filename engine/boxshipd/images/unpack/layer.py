@@ -63,10 +63,15 @@ class ReadAhead:
     """A source read by a thread of its own, a few chunks ahead, and hashed there.
 
     Decompression and hashing let go of the interpreter's lock, so that they run beside whoever reads from here.
+
+    Args:
+        source: what is read.
+        hashed: whether ``digest`` will be asked for.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, hashed: bool = True) -> None:
         self._source = source
+        self._hashed = hashed
         self._queue: Queue[bytes | BaseException] = Queue(_AHEAD)
         self._hash = hashlib.sha256()
         self._stop = False
@@ -108,7 +113,8 @@ class ReadAhead:
         try:
             while not self._stop:
                 chunk = self._source.read(CHUNK)
-                self._hash.update(chunk)
+                if self._hashed:
+                    self._hash.update(chunk)
                 self._queue.put(chunk)
                 if not chunk:
                     return

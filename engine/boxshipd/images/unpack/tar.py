@@ -71,6 +71,8 @@ class TarReader:
         self._limits = limits
         self._buffer = b""
         self._position = 0
+        # Where in the stream the buffer begins.
+        self._begins = 0
         # What is left of the present entry: data, then padding to the next block.
         self._left = 0
         self._padding = 0
@@ -82,6 +84,11 @@ class TarReader:
             if self.entries > self._limits.entries:
                 raise LimitExceeded(f"archive has more than {self._limits.entries} entries")
             yield entry
+
+    @property
+    def offset(self) -> int:
+        """How far into the stream it has read: at an entry, where its data begins."""
+        return self._begins + self._position
 
     def data(self) -> Iterator[memoryview]:
         """What is left of the present entry's content, in pieces that are valid until the next is asked for."""
@@ -104,6 +111,7 @@ class TarReader:
         return b"".join(self.data())
 
     def _fill(self) -> None:
+        self._begins += len(self._buffer)
         self._buffer = self._source.read(CHUNK)
         self._position = 0
         if not self._buffer:
@@ -140,6 +148,7 @@ class TarReader:
     def _header(self) -> bytes | None:
         """The next header block, or None at the archive's end."""
         if self._position == len(self._buffer):
+            self._begins += len(self._buffer)
             self._buffer = self._source.read(CHUNK)
             self._position = 0
             if not self._buffer:
