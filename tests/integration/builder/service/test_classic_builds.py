@@ -236,24 +236,25 @@ async def test_contexts_come_from_urls(daemon, served):
         assert words in answer.error["message"]
 
 
-async def test_contexts_come_from_repositories(daemon, served):
+@pytest.fixture
+def repository(served):
+    """A repository's URL, with a project in its directory ``sub``."""
     directory, base = served
-    repository = directory / "repo"
-    (repository / "sub").mkdir(parents=True)
-    (repository / "sub" / "Dockerfile").write_text("FROM busybox\nCOPY a /\nRUN cat /a\n")
-    (repository / "sub" / "a").write_text("from git\n")
-    git = ("git", "-c", "user.name=x", "-c", "user.email=y", "-C", str(repository))
-    for command in (
-        ("init", "-q", "-b", "main"),
-        ("add", "."),
-        ("commit", "-qm", "x"),
-        ("clone", "-q", "--bare", ".", "../r.git"),
-    ):
-        subprocess.run([*git, *command], check=True)
+    made = directory / "repo"
+    (made / "sub").mkdir(parents=True)
+    (made / "sub" / "Dockerfile").write_text("FROM busybox\nCOPY a /\nRUN cat /a\n")
+    (made / "sub" / "a").write_text("from git\n")
+    git = ("git", "-c", "user.name=x", "-c", "user.email=y", "-C", str(made))
+    for command in ("init -q -b main", "add .", "commit -qm x", "clone -q --bare . ../r.git"):
+        subprocess.run([*git, *command.split()], check=True)
     subprocess.run(["git", "-C", str(directory / "r.git"), "update-server-info"], check=True)
-    answer = await build(daemon, b"", remote=f"{base}/r.git#main:sub", nocache=1)
+    return f"{base}/r.git"
+
+
+async def test_contexts_come_from_repositories(daemon, repository):
+    answer = await build(daemon, b"", remote=f"{repository}#main:sub", nocache=1)
     assert "from git\n" in answer.text
-    answer = await build(daemon, b"", remote=f"{base}/r.git#nothing:sub")
+    answer = await build(daemon, b"", remote=f"{repository}#nothing:sub")
     assert "nothing" in answer.error["message"]
 
 
