@@ -123,7 +123,7 @@ def _local(turn: Turn, transfer: Transfer, inputs: Inputs, sources: tuple[str, .
     return CopyAction(
         input=inputs.place(origin),
         # Where a source's directories are kept, what is before and after its ``/./`` means something.
-        sources=sources if transfer.parents else tuple(map(clean, sources)),
+        sources=sources if transfer.parents else tuple(clean(each).lstrip("/") or "/" for each in sources),
         destination=target[0],
         directory=target[1],
         owner=transfer.owner,

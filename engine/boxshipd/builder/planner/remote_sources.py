@@ -73,7 +73,7 @@ def _http(transfer: Transfer, url: str) -> tuple[HttpSource, str]:
     if transfer.checksum:
         parse_digest(transfer.checksum)
     name = _file_name(url)
-    return HttpSource(url=url, checksum=transfer.checksum, filename=name), _WILDCARDS.sub(r"\\\1", f"/{name}")
+    return HttpSource(url=url, checksum=transfer.checksum, filename=name), _WILDCARDS.sub(r"\\\1", name)
 
 
 def _file_name(url: str) -> str:
