@@ -10,7 +10,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "api-cors-header": ("",),
     "authorization-plugins": ([],),
     "bridge-accept-fwmark": (),
-    "builder": ({},),
     "containerd": (),
     "containerd-namespace": (),
     "containerd-plugin-namespace": (),

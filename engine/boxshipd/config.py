@@ -20,6 +20,9 @@ from msgspec import Struct
 
 from boxshipd import __version__
 from boxshipd.absent_options import ABSENT, ABSENT_FLAGS, REASONS
+from boxshipd.builder.cache import policy
+from boxshipd.builder.cache.policy import BuilderSettings
+from boxshipd.builder.cache.pruning import PruneOptions
 from boxshipd.containers.log_config import validate_options
 from boxshipd.containers.validation import validate_ulimit
 from boxshipd.errors import DaemonError, InvalidParameter
@@ -34,10 +37,12 @@ from boxshipd.registry.timing import Timing
 DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"
 OWN_RUNTIME = "boxrun"
 CDI_SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
-__all__ = ["ABSENT", "ABSENT_FLAGS", "BY_KEY", "OPTIONS", "Config", "ConfigError", "load", "refuse_absent", "reload"]
+__all__ = ["ABSENT", "ABSENT_FLAGS", "BY_KEY", "FLAGS", "OPTIONS", "Config", "ConfigError", "load", "refuse_absent", "reload"]
 RELEASE = ".".join(__version__.split(".")[:2])
 
-Kind = Literal["bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes", "registries", "pools", "options"]
+Kind = Literal[
+    "bool", "int", "text", "list", "map", "bytes", "ulimits", "runtimes", "registries", "pools", "options", "section"
+]
 
 
 class ConfigError(Exception):
@@ -122,6 +127,7 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     tlscert: str = ""
     tlskey: str = ""
     insecure_tcp: bool = False
+    builder: BuilderSettings = BuilderSettings()
 
     @property
     def level(self) -> str:
@@ -152,7 +158,7 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class Option(NamedTuple):
-    """An option as a key of daemon.json and as a flag (``short`` without its dash)."""
+    """An option as a key of daemon.json and as a flag (``short`` without its dash); a section has no flag."""
 
     key: str
     flag: str
@@ -250,8 +256,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("tlscert", "tlscert", "text", "Path to the TLS certificate file"),
     Option("tlskey", "tlskey", "text", "Path to the TLS key file"),
     Option("insecure-tcp", "insecure-tcp", "bool", "Serve tcp:// even where anybody could connect. Dangerous"),
+    Option("builder", "", "section", "What of the build cache is removed by itself", reloadable=True),
 )
 
+FLAGS = tuple(option for option in OPTIONS if option.flag)
 BY_KEY = {option.key: option for option in OPTIONS}
 
 _WITH_USERS = frozenset({"proxies", "http-proxy", "https-proxy", "registry-mirrors"})
@@ -467,6 +475,10 @@ def _validate(config: Config) -> None:
             ipaddress.ip_address(server)
         except ValueError:
             raise ConfigError(f"dns: IP address is not correctly formatted: {server}") from None
+    try:
+        policy.check(config.builder, lambda text: parse_size(text, "builder"))
+    except DaemonError as error:
+        raise ConfigError(f"builder: {error}") from error
     for ulimit in config.default_ulimits.values():
         try:
             validate_ulimit(ulimit)
@@ -543,6 +555,11 @@ def network_defaults(config: Config, identity: str = "") -> NetworkDefaults:
         default_options=config.default_network_opts,
         host_gateway=config.host_gateway_ips,
     )
+
+
+def cache_rules(config: Config) -> list[PruneOptions]:
+    """What of the build cache is removed by itself; the data root must be there."""
+    return policy.rules(config.builder.gc, lambda text: parse_size(text, "builder"), config.data_root)
 
 
 def _shown(value: Any) -> str:

@@ -24,7 +24,10 @@ from msgspec import Struct
 
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
-from boxshipd.config import Config, ConfigError, load, network_defaults, reload
+from boxshipd.builder.cache import service as build_cache
+from boxshipd.builder.opening import open_builder
+from boxshipd.builder.sessions import SessionRegistry
+from boxshipd.config import Config, ConfigError, cache_rules, load, network_defaults, reload
 from boxshipd.containers.remapping import read_remapping
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
@@ -34,6 +37,7 @@ from boxshipd.heap import share_one_arena
 from boxshipd.images.distribution import Distribution
 from boxshipd.images.image import ImageUse
 from boxshipd.images.service import Images
+from boxshipd.images.workers import Workers
 from boxshipd.info import engine_id, engine_info
 from boxshipd.listeners import Listener, ListenError, open_listeners
 from boxshipd.networks.kernel import NetworkKernel
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_BUILD_THREADS = 8
 DRAIN_TIMEOUT = 5.0
 """Seconds that requests under way get to end when the daemon ends."""
 
@@ -127,6 +132,8 @@ class Daemon:
                 events=self._events,
                 info=self._describe,
                 shutdown=self._shut_everything_down,
+                builder=self._builder,
+                sessions=SessionRegistry(),
             )
             for listener in listeners:
                 await listener.serve(application.server, config)
@@ -148,9 +155,16 @@ class Daemon:
     async def _open_services(self, stack: AsyncExitStack) -> None:
         config = self._config
         self._images = await Images.open(
-            config.data_root, self._store, publish=self._publish, uses=self._uses_of_image, trust=_trust(config)
+            config.data_root,
+            self._store,
+            publish=self._publish,
+            uses=self._uses_of_image,
+            trust=_trust(config),
+            kept=await build_cache.kept(self._store),
         )
         stack.callback(self._images.close)
+        self._build_cache = await build_cache.BuildCache.open(self._images, self._store, config.data_root, cache_rules(config))
+        stack.push_async_callback(self._build_cache.close)
         self._volumes = Volumes(self._store, config.data_root, self._publish)
         stack.callback(self._volumes.close)
         await self._volumes.open()
@@ -193,6 +207,20 @@ class Daemon:
         )
         await self._containers.open()
         stack.push_async_callback(self._containers.close)
+        workers = Workers(_BUILD_THREADS, "build")
+        stack.callback(workers.close)
+        self._builder = open_builder(
+            data_root=config.data_root,
+            images=self._images,
+            distribution=self._distribution,
+            containers=self._containers,
+            networks=self._networks,
+            runtime=self._runtime,
+            scheduler=scheduler,
+            cache=self._build_cache,
+            workers=workers,
+            publish=self._publish,
+        )
 
     def _publish(self, kind: str, action: str, subject: str, attributes: Mapping[str, str]) -> None:
         self._events.publish(kind, action, subject, attributes)
@@ -241,6 +269,7 @@ class Daemon:
         log_format.set_level(fresh.level)
         self._containers.reconfigure(_settings(fresh))
         self._images.trust = trust
+        self._build_cache.reconfigure(cache_rules(fresh))
         self._distribution.reconfigure(fresh.registry_client, fresh.max_concurrent_downloads, fresh.max_concurrent_uploads)
         self._events.publish("daemon", "reload", engine_id(fresh.data_root), {"name": socket.gethostname(), **_reloaded(fresh)})
         if waiting:

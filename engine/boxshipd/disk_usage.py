@@ -1,4 +1,4 @@
-"""What images, containers and volumes take on the disk, as ``system df`` shows it.
+"""What images, containers, volumes and the build cache take on the disk, as ``system df`` shows it.
 
 Source: moby daemon/disk_usage.go, api/server/router/system (getDiskUsage).
 """
@@ -13,6 +13,7 @@ from boxship.types.images import ImageSummary
 from boxship.types.system import DiskUsage
 from boxship.types.volumes import Volume
 
+from boxshipd.builder.cache.service import BuildCache
 from boxshipd.containers.service import Containers
 from boxshipd.errors import InvalidParameter
 from boxshipd.images.service import Images
@@ -21,13 +22,16 @@ from boxshipd.volumes.service import Volumes
 KINDS = frozenset({"container", "image", "volume", "build-cache"})
 
 
-async def disk_usage(containers: Containers, images: Images, volumes: Volumes, kinds: Collection[str] = ()) -> DiskUsage:
+async def disk_usage(
+    containers: Containers, images: Images, volumes: Volumes, build_cache: BuildCache, kinds: Collection[str] = ()
+) -> DiskUsage:
     """Measure it.
 
     Args:
         containers: the containers.
         images: the images.
         volumes: the volumes.
+        build_cache: what is kept of builds.
         kinds: what to tell of, of ``KINDS``; everything where that is empty.
 
     Raises:
@@ -53,6 +57,5 @@ async def disk_usage(containers: Containers, images: Images, volumes: Volumes, k
         images=found_images,
         containers=found_containers,
         volumes=found_volumes,
-        # Nothing is built here yet, so that nothing is kept for it.
-        build_cache=[] if "build-cache" in wanted else None,
+        build_cache=build_cache.usage() if "build-cache" in wanted else None,
     )

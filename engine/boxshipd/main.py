@@ -12,11 +12,11 @@ import msgspec
 import typer
 
 from boxshipd import __version__
-from boxshipd.config import ABSENT_FLAGS, OPTIONS, ConfigError, Option, load, refuse_absent
+from boxshipd.config import ABSENT_FLAGS, FLAGS, ConfigError, Option, load, refuse_absent
 from boxshipd.errors import DaemonError
 
-_SWITCHES = {f"--{option.flag}" for option in OPTIONS if option.kind == "bool"}
-_SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in OPTIONS if option.kind == "bool" and option.short}
+_SWITCHES = {f"--{option.flag}" for option in FLAGS if option.kind == "bool"}
+_SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in FLAGS if option.kind == "bool" and option.short}
 _SHORT_ABSENT = {"-s": "storage-driver"}
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -47,7 +47,7 @@ def given_flags(options: dict[str, Any]) -> dict[str, Any]:
         ConfigError: a switch or number isn't one.
     """
     flags: dict[str, Any] = {}
-    for option in OPTIONS:
+    for option in FLAGS:
         value = options[_parameter(option)]
         if value is None or value == []:
             continue
@@ -121,7 +121,7 @@ def _command() -> Callable[..., None]:
         _keyword("validate", bool, typer.Option(False, "--validate", help="Validate the configuration and exit")),
         _keyword("version", bool, typer.Option(False, "--version", "-v", help="Print version information and quit")),
     ]
-    parameters = fixed + [_keyword(_parameter(option), *_typed(option)) for option in OPTIONS]
+    parameters = fixed + [_keyword(_parameter(option), *_typed(option)) for option in FLAGS]
     boxshipd.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     boxshipd.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return boxshipd

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from boxship.types.build_cache import BuildCache
 from boxship.types.containers import ContainerSummary
 from boxship.types.images import ImageSummary
 from boxship.types.volumes import Volume
@@ -166,5 +167,5 @@ class DiskUsage(Struct, rename="pascal", frozen=True):
     images: list[ImageSummary] | None
     containers: list[ContainerSummary] | None
     volumes: list[Volume] | None
-    build_cache: list[dict[str, Any]] | None
+    build_cache: list[BuildCache] | None
     builder_size: int | UnsetType = UNSET

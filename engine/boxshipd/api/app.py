@@ -14,6 +14,7 @@ from aiohttp.web_response import StreamResponse
 from boxship.types.system import Info
 
 from boxshipd.api.attach import AttachOperations
+from boxshipd.api.build import BuildOperations
 from boxshipd.api.call import Call
 from boxshipd.api.connection import ClientGoneError, Connection, ConnectionServer, TakenOver
 from boxshipd.api.containers import ContainerOperations
@@ -32,6 +33,8 @@ from boxshipd.api.stats import StatsOperations
 from boxshipd.api.system import SystemOperations
 from boxshipd.api.version import split_version
 from boxshipd.api.volumes import VolumeOperations
+from boxshipd.builder.service import Builder
+from boxshipd.builder.sessions import SessionRegistry
 from boxshipd.containers.service import Containers
 from boxshipd.disk_usage import disk_usage
 from boxshipd.events import Events
@@ -59,9 +62,14 @@ class Application:
         events: Events,
         info: Callable[[], Awaitable[Info]],
         shutdown: Callable[[], Awaitable[None]],
+        builder: Builder,
+        sessions: SessionRegistry,
     ) -> None:
-        system = SystemOperations(info, partial(disk_usage, containers, images, volumes), shutdown)
-        self._router = Router(OPERATIONS, _handlers(containers, images, distribution, volumes, networks, events, system))
+        system = SystemOperations(info, partial(disk_usage, containers, images, volumes, builder.cache), shutdown)
+        self._router = Router(
+            OPERATIONS,
+            _handlers(containers, images, distribution, volumes, networks, events, system, BuildOperations(builder, sessions)),
+        )
 
     def server(self, guard: BrowserGuard | None = None) -> ConnectionServer:
         """The protocol factory for one listener; ``guard`` where a browser could reach it."""
@@ -119,6 +127,7 @@ def _handlers(  # noqa: PLR0917 - a service each
     networks: Networks,
     events: Events,
     system: SystemOperations,
+    builds: BuildOperations,
 ) -> dict[str, Handler]:
     of_containers, of_volumes = ContainerOperations(containers), VolumeOperations(volumes)
     of_images, registries = ImageOperations(images, distribution), DistributionOperations(distribution)
@@ -128,6 +137,9 @@ def _handlers(  # noqa: PLR0917 - a service each
     statistics = StatsOperations(containers)
     files = FileOperations(containers)
     return {
+        "BuildCancel": builds.cancel,
+        "BuildPrune": builds.prune,
+        "BuildSession": builds.session,
         "ContainerArchive": files.archive,
         "ContainerArchiveInfo": files.describe,
         "ContainerAttach": attaching.attach,
@@ -162,6 +174,7 @@ def _handlers(  # noqa: PLR0917 - a service each
         "ExecResize": execs.resize,
         "ExecStart": execs.start,
         "ExecStartWebsocket": execs.start_websocket,
+        "ImageBuild": builds.build,
         "ImageCommit": files.commit,
         "ImageCreate": of_images.create,
         "ImageDelete": of_images.remove,

@@ -12,7 +12,7 @@ from boxshipd import __version__
 
 RELEASE = ".".join(__version__.split(".")[:2])
 
-_NO_BUILD = "building images"
+_NO_BUILDKIT = "BuildKit's sessions"
 _NO_NETWORKS = "user-defined networks"
 _NO_PLUGINS = "plug-ins"
 _NO_SWARM = "Swarm"
@@ -82,8 +82,15 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("PutContainerArchive", "PUT", "/containers/{id}/archive"),
     Operation("ContainerPrune", "POST", "/containers/prune"),
     Operation("ImageList", "GET", "/images/json"),
-    Operation("ImageBuild", "POST", "/build", _NO_BUILD),
-    Operation("BuildPrune", "POST", "/build/prune", _NO_BUILD),
+    Operation(
+        "ImageBuild",
+        "POST",
+        "/build",
+        limits="Dockerfiles are BuildKit's; `version=2`, BuildKit's own API, is refused. `rm` and `forcerm` change nothing, as "
+        "there are no intermediate containers or images. `squash` needs no experimental mode. Of `outputs`, only images "
+        "(`moby`). With `version=boxship` the body is a request of ours in JSON, and the answer tells all steps as they happen",
+    ),
+    Operation("BuildPrune", "POST", "/build/prune"),
     Operation("ImageCreate", "POST", "/images/create"),
     Operation("ImageInspect", "GET", "/images/{name}/json"),
     Operation("ImageHistory", "GET", "/images/{name}/history"),
@@ -99,7 +106,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("SystemPingHead", "HEAD", "/_ping"),
     Operation("ImageCommit", "POST", "/commit"),
     Operation("SystemEvents", "GET", "/events"),
-    Operation("SystemDataUsage", "GET", "/system/df", limits="`BuildCache` is empty: nothing is built here yet"),
+    Operation("SystemDataUsage", "GET", "/system/df"),
     Operation("ImageGet", "GET", "/images/{name}/get"),
     Operation("ImageGetAll", "GET", "/images/get"),
     Operation("ImageLoad", "POST", "/images/load"),
@@ -168,7 +175,22 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("ConfigDelete", "DELETE", "/configs/{id}", _NO_SWARM),
     Operation("ConfigUpdate", "POST", "/configs/{id}/update", _NO_SWARM),
     Operation("DistributionInspect", "GET", "/distribution/{name}/json"),
-    Operation("Session", "POST", "/session", _NO_BUILD),
+    Operation("Session", "POST", "/session", _NO_BUILDKIT),
+    Operation(
+        "BuildCancel",
+        "POST",
+        "/build/cancel",
+        extension=True,
+        limits="Docker's as well, but not in its description: ends the builds whose `buildid` is `id`",
+    ),
+    Operation(
+        "BuildSession",
+        "GET",
+        "/build/session",
+        extension=True,
+        limits="a websocket by which a build with `session=<id>` gets contexts, secrets and SSH agents from its client, and "
+        "gives archives to it",
+    ),
     Operation("ContainerLogsWebsocket", "GET", "/containers/{id}/logs/ws", extension=True),
     Operation("ContainerStatsWebsocket", "GET", "/containers/{id}/stats/ws", extension=True),
     Operation(

@@ -69,7 +69,9 @@ class SystemOperations:
         """SystemDataUsage. Before API 1.42 everything was measured, and the build cache told as a sum."""
         if call.version >= (1, 42):
             return json_response(await self._usage(call.query.texts("type")))
-        return json_response(replace(await self._usage(()), builder_size=0))
+        usage = await self._usage(())
+        size = sum(record.size for record in usage.build_cache or ())
+        return json_response(replace(usage, builder_size=size))
 
     async def shutdown(self, call: Call) -> StreamResponse:
         """SystemShutdown: stop every container and the runtime. Answered when that is done; then the daemon ends too."""

@@ -3,6 +3,7 @@
 DaemonError
 ├── InvalidParameter
 │   └── DockerfileError    the Dockerfile can't be right; knows its lines, and shows them
+│       └── ChecksFailed   it could be built, but ``# check=error=true`` makes errors of advice
 ├── NotFound
 │   └── SourceMissing      COPY or ADD, or a mount, names what isn't there
 └── InternalError
@@ -10,6 +11,8 @@ DaemonError
 """
 
 from __future__ import annotations
+
+from boxship.types.build import BuildWarning
 
 from boxshipd.errors import InternalError, InvalidParameter, NotFound
 
@@ -30,6 +33,19 @@ class DockerfileError(InvalidParameter):
         self.first = first
         self.last = last or first
         self.excerpt = excerpt
+
+
+class ChecksFailed(DockerfileError):  # noqa: N818 - named after Docker's error kinds
+    """It could be built, but ``# check=error=true`` makes errors of advice.
+
+    Args:
+        message: which rules were broken.
+        warnings: the advice.
+    """
+
+    def __init__(self, message: str, warnings: tuple[BuildWarning, ...]) -> None:
+        super().__init__(message)
+        self.warnings = warnings
 
 
 class SourceMissing(NotFound):

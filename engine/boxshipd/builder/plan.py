@@ -81,12 +81,14 @@ class PlanOptions(Struct, frozen=True, kw_only=True):
 class Step(Struct, frozen=True, kw_only=True):
     """One instruction, as the image's history has it.
 
-    ``output`` is the file system after it, None where it changed the configuration only.
+    ``output`` is the file system after it, None where it changed the configuration only. ``instruction`` is the Dockerfile's
+    text, as ``Vertex.instruction`` has it.
     """
 
     created_by: str
     comment: str = ""
     output: Input | None = None
+    instruction: str = ""
 
 
 class PlannedImage(Struct, frozen=True, kw_only=True):
@@ -100,6 +102,8 @@ class PlannedImage(Struct, frozen=True, kw_only=True):
         base: the image it began with, None for none; its layers are the first ones of ``output``.
         base_history: the base's history.
         steps: what was done since, in order.
+        epoch: the time of the image and of the files that the build makes, seconds since the epoch; None for now. It is
+            ``PlanOptions.epoch``, or what the Dockerfile says of SOURCE_DATE_EPOCH.
     """
 
     platform: Platform
@@ -109,11 +113,27 @@ class PlannedImage(Struct, frozen=True, kw_only=True):
     base: BaseImage | None = None
     base_history: tuple[History, ...] = ()
     steps: tuple[Step, ...] = ()
+    epoch: int | None = None
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One instruction of a stage that is built, for output in the Dockerfile's order.
+
+    ``text`` is the instruction on one line, ``vertex`` the digest of what carries it out; empty where it changes the
+    configuration only, or takes up another stage.
+    """
+
+    text: str
+    vertex: str = ""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """A Dockerfile, planned. ``images`` has one for each platform; with ``check`` it may be empty."""
+    """A Dockerfile, planned.
+
+    ``images`` has one for each platform; with ``check`` it may be empty. ``lines`` are those of the first platform.
+    """
 
     graph: Graph
     images: tuple[PlannedImage, ...]
     warnings: tuple[BuildWarning, ...] = ()
+    lines: tuple[Line, ...] = ()

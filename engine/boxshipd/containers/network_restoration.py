@@ -15,6 +15,7 @@ from boxrun.supervisor.contract import RuntimeEvent
 from boxshipd.containers.model import Container
 from boxshipd.containers.networking import ContainerNetworking
 from boxshipd.containers.registry import Registry
+from boxshipd.containers.transients import Transients
 from boxshipd.errors import DaemonError
 from boxshipd.networks.kernel import NetworkKernel, lease_of
 from boxshipd.networks.model import Network, Published
@@ -36,8 +37,10 @@ class Restoration:
         networking: ContainerNetworking,
         scheduler: Scheduler,
         policy: contract.Policy,
+        transients: Transients,
     ) -> None:
         self._registry = registry
+        self._transients = transients
         self._networks = networks
         self._kernel = kernel
         self._networking = networking
@@ -94,7 +97,8 @@ class Restoration:
     async def _of_sandbox(self, sandbox: contract.Sandbox) -> None:
         container = self._registry.get(sandbox.container)
         if container is None:
-            await self._kernel.unplug(sandbox.container)
+            if not self._transients.has(sandbox.container):
+                await self._kernel.unplug(sandbox.container)
             return
 
         async def work(_: Job) -> None:

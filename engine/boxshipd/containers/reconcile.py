@@ -17,6 +17,7 @@ from boxshipd.containers.exits import LOST, Exits
 from boxshipd.containers.lifecycle import Lifecycle
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
+from boxshipd.containers.transients import Transients
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
 from boxshipd.runtime.link import RuntimeLink
@@ -38,8 +39,10 @@ class Reconciliation:
         events: Events,
         runtime: RuntimeLink,
         timers: Timers,
+        transients: Transients,
     ) -> None:
         self._registry = registry
+        self._transients = transients
         self._lifecycle = lifecycle
         self._exits = exits
         self._events = events
@@ -158,7 +161,9 @@ class Reconciliation:
             self.limit_again(container)
 
     def _stranger(self, status: ContainerStatus) -> None:
-        """A container without a record: it ought not to be."""
+        """A container without a record: it ought not to be, unless some work under way has it."""
+        if self._transients.has(status.id):
+            return
 
         async def end() -> None:
             try:

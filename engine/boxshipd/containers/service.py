@@ -43,6 +43,7 @@ from boxshipd.containers.removal import Removal
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.stats import Collector, Follower
 from boxshipd.containers.top import Top
+from boxshipd.containers.transients import Transients
 from boxshipd.containers.updating import Updating
 from boxshipd.containers.volumes import ContainerVolumes, volume_uses
 from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotFound, NotImplementedHere
@@ -103,6 +104,10 @@ class Containers:
         self._networking = ContainerNetworking(
             registry=self._registry, networks=networks, kernel=kernel, settings=lambda: self._settings
         )
+        self.transients = Transients(
+            runtime=runtime, networking=self._networking, find=self._registry.find, settings=lambda: self._settings
+        )
+        """Containers without a record: what runs builds' commands."""
         self._exits = Exits(self._registry, events, runtime, self._timers)
         self._pausing = Pausing(self._registry, events, runtime, scheduler)
         self._updating = Updating(self._registry, events, runtime, scheduler)
@@ -147,6 +152,7 @@ class Containers:
             events=events,
             runtime=runtime,
             timers=self._timers,
+            transients=self.transients,
         )
         found = ContainerVolumes(self._registry, images, volumes, runtime, settings.data_root)
         volumes.uses = partial(volume_uses, self._registry)
@@ -169,6 +175,7 @@ class Containers:
             networking=self._networking,
             scheduler=scheduler,
             policy=policy,
+            transients=self.transients,
         )
         runtime.observe(self._restoration.heard)
         networks.name_of = self._name_of
@@ -191,6 +198,7 @@ class Containers:
         self._restoration.take_up()
         for stranger in self._directories.sweep({container.id for container in self._registry}):
             log.info("removed what was left of container %s, whose creation or removal was interrupted", stranger)
+        self.transients.open()
         self._runtime.handlers(self._reconciliation.listing, self._reconciliation.event)
         self.execs.open()
         await self._runtime.open()
@@ -215,6 +223,7 @@ class Containers:
         await self._scheduler.close(_DRAIN)
         await self.files.close()
         await self._exits.settle()
+        await self.transients.close()
         await self._networking.settle()
         await self._restoration.close()
         await self.execs.close()

@@ -57,13 +57,8 @@ class Lowers:
 
     def find(self, path: bytes) -> os.stat_result | None:
         """The status of what the layers have at a path; None where they have nothing."""
-        fd = self.open(path)
-        if fd is None:
-            return None
-        try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
+        found = self.locate(path)
+        return None if found is None else found[1]
 
     def open(self, path: bytes) -> int | None:
         """An ``O_PATH`` descriptor of what the layers have at a path, which is the caller's; None where they have nothing."""
@@ -98,6 +93,42 @@ class Lowers:
                     return
             finally:
                 os.close(fd)
+
+    def locate(self, path: bytes) -> tuple[int, os.stat_result] | None:
+        """As ``find``, with the number of the topmost layer that has it."""
+        for layer, root in enumerate(self._roots):
+            status = _status(root, path)
+            if status is not None:
+                return None if is_whiteout(status) else (layer, status)
+            if self._is_hidden_below(layer, path):
+                return None
+        return None
+
+    def stack(self, path: bytes) -> list[int]:
+        """The numbers of the layers that a directory is made of, topmost first; none where it isn't one."""
+        found: list[int] = []
+        for layer, root in enumerate(self._roots):
+            status = _status(root, path)
+            if status is not None:
+                if not stat.S_ISDIR(status.st_mode):
+                    break
+                found.append(layer)
+                if self._ends_at(layer, path):
+                    break
+            if self._is_hidden_below(layer, path):
+                break
+        return found
+
+    def link(self, path: bytes) -> bytes:
+        """Where the symbolic link at a path leads to, as it is written."""
+        found = self.locate(path)
+        if found is None:
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), os.fsdecode(path))
+        fd = openat2(self._roots[found[0]], os.fsdecode(path), os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
+        try:
+            return os.fsencode(os.readlink("", dir_fd=fd))
+        finally:
+            os.close(fd)
 
     def names(self, path: bytes) -> set[bytes]:
         """The names in the directory at a path."""
@@ -223,6 +254,14 @@ def refuse_references(fd: int | str, path: bytes) -> None:
 
 
 def _status(root: int, path: bytes) -> os.stat_result | None:
+    if path and b"/" not in path and path != b"..":
+        try:
+            # A name alone leads nowhere else, and most layers have nothing of it.
+            return os.stat(path, dir_fd=root, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
     fd = _opened(root, path)
     if fd is None:
         return None

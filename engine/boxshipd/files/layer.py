@@ -9,8 +9,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
+from boxship.archive import tar_writer
+
 from boxshipd.errors import InternalError
-from boxshipd.files import tar_writer
 from boxshipd.files.changes import Lowers, is_opaque, refuse_references
 from boxshipd.files.ids import Owners
 from boxshipd.files.pack import Packer, Walk, read_xattrs
@@ -27,7 +28,7 @@ def write_layer(
         layers: the directories below, topmost first.
         owners: how owners are shown.
         check: called for each member; it may raise to end the work.
-        packer: writes them, where somebody wants to know what it has counted.
+        packer: writes them, where not everything is to be as the files have it, or what it has counted is wanted.
     """
     top = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from errno import EACCES, ELOOP, ENODATA, ENOENT, ENOTDIR, ENOTSUP, ENXIO, EPERM
 
 from boxrun.linux.files import filesystem_magic
+from boxship.archive import tar_writer
 
 from boxshipd.errors import InternalError
-from boxshipd.files import tar_writer
 from boxshipd.files.ids import Owners
 
 CHUNK = 1 << 20
@@ -40,15 +40,17 @@ class Packer:
     Args:
         owners: how owners are shown.
         check: called before each member; it may raise to end the work.
+        newest: no member is shown to be younger, in seconds since the epoch; None for no such bound.
 
     Attributes:
         size: the sum of the files' lengths so far, in bytes.
     """
 
-    def __init__(self, owners: Owners, check: Callable[[], None]) -> None:
+    def __init__(self, owners: Owners, check: Callable[[], None], newest: int | None = None) -> None:
         self.size = 0
         self._owners = owners
         self._check = check
+        self._newest = newest
         self._links: dict[tuple[int, int], bytes] = {}
 
     def tree(self, fd: int, name: bytes, *, itself: bool = True, cross: bool = True) -> Iterator[bytes]:
@@ -167,6 +169,7 @@ class Packer:
     ) -> bytes:
         """A member's header, as ``status`` describes it."""
         uid, gid = self._owners.inside(status.st_uid, status.st_gid)
+        mtime = status.st_mtime_ns // 1_000_000_000
         return tar_writer.header(
             kind,
             name,
@@ -174,7 +177,7 @@ class Packer:
             uid=uid,
             gid=gid,
             size=size,
-            mtime=status.st_mtime_ns // 1_000_000_000,
+            mtime=mtime if self._newest is None else min(mtime, self._newest),
             linkname=linkname,
             device=device,
             xattrs=xattrs or {},

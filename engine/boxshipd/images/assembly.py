@@ -67,6 +67,7 @@ class Assembly:
     Attributes:
         session: pins the content.
         prepared: layers that are unpacked already, by their blobs' digests; a build that has such a layer takes it.
+        unsynced: it uses snapshots that may not be on the disk yet.
     """
 
     def __init__(self, stores: Stores, progress: Progress) -> None:
@@ -77,6 +78,14 @@ class Assembly:
         self._made: dict[str, Layer] = {}
         self.prepared: dict[str, Prepared] = {}
         self.session = Session(stores.content)
+        self.unsynced = False
+
+    def take_over(self, layers: Sequence[Layer]) -> None:
+        """Use layers that a build has made: they are in the stores already, and the caller has pinned them."""
+        for layer in layers:
+            self.session.claim(layer.blob)
+            self._made[layer.chain] = layer
+            self.unsynced |= self._stores.catalogue.layer(layer.chain) is None
 
     def release(self) -> tuple[list[str], list[str]]:
         """Unpin: call it once the database names the images, or never will; the digests and chain ids that were pinned.
@@ -154,6 +163,7 @@ class Build:
         self, stores: Stores, assembly: Assembly, made: dict[str, Layer], progress: Progress, config_data: bytes
     ) -> None:
         self._stores = stores
+        self._assembly = assembly
         self._session = assembly.session
         self._prepared = assembly.prepared
         self._made = made
@@ -223,8 +233,9 @@ class Build:
         config = self._session.put(self._config_data)
         manifest = self._session.put(manifest_data or self._manifest(config, blobs))
         stores.content.sync()
-        if any(layer.unpacking for layer in done):
+        if self._assembly.unsynced or any(layer.unpacking for layer in done):
             stores.snapshots.sync()
+            self._assembly.unsynced = False
         layers = tuple(
             Layer(layer.blob.digest, diff, chain, layer.size)
             for layer, diff, chain in zip(done, self.config.rootfs.diff_ids, self.chains, strict=True)

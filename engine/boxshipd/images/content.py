@@ -135,6 +135,11 @@ class ContentStore:
         """Whether there is a blob of a digest, at this moment."""
         return os.path.exists(self.path(digest))
 
+    def digests(self) -> set[str]:
+        """The digests of all blobs that there are."""
+        algorithms = ("sha256", "sha512")
+        return {f"{name}:{blob}" for name in algorithms for blob in os.listdir(os.path.join(self.root, "blobs", name))}
+
     def read(self, digest: str) -> bytes:
         """A small blob's bytes, verified.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from boxship.types.images import OCIDescriptor, ProgressMessage
@@ -24,9 +25,9 @@ from boxshipd.images.output import Output
 from boxshipd.images.pull import Puller
 from boxshipd.images.pull_layers import Slots
 from boxshipd.images.push import Pusher
-from boxshipd.images.reference import Reference
+from boxshipd.images.reference import Reference, with_tag
 from boxshipd.images.remote import Remote
-from boxshipd.images.remote_import import TakeIn, address, import_from
+from boxshipd.images.remote_import import TakeIn, address, download, import_from
 from boxshipd.images.sharing import Sharing
 from boxshipd.images.workers import Workers
 from boxshipd.registry import documents, login, search, tags
@@ -113,12 +114,31 @@ class Distribution:
         async for message in self._sharing.follow((name, credentials, chosen), work):
             yield message
 
+    async def describe(self, name: Reference, config: AuthConfig, wanted: Platform | None) -> tuple[Reference, ImageConfig]:
+        """What an image in a registry is, of which nothing but its documents is fetched.
+
+        Args:
+            name: its name.
+            config: the client's credentials.
+            wanted: the platform, if any.
+
+        Returns:
+            The name with the digest that it means now, and the configuration for the platform.
+
+        Raises:
+            DaemonError: as ``Puller.describe`` does.
+        """
+        name = name.tagged()
+        places = await self._client.repositories(name, for_registry(config, name.domain), "pull")
+        digest, described = await self._puller.describe(Remote(name, places), name, wanted)
+        return Reference(name.domain, name.path, name.tag, digest), described
+
     async def _pull(self, name: Reference, credentials: Credentials, wanted: Platform | None, output: Output) -> None:
         places = await self._client.repositories(name, credentials, "pull")
         names = [name]
         if not name.tag and not name.digest:
             found = await Remote(name, places).fetch(tags.listed)
-            names = [name.with_tag(tag) for tag in found]
+            names = [with_tag(name, tag) for tag in found]
             if not names:
                 raise NotFound(f"repository {name.familiar_name} has no tags")
         fresh = False
@@ -148,7 +168,7 @@ class Distribution:
         """
         name = named(text, "")
         if tag:
-            name = name.with_tag(tag)
+            name = with_tag(name, tag)
         elif name.digest:
             raise InvalidParameter("cannot push a digest reference")
         else:
@@ -183,6 +203,18 @@ class Distribution:
             next(self._numbers), lambda output: import_from(self._client, url, take_in, output)
         ):
             yield message
+
+    @contextlib.asynccontextmanager
+    async def download(self, source: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """What is at a URL, inside the block: its media type, empty where nothing is said of it, and its bytes.
+
+        Raises:
+            InvalidParameter: it isn't a URL.
+            RegistryError: it can't be had.
+        """
+        async with download(self._client, address(source)) as response:
+            declared = response.content_type if "Content-Type" in response.headers else ""
+            yield declared, response.content.iter_any()
 
     async def login(self, config: AuthConfig) -> AuthResponse:
         """Try a client's credentials out; see ``registry.login``."""
@@ -284,4 +316,4 @@ def named(text: str, tag: str) -> Reference:
         return name
     if ":" in tag:
         return reference.parse(f"{Reference(name.domain, name.path)}@{tag}")
-    return name.with_tag(tag)
+    return with_tag(name, tag)

@@ -16,7 +16,7 @@ from boxshipd.images import choice, platform
 from boxshipd.images.assembly import Assembly, Build
 from boxshipd.images.catalogue import Record
 from boxshipd.images.layer_media import LAYERS
-from boxshipd.images.model import CONFIG_TYPES, DOCUMENT_LIMIT, Platform
+from boxshipd.images.model import CONFIG_TYPES, DOCUMENT_LIMIT, ImageConfig, Platform, decode
 from boxshipd.images.output import Output
 from boxshipd.images.pull_layers import LayerPull, Slots, Tools
 from boxshipd.images.reference import Reference
@@ -68,16 +68,7 @@ class Puller:
             InternalError: the disk refuses.
         """
         reference = name.digest or name.tag
-        trust = self._images.trust
-        signed = trust is not None and trust.admit(name)
-        known = self._known(name, wanted)
-        if known is not None and name.tag and not name.digest and await remote.unchanged(name.tag, known.digest):
-            document = known
-        else:
-            document = await remote.resolve(reference)
-        manifest, indexes = await self._choose(remote, document, wanted)
-        if trust is not None and signed:
-            await trust.verify(name, manifest.digest, manifest.data, RemoteSignatures(remote), indexes=indexes)
+        document, manifest = await self._admitted(remote, name, wanted)
         # Not before: an image that can't be had, or isn't let in, is answered with a status of its own.
         output.message(f"Pulling from {name.path}", reference)
         try:
@@ -95,6 +86,44 @@ class Puller:
                 f"({platform.describe(record.platform)}) does not match the specified platform ({platform.describe(wanted)})"
             )
         return fresh
+
+    async def describe(self, remote: Remote, name: Reference, wanted: Platform | None) -> tuple[str, ImageConfig]:
+        """What an image would be, of which nothing but its documents is fetched.
+
+        Args:
+            remote: where it is to be had.
+            name: with a tag or a digest.
+            wanted: the platform asked for; this machine's where none is.
+
+        Returns:
+            The digest that the name means now, and the configuration for the platform.
+
+        Raises:
+            NotFound: there is no such image, or none for the platform.
+            Untrusted: the signature policy doesn't let it in.
+            RegistryError: it can't be had.
+            HostileOrBroken: it can't be used.
+        """
+        document, manifest = await self._admitted(remote, name, wanted)
+        content = manifest.content
+        assert isinstance(content, RemoteManifest)
+        _check_types(content)
+        data = await self._config(remote, content.config)
+        return document.digest, decode(ImageConfig, data, "image configuration")
+
+    async def _admitted(self, remote: Remote, name: Reference, wanted: Platform | None) -> tuple[Document, Document]:
+        """The document that a name means, and the manifest for a platform, which the signature policy lets in."""
+        trust = self._images.trust
+        signed = trust is not None and trust.admit(name)
+        known = self._known(name, wanted)
+        if known is not None and name.tag and not name.digest and await remote.unchanged(name.tag, known.digest):
+            document = known
+        else:
+            document = await remote.resolve(name.digest or name.tag)
+        manifest, indexes = await self._choose(remote, document, wanted)
+        if trust is not None and signed:
+            await trust.verify(name, manifest.digest, manifest.data, RemoteSignatures(remote), indexes=indexes)
+        return document, manifest
 
     def _known(self, name: Reference, wanted: Platform | None) -> Document | None:
         """The document that a name means here, if the image it leads to is here as well."""

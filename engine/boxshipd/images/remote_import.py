@@ -1,4 +1,4 @@
-"""Importing an archive from a URL.
+"""What is at a URL: archives that are imported, and contexts of builds.
 
 Source: moby daemon/server/router/image/image_routes.go (``postImagesCreate``), daemon/builder/remotecontext/remote.go.
 """
@@ -6,9 +6,11 @@ Source: moby daemon/server/router/image/image_routes.go (``postImagesCreate``), 
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
+from aiohttp import ClientResponse
 from boxship.types.images import ProgressMessage
 from yarl import URL
 
@@ -37,14 +39,13 @@ def address(source: str) -> URL:
     return url
 
 
-async def import_from(client: RegistryClient, url: URL, take_in: TakeIn, output: Output) -> None:
-    """Import what is at a URL.
+@contextlib.asynccontextmanager
+async def download(client: RegistryClient, url: URL) -> AsyncIterator[ClientResponse]:
+    """What is at a URL, inside the block.
 
     Args:
         client: the connections.
         url: where; a user name and a password in it go to that host only.
-        take_in: imports what comes.
-        output: told of everything.
 
     Raises:
         RegistryError: it can't be had.
@@ -57,7 +58,23 @@ async def import_from(client: RegistryClient, url: URL, take_in: TakeIn, output:
     async with client.transport.send("GET", plain, endpoint=endpoint, headers=headers) as response:
         if response.status >= 400:
             raise await refusal(response, f"failed to GET {plain.with_query(None)}")
-        output.message(f"Downloading from {plain}")
+        yield response
+
+
+async def import_from(client: RegistryClient, url: URL, take_in: TakeIn, output: Output) -> None:
+    """Import what is at a URL.
+
+    Args:
+        client: the connections.
+        url: where, as for ``download``.
+        take_in: imports what comes.
+        output: told of everything.
+
+    Raises:
+        RegistryError: it can't be had.
+    """
+    async with download(client, url) as response:
+        output.message(f"Downloading from {url.with_user(None)}")
         chunks = _counted(response.content.iter_any(), response.content_length or 0, output)
         async with aclosing(take_in(chunks)) as messages:
             async for message in messages:

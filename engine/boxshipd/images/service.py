@@ -7,7 +7,7 @@ import builtins
 import contextlib
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -79,6 +79,7 @@ class Images:
         uses: Uses,
         limits: Limits = DEFAULT_LIMITS,
         trust: Trust | None = None,
+        kept: tuple[Collection[str], Collection[str]] = ((), ()),
     ) -> Self:
         """Open the images below a data root, and remove what a crash has left there.
 
@@ -89,6 +90,8 @@ class Images:
             uses: tells which containers use an image.
             limits: what archives may take.
             trust: the signature policy, if there is one.
+            kept: what others keep in the images' stores: digests of blobs, and chain ids of snapshots. They pin it before
+                anything else is done with images.
         """
         content = ContentStore(os.path.join(data_root, "content"))
         snapshots = SnapshotStore(os.path.join(data_root, "snapshots"))
@@ -96,8 +99,8 @@ class Images:
         await catalogue.open()
         images = cls(Stores(content, snapshots, catalogue, limits), publish, uses, trust)
         blobs, chains = catalogue.content()
-        await images._workers.run(partial(content.sweep, blobs))
-        await images._workers.run(partial(snapshots.sweep, chains))
+        await images._workers.run(partial(content.sweep, blobs.union(kept[0])))
+        await images._workers.run(partial(snapshots.sweep, chains.union(kept[1])))
         return images
 
     def close(self) -> None:
@@ -129,11 +132,32 @@ class Images:
         finally:
             await self._release(assembly)
 
+    async def let_go(self, blobs: Iterable[str], chains: Iterable[str]) -> None:
+        """Remove content that others have kept and have unpinned, as far as no image needs it."""
+        self._catalogue.leave(blobs, chains)
+        await self.collect()
+
     async def adopt(self, record: Record, names: Sequence[Reference], index: bytes | None) -> tuple[Record, bool]:
         """Record an image that came under some names, with the index it came with if it did; whether the first name is news."""
         async with self._names_lock:
             known = self._catalogue.named(names[0], record.platform)
             return await self._catalogue.add(record, names, index), known is None or known.id != record.id
+
+    async def record_built(self, records: Sequence[Record], names: Sequence[Reference], index: bytes | None) -> None:
+        """Record what a build has made, one image for each platform, under the same names, and publish that.
+
+        Args:
+            records: the images; their content must be pinned.
+            names: their names, which other images lose.
+            index: what lists them, where there are several; without a name it isn't kept.
+        """
+        async with self._names_lock:
+            for record in records:
+                await self._catalogue.add(record, names, index if names else None)
+        for record in records:
+            self._event("create", record, record.id)
+        for name in names:
+            self._event("tag", records[0], name.familiar)
 
     def announce(self, action: str, record: Record, name: Reference) -> None:
         """Publish what happened to an image by a name of it, as Docker does it for ``pull`` and ``push``."""

@@ -93,13 +93,7 @@ class SnapshotStore:
         Raises:
             OSError: the disk has failed.
         """
-        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if _libc.syncfs(fd) < 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), f"syncfs {self.root}")
-        finally:
-            os.close(fd)
+        sync_file_system(self.root)
 
     def discard(self, chain_id: str) -> None:
         """Remove a snapshot that nothing names any more, unless it is pinned."""
@@ -114,9 +108,28 @@ class SnapshotStore:
                 return
         remove_tree(work)
 
+    def chains(self) -> set[str]:
+        """The chain ids of all snapshots that there are."""
+        return {f"sha256:{name}" for name in os.listdir(self.root) if not name.startswith((_UNFINISHED, _REMOVED))}
+
     def sweep(self, named: Collection[str]) -> None:
         """At start: remove unfinished snapshots and those that nothing names."""
         keep = {parse_digest(chain_id).hex for chain_id in named}
         for name in os.listdir(self.root):
             if name not in keep:
                 remove_tree(os.path.join(self.root, name))
+
+
+def sync_file_system(path: str) -> None:
+    """Put everything on the file system of a directory on the disk.
+
+    Raises:
+        OSError: the disk has failed.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), f"syncfs {path}")
+    finally:
+        os.close(fd)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -86,6 +87,11 @@ def for_registry(config: AuthConfig, domain: str) -> Credentials:
     if config.auth and not username and not password:
         username, password = _split(config.auth)
     return Credentials(username, password, config.identitytoken or "", config.registrytoken or "")
+
+
+def of_registry(accounts: Mapping[str, AuthConfig], domain: str) -> AuthConfig:
+    """Of a client's accounts, those that it has for the registry of ``domain``; none where it hasn't."""
+    return next((config for address, config in accounts.items() if hostname(address) == hostname(domain)), AuthConfig())
 
 
 def hostname(address: str) -> str:

@@ -32,7 +32,8 @@ LIMITS: Mapping[str, int] = {
     "pull": 16,
     "push": 16,
     "unpack": max(2, _CPUS),
-    "build": 2,
+    "build": 32,
+    "build-step": max(4, 2 * _CPUS),
     "load": 2,
 }
 """How many jobs of a kind run at once; kinds that aren't named have no limit."""

@@ -69,7 +69,31 @@ CREATE TABLE networks (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS, INDEXES, NETWORKS)
+BUILD_CACHE = """
+CREATE TABLE build_layers (
+    name TEXT PRIMARY KEY,
+    below TEXT NOT NULL,
+    blob TEXT NOT NULL,
+    diff TEXT NOT NULL,
+    chain TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    blob_size INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE build_cache (
+    id TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    description TEXT NOT NULL,
+    parents TEXT NOT NULL,
+    outputs TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    created REAL NOT NULL,
+    used REAL NOT NULL,
+    uses INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (CONTAINERS, IMAGES, VOLUMES, PARENTS, INDEXES, NETWORKS, BUILD_CACHE)
 """In order; a script's place in the tuple is its version, so that none may be moved or changed once released."""
 
 

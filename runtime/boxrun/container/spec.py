@@ -63,7 +63,8 @@ class Mount(Struct, frozen=True, kw_only=True):
     ``create_target`` makes a missing target: a file when ``source`` is a file, else a directory.
     A bind with ``container`` (the id of a running one whose ipc namespace is joined) takes the tmpfs that is mounted at
     ``source`` in there, without anything of it being mounted in the host.
-    ``overlay`` shows the directories ``lower`` (topmost first) as one read-only tree. ``filesystem`` is a file system of the
+    ``overlay`` shows the directories ``lower`` (topmost first) as one read-only tree, or as one that is written to ``upper``,
+    with ``work`` beside it. ``filesystem`` is a file system of the
     type ``filesystem`` on ``source``, which may be a device or what the type takes instead; it is made in the host's network
     namespace. With mappings a bind's source has the ids that the container sees (id-mapped mounts).
     ``subpath`` takes only that path inside a bind's source or an overlay, resolved so that it can't leave it.
@@ -80,6 +81,8 @@ class Mount(Struct, frozen=True, kw_only=True):
     create_target: bool = True
     container: str = ""
     lower: tuple[str, ...] = ()
+    upper: str = ""
+    work: str = ""
     filesystem: str = ""
     subpath: str = ""
     uid_mappings: tuple[IDMapping, ...] = ()

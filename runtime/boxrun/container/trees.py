@@ -89,16 +89,23 @@ def bind(mount: Mount, parsed: Options) -> int:
 
 
 def overlay(mount: Mount) -> int:
-    """Return a detached, read-only view of the directories ``lower``, or of what ``subpath`` names in it."""
-    if len(mount.lower) > 1:
-        root = Root(lower=mount.lower, upper="", work="", uid_mappings=mount.uid_mappings, gid_mappings=mount.gid_mappings)
+    """Return a detached view of the directories ``lower``, or of what ``subpath`` names in it; read-only without ``upper``."""
+    if len(mount.lower) > 1 or mount.upper:
+        root = Root(
+            lower=mount.lower,
+            upper=mount.upper,
+            work=mount.work,
+            uid_mappings=mount.uid_mappings,
+            gid_mappings=mount.gid_mappings,
+        )
         tree_fd = rootfs.detached_overlay(root)
     else:
         tree_fd = mounts.open_tree(mount.lower[0])
     try:
-        if mount.uid_mappings and len(mount.lower) == 1:
+        if mount.uid_mappings and len(mount.lower) == 1 and not mount.upper:
             idmaps.apply(tree_fd, mount.uid_mappings, mount.gid_mappings)
-        mounts.mount_setattr(tree_fd, set_flags=mounts.MOUNT_ATTR_RDONLY, propagation=mounts.MS_PRIVATE)
+        readonly = 0 if mount.upper else mounts.MOUNT_ATTR_RDONLY
+        mounts.mount_setattr(tree_fd, set_flags=readonly, propagation=mounts.MS_PRIVATE)
     except BaseException:
         os.close(tree_fd)
         raise

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 
 import msgspec
-from boxship.terminal.govalues import quote
+from boxship.terminal.govalues import SPACE, quote
 
 from boxshipd.builder.dockerfile.instructions import Pair
-from boxshipd.builder.dockerfile.words import SPACE
 
 _WHITE = re.compile(r"[\t\v\f\r ]+")
 

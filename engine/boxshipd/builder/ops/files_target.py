@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from boxship.archive import tar_writer
 from msgspec.structs import replace
 
 from boxshipd.builder.results import Entry, Tree
 from boxshipd.builder.trees.pack import pack_file, pack_header
 from boxshipd.builder.trees.paths import follow, join, shown
 from boxshipd.errors import InvalidParameter
-from boxshipd.files import tar_writer
 
 # A directory of which more names than this are asked for is listed.
 _SINGLY = 6

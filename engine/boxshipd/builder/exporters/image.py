@@ -1,0 +1,113 @@
+"""Images of what was built, in the daemon's own store: one for each platform, and an index where there are several.
+
+Source: BuildKit exporter/containerimage/writer.go; OCI image specification, manifest.md, image-index.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from msgspec import UNSET, Struct, UnsetType
+
+from boxshipd.builder.exporters.configuration import BuiltImage, configuration
+from boxshipd.builder.exporters.layers import LayerMaker, made_at
+from boxshipd.builder.exporters.options import OutputOptions
+from boxshipd.builder.layers import LayerSession
+from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.content import Blob
+from boxshipd.images.layer_media import layer_type
+from boxshipd.images.model import (
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    encode,
+)
+from boxshipd.images.record import Layer, Record
+
+
+class _Manifest(Struct, rename="camel", frozen=True, kw_only=True):
+    """A manifest in the order in which it is usually written, with annotations."""
+
+    schema_version: int = 2
+    media_type: str
+    config: Descriptor
+    layers: list[Descriptor]
+    annotations: dict[str, str] | UnsetType = UNSET
+
+
+class _Index(Struct, rename="camel", frozen=True, kw_only=True):
+    schema_version: int = 2
+    media_type: str
+    manifests: list[Descriptor]
+    annotations: dict[str, str] | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Images that are made, of which the catalogue doesn't know yet.
+
+    Attributes:
+        records: one for each platform, in the order asked for.
+        index: the index that lists them; None where there is one image only.
+    """
+
+    records: tuple[Record, ...]
+    index: bytes | None = None
+
+
+class ImageMaker:
+    """Makes images. Its methods block, and are called on a worker's thread.
+
+    Args:
+        stores: where images are kept.
+        assembly: pins what they are made of.
+        layers: makes their layers anew, where that is wanted.
+        check: called now and then; it may raise to end the work.
+    """
+
+    def __init__(self, stores: Stores, assembly: Assembly, layers: LayerSession, check: Callable[[], None]) -> None:
+        self._stores = stores
+        self._assembly = assembly
+        self._layers = LayerMaker(stores, layers, assembly.session, check)
+
+    def make(self, images: Sequence[BuiltImage], options: OutputOptions) -> Made:
+        """Make them, and the index if there are several."""
+        records = tuple(self._image(built, options) for built in images)
+        if len(records) == 1 and not options.index_annotations:
+            return Made(records)
+        manifests = [
+            Descriptor(record.manifest.media_type, record.manifest.digest, record.manifest.size, None, record.platform)
+            for record in records
+        ]
+        index = _Index(
+            media_type=OCI_INDEX if options.oci else DOCKER_INDEX,
+            manifests=manifests,
+            annotations=options.index_annotations or UNSET,
+        )
+        return Made(records, encode(index))
+
+    def _image(self, built: BuiltImage, options: OutputOptions) -> Record:
+        layers = self._layers.make(built, options)
+        config = encode(configuration(built, layers, lambda layer: made_at(self._stores, layer)))
+        self._assembly.take_over(layers)
+        blobs = [Blob(layer.blob, self._stores.content.size(layer.blob)) for layer in layers]
+        return self._assembly.image(config, blobs, self._manifest(config, layers, blobs, options))
+
+    def _manifest(self, config: bytes, layers: Sequence[Layer], blobs: Sequence[Blob], options: OutputOptions) -> bytes:
+        described = self._assembly.session.put(config)
+        return encode(
+            _Manifest(
+                media_type=OCI_MANIFEST if options.oci else DOCKER_MANIFEST,
+                config=Descriptor(OCI_CONFIG if options.oci else DOCKER_CONFIG, described.digest, described.size),
+                layers=[
+                    Descriptor(layer_type(self._layers.compression(layer), oci=options.oci), blob.digest, blob.size)
+                    for layer, blob in zip(layers, blobs, strict=True)
+                ],
+                annotations=options.annotations or UNSET,
+            )
+        )
