@@ -20,7 +20,7 @@ async def actions_of(lines: str, **options):
         ("COPY a .", Copy(input=1, sources=("a",), destination="/", directory=True)),
         ("COPY a /", Copy(input=1, sources=("a",), destination="/", directory=True)),
         ("COPY . /b/.", Copy(input=1, sources=("/",), destination="/b/", directory=True)),
-        ("COPY a b*.[ch] /d", Copy(input=1, sources=("a", "b*.[ch]"), destination="/d", directory=True)),
+        ("COPY a b*.[ch] /d", Copy(input=1, sources=("a", "b*.[ch]"), destination="/d", many=True)),
         ("COPY ../../etc/passwd ../../../x", Copy(input=1, sources=("etc/passwd",), destination="/x")),
         ('COPY ["a b", "c d"]', Copy(input=1, sources=("a b",), destination="/c d")),
         ("COPY --chown=me:us a b", Copy(input=1, sources=("a",), destination="/b", owner="me:us")),
