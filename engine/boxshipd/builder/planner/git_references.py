@@ -10,7 +10,7 @@ Source: BuildKit frontend/dockerfile/dfgitutil/git_ref.go, util/gitutil/git_url.
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -47,7 +47,19 @@ def parse_git(text: str) -> GitReference | None:
         return None
     if parts.scheme.startswith("http") and not parts.path.endswith(".git"):
         return None
-    return _reference(SplitResult(parts.scheme, parts.netloc, parts.path, "", "").geturl(), parts.query, parts.fragment)
+    return _reference(f"{parts.scheme}://{parts.netloc}{parts.path}", parts.query, parts.fragment)
+
+
+def parse_git_context(text: str) -> GitReference | None:
+    """Read a build context's reference: ``github.com/team/project`` is a repository too, as it has been of old.
+
+    Raises:
+        InvalidParameter: as for ``parse_git``.
+    """
+    if not text.startswith("github.com/"):
+        return parse_git(text)
+    parts = urlsplit(f"https://{text}")
+    return _reference(f"https://{parts.netloc}{parts.path}", parts.query, parts.fragment)
 
 
 def _reference(remote: str, query: str, fragment: str) -> GitReference:

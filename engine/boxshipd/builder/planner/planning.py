@@ -244,6 +244,6 @@ def _others(request: _Request) -> list[BuildWarning]:
         found.append(BuildWarning(rule="", message=f"# syntax={syntax} is another front end: this is read as a Dockerfile"))
     left = sorted(name for name in request.build_args.keys() - request.consumed - KNOWN if not arguments.is_proxy(name))
     if left:
-        message = f"[Warning] One or more build-args [{' '.join(left)}] were not consumed"
+        message = f"One or more build-args [{' '.join(left)}] were not consumed"
         found.append(BuildWarning(rule="", message=message))
     return found

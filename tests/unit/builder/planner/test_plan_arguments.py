@@ -87,7 +87,7 @@ async def test_a_declared_proxy_is_an_argument_like_others():
 async def test_what_nobody_asked_for_is_told():
     text = "ARG G\nFROM debian\nARG A\nRUN make\n"
     found = await planned(text, build_args={"A": "1", "G": "1", "Z": "1", "Y": "2", "BUILDKIT_INLINE_CACHE": "1"})
-    assert [warning.message for warning in found.plan.warnings] == ["[Warning] One or more build-args [Y Z] were not consumed"]
+    assert [warning.message for warning in found.plan.warnings] == ["One or more build-args [Y Z] were not consumed"]
 
 
 async def test_platforms_and_target_of_the_request():

@@ -3,7 +3,7 @@
 import pytest
 from boxshipd.builder.errors import DockerfileError
 from boxshipd.builder.graph import ContextSource, Copy, Files, GitSource, HttpSource, ImageSource, MakeFile, Merge
-from boxshipd.builder.planner.git_references import GitReference, parse_git
+from boxshipd.builder.planner.git_references import GitReference, parse_git, parse_git_context
 from boxshipd.errors import InvalidParameter
 from support.plans import planned
 
@@ -205,3 +205,16 @@ def test_what_is_no_repository(text):
 def test_repositories_that_contradict_themselves(text):
     with pytest.raises(InvalidParameter):
         parse_git(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("github.com/a/b#v:d", GitSource(remote="https://github.com/a/b", ref="v", directory="d")),
+        ("https://h/x.git", GitSource(remote="https://h/x.git")),
+    ],
+)
+def test_repositories_as_contexts(text, source):
+    found = parse_git_context(text)
+    assert found is not None
+    assert found.source == source

@@ -49,12 +49,11 @@ async def test_a_history_that_no_engine_would_read():
         await planned(f"FROM debian\nARG A={'a' * 100_000}\n{runs}")
 
 
-@pytest.mark.parametrize(
-    "line", ["ENV A{n}=$A{n}", "RUN x{n}", "COPY a{n} /", "ARG A{n}=$A{n}", "LABEL A{n}=1", "USER $undefined{n}"]
-)
-async def test_ten_thousand_instructions_take_ten_times_as_long_as_a_thousand(line):
+async def test_ten_thousand_instructions_take_ten_times_as_long_as_a_thousand():
+    lines = ("ENV A{n}=$A{n}", "COPY a{n} /", "ARG B{n}=$A{n}", "LABEL A{n}=1", "USER $undefined{n}")
+
     def text(count):
-        return "FROM debian\n" + "\n".join(line.replace("{n}", str(number)) for number in range(count))
+        return "FROM debian\n" + "\n".join(lines[number % 5].replace("{n}", str(number)) for number in range(count))
 
     await seconds(text(10))
     short, long = await seconds(text(1000)), await seconds(text(10_000))
