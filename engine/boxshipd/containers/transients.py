@@ -203,13 +203,12 @@ class Transients:
             if not ended.done():
                 await self._kill(container.id, ended)
         finally:
-            started = container.id in self._started
             self._started.discard(container.id)
             del self._runs[container.id]
             ended.cancel()
             await self._networking.unplugged(container)
-            if started:
-                self._spawn(self._release(container.id))
+            # Whether it was ever started is no matter: of a start whose answer got lost nobody knows.
+            self._spawn(self._release(container.id))
 
     async def _kill(self, container_id: str, ended: asyncio.Future[ContainerStatus]) -> None:
         """Kill a container, if it runs, and wait until it has ended; whom nothing ends is left to the next listing."""
@@ -219,6 +218,9 @@ class Transients:
                     return
             except DaemonError as error:
                 log.info("kill container %s: %s", container_id, error)
+                if self._runtime.closed:
+                    # The next daemon does it.
+                    return
             if (await asyncio.wait([ended], timeout=_KILL_SECONDS))[0]:
                 return
         log.warning("container %s doesn't end", container_id)
