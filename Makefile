@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-vm check bench clean
+.PHONY: run test test-vm test-projects check bench clean
 
 # Editable, so that a change is there at the next run and a second run installs nothing.
 $(VENV)/installed: pyproject.toml
@@ -27,6 +27,12 @@ test: $(VENV)/installed-test
 test-vm: $(VENV)/installed-test
 	.ci/packages vm
 	$(BIN)/python tests/vm $(TESTS)
+
+# Builds of projects as people have them, with packages from Debian, PyPI and npm: it takes a network, and minutes.
+test-projects: $(VENV)/installed-test
+	.ci/packages test
+	.ci/packages projects
+	BOXSHIP_TEST_PROJECTS=1 $(BIN)/pytest tests/projects $(TESTS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from boxship.errors import InvalidReference
 DEFAULT_DOMAIN = "docker.io"
 _LEGACY_DOMAIN = "index.docker.io"
 _OFFICIAL = "library/"
-_DEFAULT_TAG = "latest"
+DEFAULT_TAG = "latest"
 _LONGEST_NAME = 255
 
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -70,7 +70,7 @@ class Reference(NamedTuple):
 
     def tagged(self) -> Reference:
         """The same, with the tag ``latest`` where it has neither tag nor digest."""
-        return self._replace(tag=_DEFAULT_TAG) if self.names_nothing else self
+        return self._replace(tag=DEFAULT_TAG) if self.names_nothing else self
 
     def __str__(self) -> str:
         return self.name + self.suffix
@@ -103,6 +103,11 @@ def parse(text: str) -> Reference:
     if len(path) > _LONGEST_NAME:
         raise InvalidReference(f"repository name must not be more than {_LONGEST_NAME} characters")
     return Reference(domain, path, tag, digest)
+
+
+def is_tag(text: str) -> bool:
+    """Whether ``text`` can be a tag."""
+    return _TAG.fullmatch(text) is not None
 
 
 def _split_domain(text: str) -> tuple[str, str]:

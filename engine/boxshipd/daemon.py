@@ -25,6 +25,8 @@ from msgspec import Struct
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
 from boxshipd.builder.cache import service as build_cache
+from boxshipd.builder.opening import open_builder
+from boxshipd.builder.sessions import SessionRegistry
 from boxshipd.config import Config, ConfigError, cache_rules, load, network_defaults, reload
 from boxshipd.containers.remapping import read_remapping
 from boxshipd.containers.service import Containers
@@ -35,6 +37,7 @@ from boxshipd.heap import share_one_arena
 from boxshipd.images.distribution import Distribution
 from boxshipd.images.image import ImageUse
 from boxshipd.images.service import Images
+from boxshipd.images.workers import Workers
 from boxshipd.info import engine_id, engine_info
 from boxshipd.listeners import Listener, ListenError, open_listeners
 from boxshipd.networks.kernel import NetworkKernel
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_BUILD_THREADS = 8
 DRAIN_TIMEOUT = 5.0
 """Seconds that requests under way get to end when the daemon ends."""
 
@@ -128,7 +132,8 @@ class Daemon:
                 events=self._events,
                 info=self._describe,
                 shutdown=self._shut_everything_down,
-                build_cache=self._build_cache,
+                builder=self._builder,
+                sessions=SessionRegistry(),
             )
             for listener in listeners:
                 await listener.serve(application.server, config)
@@ -202,6 +207,21 @@ class Daemon:
         )
         await self._containers.open()
         stack.push_async_callback(self._containers.close)
+        workers = Workers(_BUILD_THREADS, "build")
+        stack.callback(workers.close)
+        self._builder = open_builder(
+            data_root=config.data_root,
+            images=self._images,
+            distribution=self._distribution,
+            containers=self._containers,
+            networks=self._networks,
+            runtime=self._runtime,
+            scheduler=scheduler,
+            cache=self._build_cache,
+            workers=workers,
+            publish=self._publish,
+            proxies=lambda: _proxy_variables(self._config),
+        )
 
     def _publish(self, kind: str, action: str, subject: str, attributes: Mapping[str, str]) -> None:
         self._events.publish(kind, action, subject, attributes)
@@ -325,6 +345,13 @@ def _reloaded(config: Config) -> dict[str, str]:
         "default-runtime": config.default_runtime,
         "runtimes": " ".join(f"{name}:{runtime.path}" for name, runtime in sorted(config.runtimes.items())),
     }
+
+
+def _proxy_variables(config: Config) -> dict[str, str]:
+    """The proxies as programs such as git look for them."""
+    proxies = config.registry_client.proxies.over()
+    named = {"http_proxy": proxies.http_proxy, "https_proxy": proxies.https_proxy, "no_proxy": proxies.no_proxy}
+    return {name: value for name, value in named.items() if value}
 
 
 def _listed(values: Sequence[str]) -> str:

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from boxship.archive import tar_writer
 from boxship.archive.places import split
 from boxship.errors import CommandError
 
 _CHUNK = 1 << 20
-_BLOCK = 512
 _BATCH = 256 * 1024
 _HOLES_FROM = 1 << 20
 _KINDS = {
-    stat.S_IFDIR: tarfile.DIRTYPE,
-    stat.S_IFLNK: tarfile.SYMTYPE,
-    stat.S_IFIFO: tarfile.FIFOTYPE,
-    stat.S_IFCHR: tarfile.CHRTYPE,
-    stat.S_IFBLK: tarfile.BLKTYPE,
+    stat.S_IFDIR: tar_writer.DIRECTORY,
+    stat.S_IFLNK: tar_writer.SYMLINK,
+    stat.S_IFIFO: tar_writer.FIFO,
+    stat.S_IFCHR: tar_writer.CHAR,
+    stat.S_IFBLK: tar_writer.BLOCK_DEVICE,
 }
 
+Keep = Callable[[str, bool], bool | None]
+"""Whether a path below the top is packed; it is told whether that is a directory. None: nor is anything below it."""
+Owner = tuple[int, int]
 
-def pack(path: str, name: str = "") -> Iterator[bytes]:
+
+def pack(path: str, name: str = "", *, keep: Keep | None = None, owner: Owner | None = None) -> Iterator[bytes]:
     """A file or a directory with all that is in it, as an archive.
 
     Args:
         path: what to pack; where it ends with ``/.`` members' names begin with ``.``.
         name: what it is called in the archive, by default the path's last part.
+        keep: says which paths below the top are packed, all by default.
+        owner: whose everything is to be, by default who has it.
 
     Raises:
         CommandError: something can't be read.
@@ -36,7 +41,7 @@ def pack(path: str, name: str = "") -> Iterator[bytes]:
     waiting: list[bytes] = []
     length = 0
     try:
-        for piece in _members(path, name or split(path)[1], {}):
+        for piece in _Packing(owner, keep).members(path, name or split(path)[1]):
             waiting.append(piece)
             length += len(piece)
             if length >= _BATCH:
@@ -44,55 +49,88 @@ def pack(path: str, name: str = "") -> Iterator[bytes]:
                 waiting, length = [], 0
     except OSError as error:
         raise CommandError(f"read {error.filename or path}: {(error.strerror or str(error)).lower()}") from error
-    yield b"".join((*waiting, bytes(2 * _BLOCK)))
+    yield b"".join((*waiting, tar_writer.END))
 
 
-def _members(top: str, top_name: str, links: dict[tuple[int, int], str]) -> Iterator[bytes]:
-    pending = [(top, "" if top_name == "/" else top_name)]
-    while pending:
-        path, name = pending.pop()
-        status = os.lstat(path)
-        if stat.S_ISDIR(status.st_mode):
-            yield _header(path, status, f"{name}/", links)
-            pending.extend((os.path.join(path, below), f"{name}/{below}") for below in sorted(os.listdir(path), reverse=True))
-        elif stat.S_ISREG(status.st_mode):
-            yield from _file(path, name, links)
-        elif not stat.S_ISSOCK(status.st_mode):
-            yield _header(path, status, name, links)
+class _Packing:
+    """One archive in the making."""
 
+    def __init__(self, owner: Owner | None, keep: Keep | None) -> None:
+        self._owner = owner
+        self._keep = keep
+        self._links: dict[tuple[int, int], str] = {}
 
-def _file(path: str, name: str, links: dict[tuple[int, int], str]) -> Iterator[bytes]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise CommandError(f"read {path}: it has changed meanwhile")
-        first = links.get((status.st_dev, status.st_ino))
-        if first is not None:
-            yield _header(path, status, name, links)
-            return
-        info = _info(path, status, name, links)
-        fragments = [(0, status.st_size)]
-        total = status.st_size
-        mapped = b""
-        if status.st_blocks * 512 + _HOLES_FROM < status.st_size:
-            fragments = _fragments(fd, status.st_size)
-            mapped = _map(fragments)
-            total = len(mapped) + sum(size for _, size in fragments)
-            info.pax_headers = {
-                "GNU.sparse.major": "1",
-                "GNU.sparse.minor": "0",
-                "GNU.sparse.name": name,
-                "GNU.sparse.realsize": str(status.st_size),
-            }
-        info.size = total
-        yield _encoded(info)
-        yield mapped
-        for offset, size in fragments:
-            yield from _data(fd, offset, size)
-        yield bytes(-total % _BLOCK)
-    finally:
-        os.close(fd)
+    def members(self, top: str, top_name: str) -> Iterator[bytes]:
+        pending = [(top, "" if top_name == "/" else top_name, "")]
+        while pending:
+            path, name, below = pending.pop()
+            status = os.lstat(path)
+            directory = stat.S_ISDIR(status.st_mode)
+            kept = self._keep(below, directory) if below and self._keep else True
+            if directory and kept is not None:
+                if kept:
+                    yield self._header(path, status, f"{name}/")
+                names = sorted(os.listdir(path), reverse=True)
+                inside = f"{below}/" if below else ""
+                pending.extend((os.path.join(path, each), f"{name}/{each}", f"{inside}{each}") for each in names)
+            elif not kept:
+                continue
+            elif stat.S_ISREG(status.st_mode):
+                yield from self._file(path, name)
+            elif not stat.S_ISSOCK(status.st_mode):
+                yield self._header(path, status, name)
+
+    def _file(self, path: str, name: str) -> Iterator[bytes]:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise CommandError(f"read {path}: it has changed meanwhile")
+            if (status.st_dev, status.st_ino) in self._links:
+                yield self._header(path, status, name)
+                return
+            size = status.st_size
+            if status.st_blocks * 512 + _HOLES_FROM < size:
+                fragments = _fragments(fd, size)
+                mapped = tar_writer.sparse_map(fragments)
+                total = len(mapped) + sum(length for _, length in fragments)
+                yield self._header(path, status, name, total, tar_writer.sparse_records(os.fsencode(name), size))
+                yield mapped
+            else:
+                fragments, total = [(0, size)], size
+                yield self._header(path, status, name, size)
+            for offset, length in fragments:
+                yield from _data(fd, offset, length)
+            if end := tar_writer.padding(total):
+                yield end
+        finally:
+            os.close(fd)
+
+    def _header(
+        self, path: str, status: os.stat_result, name: str, size: int = 0, more: Sequence[tuple[bytes, bytes]] = ()
+    ) -> bytes:
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), tar_writer.FILE)
+        link = ""
+        if kind != tar_writer.DIRECTORY and status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), name)
+            if first != name:
+                kind, link, size, more = tar_writer.LINK, first, 0, ()
+        if kind == tar_writer.SYMLINK:
+            link = os.readlink(path)
+        devices = kind in (tar_writer.CHAR, tar_writer.BLOCK_DEVICE)
+        uid, gid = self._owner or (status.st_uid, status.st_gid)
+        return tar_writer.header(
+            kind,
+            os.fsencode(name),
+            mode=status.st_mode & 0o7777,
+            uid=uid,
+            gid=gid,
+            size=size,
+            mtime=int(status.st_mtime),
+            linkname=os.fsencode(link),
+            device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if devices else (0, 0),
+            more=more,
+        )
 
 
 def _data(fd: int, offset: int, size: int) -> Iterator[bytes]:
@@ -119,33 +157,3 @@ def _fragments(fd: int, size: int) -> list[tuple[int, int]]:
         # GNU tar takes the last piece's end for the file's.
         found.append((size, 0))
     return found
-
-
-def _map(fragments: list[tuple[int, int]]) -> bytes:
-    text = f"{len(fragments)}\n" + "".join(f"{offset}\n{size}\n" for offset, size in fragments)
-    return text.encode() + bytes(-len(text) % _BLOCK)
-
-
-def _info(path: str, status: os.stat_result, name: str, links: dict[tuple[int, int], str]) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.mode = status.st_mode & 0o7777
-    info.uid, info.gid = status.st_uid, status.st_gid
-    info.mtime = int(status.st_mtime)
-    info.type = _KINDS.get(stat.S_IFMT(status.st_mode), tarfile.REGTYPE)
-    if info.type in (tarfile.CHRTYPE, tarfile.BLKTYPE):
-        info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    if info.type != tarfile.DIRTYPE and status.st_nlink > 1:
-        first = links.setdefault((status.st_dev, status.st_ino), name)
-        if first != name:
-            info.type, info.linkname = tarfile.LNKTYPE, first
-    if info.type == tarfile.SYMTYPE:
-        info.linkname = os.readlink(path)
-    return info
-
-
-def _header(path: str, status: os.stat_result, name: str, links: dict[tuple[int, int], str]) -> bytes:
-    return _encoded(_info(path, status, name, links))
-
-
-def _encoded(info: tarfile.TarInfo) -> bytes:
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

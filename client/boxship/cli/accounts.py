@@ -6,7 +6,7 @@ import os
 import sys
 
 from boxship.cli.command import Context
-from boxship.credentials.account import HUB_KEY, Account
+from boxship.credentials.account import HUB_KEY, Account, encoded
 from boxship.credentials.keeper import Keeper
 from boxship.errors import CommandError, CredentialError, InvalidConfig
 
@@ -44,6 +44,24 @@ def registry_header(context: Context, domain: str) -> tuple[str, str]:
         context.warn(f"WARNING: {error}")
         account = Account()
     return account.header()
+
+
+def registry_config_header(context: Context) -> tuple[str, str]:
+    """The header with every account that the user has, by registry: a build's daemon alone will know which ones it needs.
+
+    What can't be read is told and left out, as in ``registry_header``.
+    """
+    accounts: dict[str, dict[str, str]] = {}
+    try:
+        known = keeper(context)
+        for server in known.servers():
+            try:
+                accounts[server] = known.account(server).body()
+            except CredentialError as error:
+                context.warn(f"WARNING: {error}")
+    except InvalidConfig as error:
+        context.warn(f"WARNING: Error {error}")
+    return "X-Registry-Config", encoded(accounts)
 
 
 def ask(server: str, username: str, password: str, default_username: str) -> Account:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from boxship.cli.archives import write_file
+from boxship.archive.whole import write_file
 from boxship.cli.attached import write_all
 from boxship.cli.command import Command, Context
 from boxship.cli.flags import Items, Options, Switch, Text

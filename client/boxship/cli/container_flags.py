@@ -115,7 +115,12 @@ def _publish(text: str) -> str:
     return text
 
 
-def _ulimit(text: str) -> str:
+def check_ulimit(text: str) -> str:
+    """A resource limit, ``name=soft[:hard]``, with both numbers.
+
+    Raises:
+        InvalidValue: it isn't one.
+    """
     name, equals, limits = text.partition("=")
     soft, colon, hard = limits.partition(":")
     if not equals:
@@ -285,7 +290,7 @@ class CreateOptions(Options):
     sysctl = Items("Sysctl options", check=_sysctl, kind="map")
     tmpfs = Items("Mount a tmpfs directory")
     tty = Switch("Allocate a pseudo-TTY", short="t")
-    ulimit = Items("Ulimit options", check=_ulimit, kind="ulimit")
+    ulimit = Items("Ulimit options", check=check_ulimit, kind="ulimit")
     use_api_socket = Absent(
         "Bind mount Docker API socket and required auth",
         "nothing gives a container the daemon by the way; mount the socket where it is to have it",

@@ -39,7 +39,8 @@ class PruneSystemOptions(Options):
     volumes = Switch("Prune anonymous volumes")
 
 
-def _confirmed(warning: str) -> bool:
+def confirmed(warning: str) -> bool:
+    """Whether the user agrees."""
     sys.stdout.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -62,7 +63,8 @@ def _images(context: Context, filters: tuple[str, ...], everything: bool) -> tup
     return "Deleted Images:\n" + "".join(lines) if lines else "", int(answer.get("SpaceReclaimed") or 0)
 
 
-def _report(context: Context, results: list[tuple[str, int]]) -> int:
+def report(context: Context, results: list[tuple[str, int]]) -> int:
+    """Tell what went, and how many bytes became free."""
     for text, _ in results:
         if text:
             context.print(text)
@@ -71,16 +73,16 @@ def _report(context: Context, results: list[tuple[str, int]]) -> int:
 
 
 def _run_containers(context: Context, options: PruneContainersOptions, _arguments: list[str]) -> int:
-    if not options.force and not _confirmed("WARNING! This will remove all stopped containers."):
+    if not options.force and not confirmed("WARNING! This will remove all stopped containers."):
         return 0
-    return _report(context, [_containers(context, options.filter)])
+    return report(context, [_containers(context, options.filter)])
 
 
 def _run_images(context: Context, options: PruneImagesOptions, _arguments: list[str]) -> int:
     what = "all images without at least one container associated to them" if options.all else "all dangling images"
-    if not options.force and not _confirmed(f"WARNING! This will remove {what}."):
+    if not options.force and not confirmed(f"WARNING! This will remove {what}."):
         return 0
-    return _report(context, [_images(context, options.filter, options.all)])
+    return report(context, [_images(context, options.filter, options.all)])
 
 
 def _run_system(context: Context, options: PruneSystemOptions, _arguments: list[str]) -> int:
@@ -89,9 +91,11 @@ def _run_system(context: Context, options: PruneSystemOptions, _arguments: list[
         raise CommandError('ERROR: The "until" filter is not supported with "--volumes"')
     also = "  - all anonymous volumes not used by at least one container\n" if options.volumes else ""
     networks = "  - all networks not used by at least one container\n"
-    warning = f"WARNING! This will remove:\n  - all stopped containers\n{networks}{also}  - {what}\n"
-    if not options.force and not _confirmed(warning):
+    cache = "  - all build cache\n" if options.all else "  - unused build cache\n"
+    warning = f"WARNING! This will remove:\n  - all stopped containers\n{networks}{also}  - {what}\n{cache}"
+    if not options.force and not confirmed(warning):
         return 0
+    from boxship.cli.builder import prune as prune_cache
     from boxship.cli.network import prune as prune_networks
 
     results = [_containers(context, options.filter), (prune_networks(context, options.filter), 0)]
@@ -99,7 +103,12 @@ def _run_system(context: Context, options: PruneSystemOptions, _arguments: list[
         from boxship.cli.volume import prune
 
         results.append(prune(context, options.filter, everything=False))
-    return _report(context, [*results, _images(context, options.filter, options.all)])
+    results.append(_images(context, options.filter, options.all))
+    # What isn't labelled can't be chosen by its label, as with Docker.
+    kinds = {item.partition("=")[0] for item in options.filter}
+    if not kinds & {"label", "label!"}:
+        results.append(prune_cache(context, options.filter, everything=options.all))
+    return report(context, results)
 
 
 PRUNE_CONTAINERS: Command[PruneContainersOptions] = Command(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from boxship.errors import CommandError
-
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+from boxship.references import is_tag
 
 
 def split(reference: str) -> tuple[str, str]:
@@ -29,7 +26,7 @@ def repository_tag(reference: str) -> tuple[str, str]:
     """
     name, tag = split(reference)
     bad = "@" in reference or ":" in name.rpartition("/")[2] or not name or reference.endswith(":")
-    if bad or (tag and not _TAG.fullmatch(tag)):
+    if bad or (tag and not is_tag(tag)):
         raise CommandError(f'Error parsing reference: "{reference}" is not a valid repository/tag: invalid reference format')
     return name, tag
 

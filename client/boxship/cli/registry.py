@@ -36,6 +36,7 @@ CONTAINER: dict[str, tuple[str, str, str]] = {
     "wait": ("lifecycle", "WAIT", "Block until one or more containers stop, then print their exit codes"),
 }
 IMAGE: dict[str, tuple[str, str, str]] = {
+    "build": ("build", "BUILD", "Build an image from a Dockerfile"),
     "cp": ("image_cp", "IMAGE_CP", "Copy images from one daemon to another"),
     "history": ("history", "HISTORY", "Show the history of an image"),
     "import": ("archives", "IMPORT", "Import the contents from a tarball to create a filesystem image"),
@@ -55,6 +56,10 @@ MANIFEST: dict[str, tuple[str, str, str]] = {
     "inspect": ("manifest", "INSPECT", "Display an image manifest, or manifest list"),
     "push": ("manifest", "PUSH", "Push a manifest list to a repository"),
     "rm": ("manifest", "REMOVE", "Delete one or more manifest lists from local storage"),
+}
+BUILDER: dict[str, tuple[str, str, str]] = {
+    "build": IMAGE["build"],
+    "prune": ("builder", "PRUNE", "Remove build cache"),
 }
 SYSTEM: dict[str, tuple[str, str, str]] = {
     "df": ("df", "DF", "Show disk usage"),
@@ -96,6 +101,7 @@ TOP: dict[str, tuple[str, str, str]] = {
     "version": ("version", "VERSION", "Show the Boxship version information"),
 }
 GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
+    "builder": ("Manage builds", BUILDER),
     "container": ("Manage containers", CONTAINER),
     "image": ("Manage images", IMAGE),
     "manifest": ("Manage image manifests and manifest lists", MANIFEST),
@@ -103,9 +109,10 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
     "system": ("Manage Boxship", SYSTEM),
     "volume": ("Manage volumes", VOLUME),
 }
-COMMON = ("run", "ps", "images", "version", "info")
+COMMON = ("run", "ps", "build", "images", "version", "info")
 HIDDEN = frozenset(("dial-stdio",))
 ALIASES: dict[str, dict[str, str]] = {
+    "builder": {},
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
     "manifest": {},
@@ -117,8 +124,6 @@ ALIASES: dict[str, dict[str, str]] = {
 ABSENT = frozenset(
     [
         "bake",
-        "build",
-        "builder",
         "buildx",
         "checkpoint",
         "compose",
@@ -134,9 +139,10 @@ ABSENT = frozenset(
     ]
 )
 ABSENT_IN_GROUP: dict[str, frozenset[str]] = {
+    "builder": frozenset(),
     "container": frozenset(),
     "network": frozenset(),
-    "image": frozenset(["build"]),
+    "image": frozenset(),
     "manifest": frozenset(),
     "system": frozenset(),
     "volume": frozenset(("update",)),

@@ -43,11 +43,15 @@ class Account(NamedTuple):
 
     def header(self) -> tuple[str, str]:
         """The header that carries it to the daemon: JSON in the URL-safe alphabet of RFC 4648, section 5."""
-        encoded = b2a_base64(json.dumps(self.body(), separators=(",", ":")).encode(), newline=False)
-        return HEADER, encoded.translate(_URL_SAFE).decode()
+        return HEADER, encoded(self.body())
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
+def encoded(value: object) -> str:
+    """A value as headers carry it: JSON in the URL-safe alphabet of RFC 4648, section 5."""
+    return b2a_base64(json.dumps(value, separators=(",", ":")).encode(), newline=False).translate(_URL_SAFE).decode()
 
 
 def key_of(domain: str) -> str:

@@ -56,6 +56,16 @@ class ConfigFile:
         """What it has accounts under."""
         return list(self._values.get("auths") or {})
 
+    @property
+    def helped(self) -> list[str]:
+        """Whose accounts a program of their own keeps."""
+        return list(self._values.get("credHelpers") or {})
+
+    @property
+    def store(self) -> str:
+        """The name of the program that keeps all other accounts, empty for none."""
+        return str(self._values.get("credsStore") or "")
+
     def account(self, server: str) -> Account:
         """A registry's account; an empty one where there is none.
 

@@ -52,6 +52,20 @@ class Helper:
             return Account(server, identity_token=secret)
         return Account(server, username, secret)
 
+    def servers(self) -> list[str]:
+        """What it keeps accounts under.
+
+        Raises:
+            CredentialError: the program can't be run or fails.
+        """
+        status, out = self._run("list", "", "listing")
+        if status:
+            raise self._failure("listing", f"exit status {status}", out)
+        try:
+            return [str(server) for server in dict(json.loads(out or "{}"))]
+        except (ValueError, TypeError) as error:
+            raise CredentialError(f"error listing credentials - {self.program} gave no JSON object of accounts") from error
+
     def put(self, account: Account) -> None:
         """Keep an account.
 

@@ -39,6 +39,18 @@ class Keeper:
             return Helper(name).account(server)
         return self.file.account(server)
 
+    def servers(self) -> list[str]:
+        """What accounts are kept under.
+
+        Raises:
+            CredentialError: a helper program failed.
+            InvalidConfig: what the environment has is damaged.
+        """
+        return list(dict.fromkeys([*_servers_of_environment(), *self.file.servers, *self.file.helped, *self._of_store()]))
+
+    def _of_store(self) -> list[str]:
+        return Helper(self.file.store).servers() if self.file.store else []
+
     def of_domain(self, domain: str) -> Account:
         """The account at the registry of a reference's domain."""
         return self.account(key_of(domain))
@@ -67,6 +79,18 @@ class Keeper:
         if name := self.file.helper(server):
             Helper(name).erase(server)
         self.file.erase(server)
+
+
+def _servers_of_environment() -> list[str]:
+    text = os.environ.get(_ENVIRONMENT)
+    if not text:
+        return []
+    try:
+        return list(json.loads(text).get("auths") or {})
+    except (AttributeError, TypeError):
+        return []
+    except ValueError as error:
+        raise InvalidConfig(f"{_ENVIRONMENT} is not JSON: {error}") from error
 
 
 def _from_environment(server: str) -> Account | None:

@@ -8,6 +8,11 @@ from typing import Any
 
 from boxship.errors import TemplateError
 
+SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""White space, in the sense of Go's unicode.IsSpace: ``str.isspace`` takes the separators U+001C to U+001F for it as well."""
+
 
 class NoValue:
     """What a map gives for a key it hasn't."""

@@ -214,17 +214,15 @@ def _image_ids(graph: Graph) -> dict[str, str]:
 
 
 def _status(status: BuildStatus) -> ProgressMessage:
-    """How far a part is. Its first word says what is done, the last one to what, as in ``extracting sha256:…``."""
+    """How far a part is, in a pull's words: parts are layers, by their short names, or what is done with one."""
     action, _, subject = status.id.rpartition(" ")
+    if not action:
+        action = "Pull complete" if status.completed else "Downloading"
     if status.completed:
-        return ProgressMessage(status=f"{action or 'transferring'} done", id=_named(subject), progress_detail=ProgressDetail())
+        return ProgressMessage(status=action.capitalize(), id=subject, progress_detail=ProgressDetail())
     detail = ProgressDetail(current=status.current or UNSET, total=status.total or UNSET)
     progress = bar(status.current, status.total, 0.0) or UNSET
-    return ProgressMessage(status=action or "transferring", id=_named(subject), progress=progress, progress_detail=detail)
-
-
-def _named(subject: str) -> str:
-    return subject.removeprefix("sha256:")[:_SHORT] if subject.startswith("sha256:") else subject
+    return ProgressMessage(status=action.capitalize(), id=subject, progress=progress, progress_detail=detail)
 
 
 def _derived(last: str, text: str) -> str:

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boxship.archive.tar_writer import END
+
 from boxshipd.builder.graph import ContextSource, GitSource, HttpSource
-from boxshipd.builder.planner.git_references import parse_git
+from boxshipd.builder.planner.git_references import parse_git_context
 from boxshipd.builder.session import Session
 from boxshipd.builder.sessions import CONTEXT
 from boxshipd.errors import DaemonError, InvalidParameter, NotFound
-from boxshipd.files.tar_writer import END
 from boxshipd.images.unpack.compression import detect
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ async def remote_context(distribution: Distribution, remote: str, session: Sessi
     if not remote:
         yield RemoteContext(ContextSource(), session)
         return
-    # As Docker's command line has it for what it doesn't look at itself.
-    reference = parse_git(f"https://{remote}" if remote.startswith("github.com/") else remote)
+    reference = parse_git_context(remote)
     if reference is not None:
         yield RemoteContext(reference.source, session)
         return

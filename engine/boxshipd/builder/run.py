@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from boxship.types.build_request import BuildResult
 
 from boxshipd.builder.cache.service import BuildCache
+from boxshipd.builder.cache.transfer import CacheTransfer
 from boxshipd.builder.dockerfile.ignore import ignore_files
 from boxshipd.builder.executor import Surroundings
 from boxshipd.builder.exporters.configuration import BuiltImage
@@ -17,8 +18,10 @@ from boxshipd.builder.feed import Feed
 from boxshipd.builder.graph import ContextSource, GitSource, HttpSource, Input
 from boxshipd.builder.plan import Plan, PlanOptions, Resolver
 from boxshipd.builder.planner.planning import plan
+from boxshipd.builder.progress import Sink
 from boxshipd.builder.remote import RemoteContext, remote_context
 from boxshipd.builder.request import Checked
+from boxshipd.builder.resolver import BuildResolver
 from boxshipd.builder.results import Result, Snapshot
 from boxshipd.builder.session import Session
 from boxshipd.builder.solver.solver import Solver
@@ -46,7 +49,8 @@ class Parts:
         scheduler: runs builds as jobs.
         cache: what is kept of builds.
         solver: carries plans out.
-        resolver: answers what a plan asks, for one build: its surroundings, whether images are pulled anew, and who is told.
+        resolver: makes what answers a plan's questions, for one build: its surroundings, whether registries are asked for
+            images that are here, and who is told.
         publish: where events go.
         scratch: a directory on the data root's file system, for what is kept while a build lasts.
     """
@@ -56,7 +60,7 @@ class Parts:
     scheduler: Scheduler
     cache: BuildCache
     solver: Solver
-    resolver: Callable[[Surroundings, bool], Resolver]
+    resolver: Callable[[Surroundings, bool, Sink], BuildResolver]
     publish: Publish
     scratch: str
 
@@ -101,13 +105,16 @@ class Run:
                 entitlements=self._checked.entitlements,
                 registry_auth=self._accounts,
             )
-            resolver = self._parts.resolver(around, self._request.pull)
-            text = context.dockerfile if context.dockerfile is not None else await self._dockerfile(resolver, context.source)
-            planned = await plan(text, await self._options(resolver, context), resolver)
-            self._feed.tell(planned)
-            if self._request.check:
-                return Outcome(BuildResult())
-            return await self._carry_out(planned, around)
+            async with self._parts.resolver(around, self._request.pull, self._feed.progress) as resolver:
+                planned = await self._plan(resolver, context)
+                self._feed.tell(planned)
+                if self._request.check:
+                    return Outcome(BuildResult())
+                return await self._carry_out(planned, around)
+
+    async def _plan(self, resolver: Resolver, context: RemoteContext) -> Plan:
+        text = context.dockerfile if context.dockerfile is not None else await self._dockerfile(resolver, context.source)
+        return await plan(text, await self._options(resolver, context), resolver)
 
     async def _dockerfile(self, resolver: Resolver, source: ContextSource | GitSource | HttpSource) -> bytes:
         """The Dockerfile's text.
@@ -173,17 +180,26 @@ class Run:
                 if output is not None
             )
         )
-        async with self._parts.solver.solve(planned.graph, wanted, around, self._feed.progress) as results:
+        transfer = CacheTransfer(self._parts.images, self._parts.distribution, around, self._feed.progress)
+        async with (
+            transfer.taken(self._checked.cache_from) as imported,
+            self._parts.solver.solve(planned.graph, wanted, around, self._feed.progress, imported) as results,
+        ):
             found = dict(zip(wanted, results, strict=True))
+            inline = any(place.kind == "inline" for place in self._checked.cache_to)
+            solved = tuple(await results.solved(everything=False)) if inline else ()
             built = [
                 BuiltImage(
                     image,
                     _file_system(found, image.output),
                     tuple(_file_system(found, step.output) if step.output is not None else None for step in image.steps),
+                    solved,
                 )
                 for image in planned.images
             ]
-            return await self._export(built, around)
+            outcome = await self._export(built, around)
+            await transfer.give(self._checked.cache_to, results)
+            return outcome
 
     async def _export(self, built: Sequence[BuiltImage], around: Surroundings) -> Outcome:
         """Make the outputs, one after the other."""

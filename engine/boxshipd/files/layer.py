@@ -9,8 +9,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
+from boxship.archive import tar_writer
+
 from boxshipd.errors import InternalError
-from boxshipd.files import tar_writer
 from boxshipd.files.changes import Lowers, is_opaque, refuse_references
 from boxshipd.files.ids import Owners
 from boxshipd.files.pack import Packer, Walk, read_xattrs

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from errno import EACCES, ELOOP, ENODATA, ENOENT, ENOTDIR, ENOTSUP, ENXIO, EPERM
 
 from boxrun.linux.files import filesystem_magic
+from boxship.archive import tar_writer
 
 from boxshipd.errors import InternalError
-from boxshipd.files import tar_writer
 from boxshipd.files.ids import Owners
 
 CHUNK = 1 << 20

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import ClientResponse
@@ -21,14 +20,15 @@ from yarl import URL
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
-from boxshipd.images import platform, reference
+from boxshipd.images import artifacts, platform, reference
+from boxshipd.images.artifacts import Artifact
 from boxshipd.images.manifest_push import ManifestPusher
 from boxshipd.images.model import DOCUMENT_LIMIT, ImageConfig, Platform, decode
 from boxshipd.images.output import Output
 from boxshipd.images.pull import Puller
 from boxshipd.images.pull_layers import Slots
 from boxshipd.images.push import Pusher
-from boxshipd.images.reference import Reference
+from boxshipd.images.reference import Reference, with_tag
 from boxshipd.images.remote import Remote
 from boxshipd.images.remote_import import TakeIn, address, download, import_from
 from boxshipd.images.sharing import Sharing
@@ -134,14 +134,14 @@ class Distribution:
         name = name.tagged()
         places = await self._client.repositories(name, for_registry(config, name.domain), "pull")
         digest, described = await self._puller.describe(Remote(name, places), name, wanted)
-        return replace(name, digest=digest), described
+        return Reference(name.domain, name.path, name.tag, digest), described
 
     async def _pull(self, name: Reference, credentials: Credentials, wanted: Platform | None, output: Output) -> None:
         places = await self._client.repositories(name, credentials, "pull")
         names = [name]
         if not name.tag and not name.digest:
             found = await Remote(name, places).fetch(tags.listed)
-            names = [name.with_tag(tag) for tag in found]
+            names = [with_tag(name, tag) for tag in found]
             if not names:
                 raise NotFound(f"repository {name.familiar_name} has no tags")
         fresh = False
@@ -171,7 +171,7 @@ class Distribution:
         """
         name = named(text, "")
         if tag:
-            name = name.with_tag(tag)
+            name = with_tag(name, tag)
         elif name.digest:
             raise InvalidParameter("cannot push a digest reference")
         else:
@@ -269,6 +269,31 @@ class Distribution:
             platforms = [DistributionPlatform(image.architecture, image.os, image.os_version or "", None, image.variant or "")]
         return DistributionInspect(OCIDescriptor(document.media_type, document.digest, len(document.data)), platforms)
 
+    async def artifact(self, name: Reference, config: AuthConfig) -> Artifact:
+        """The manifest or index of a name in a registry, with access to what it lists.
+
+        Raises:
+            NotFound: there is none.
+            RegistryError: the registry can't be asked.
+        """
+        places = await self._client.repositories(name, for_registry(config, name.domain), "pull")
+        remote = Remote(name, places)
+        return Artifact(remote, await remote.resolve(name.digest or name.tag), self._downloads, self._threads)
+
+    async def put_artifact(self, name: Reference, config: AuthConfig, document: Document) -> None:
+        """Put a manifest into a registry, after the blobs that it lists, which the content store has, pinned.
+
+        Raises:
+            RegistryError: the registry doesn't take it.
+        """
+        places = await self._client.repositories(name, for_registry(config, name.domain), "push")
+        content = self._images.stores.content
+
+        async def job(_: Job) -> None:
+            await artifacts.put(places[-1], name.tag, document, content, self._threads, self._uploads)
+
+        await self._scheduler.run("push", str(name), job, cancellable=True)
+
     async def manifest(self, text: str, config: AuthConfig) -> Document:
         """The manifest or index of a name in a registry, as it is there.
 
@@ -333,4 +358,4 @@ def named(text: str, tag: str) -> Reference:
         return name
     if ":" in tag:
         return reference.parse(f"{Reference(name.domain, name.path)}@{tag}")
-    return name.with_tag(tag)
+    return with_tag(name, tag)

@@ -8,8 +8,6 @@ Source: containers/image signature/policy_reference_match.go.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from msgspec import Struct
 
 from boxshipd.errors import InvalidParameter
@@ -154,7 +152,7 @@ def remapped(identity: Identity, asked: Reference) -> Reference:
         signed = reference.parse(moved)
     except InvalidParameter as error:
         raise InvalidParameter(f"{asked.name} with its prefix replaced is no name: {moved}: {error}") from error
-    return replace(signed, tag=asked.tag, digest=asked.digest)
+    return signed._replace(tag=asked.tag, digest=asked.digest)
 
 
 def _has_tag_or_digest(name: Reference) -> bool:
@@ -162,4 +160,4 @@ def _has_tag_or_digest(name: Reference) -> bool:
 
 
 def _lowered(name: Reference) -> Reference:
-    return replace(name, domain=name.domain.lower())
+    return name._replace(domain=name.domain.lower())

@@ -13,6 +13,9 @@ from boxship.types.containers import CreateRequest, CreateResponse, WaitResponse
 from boxship.types.images import ProgressMessage
 from boxshipd.api.app import Application
 from boxshipd.api.security import BrowserGuard
+from boxshipd.builder.cache.service import BuildCache
+from boxshipd.builder.service import Builder
+from boxshipd.builder.sessions import SessionRegistry
 from boxshipd.containers.service import AttachOptions, Containers
 from boxshipd.errors import Conflict, InternalError, NotFound
 from boxshipd.events import Events
@@ -147,6 +150,24 @@ class NoNetworks(Networks):
         """Without a store and a runtime."""
 
 
+class NoBuildCache(BuildCache):
+    """A cache of builds that no test of the protocol asks for."""
+
+    def __init__(self) -> None:
+        """Without a store and images."""
+
+
+class NoBuilder(Builder):
+    """A builder that is asked for, and builds nothing: what comes of a request is looked at by others."""
+
+    def __init__(self) -> None:
+        """Without anything to build with."""
+
+    @property
+    def cache(self) -> BuildCache:
+        return NoBuildCache()
+
+
 class Api:
     """The served API: its socket's path and the engine behind it."""
 
@@ -167,6 +188,8 @@ class Api:
             events=self.events,
             info=self._info,
             shutdown=self._shutdown,
+            builder=NoBuilder(),
+            sessions=SessionRegistry(),
         )
 
     async def _info(self):

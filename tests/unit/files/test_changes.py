@@ -5,8 +5,8 @@ import os
 import stat
 
 import pytest
+from boxship.archive import tar_writer
 from boxshipd.errors import InternalError
-from boxshipd.files import tar_writer
 from boxshipd.files.changes import ADDED, DELETED, MODIFIED, Lowers, changes
 from boxshipd.files.ids import Owners
 from boxshipd.files.layer import write_layer

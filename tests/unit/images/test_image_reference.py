@@ -66,7 +66,7 @@ def test_a_tag_is_latest_unless_given():
 
 def test_a_bad_tag_is_refused():
     with pytest.raises(InvalidParameter, match=r"^invalid tag format$"):
-        reference.parse("a").with_tag("no spaces")
+        reference.with_tag(reference.parse("a"), "no spaces")
 
 
 @given(st.text(max_size=80))

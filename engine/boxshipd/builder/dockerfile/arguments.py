@@ -8,14 +8,15 @@ Source: BuildKit frontend/dockerfile/parser/split_command.go, line_parsers.go.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import msgspec
-from boxship.terminal.govalues import quote
+from boxship.terminal.govalues import SPACE, quote
 
 from boxshipd.builder.dockerfile.instructions import Pair
-from boxshipd.builder.dockerfile.words import SPACE
 
 _WHITE = re.compile(r"[\t\v\f\r ]+")
+_PLAIN_FLAG = re.compile(f"[^{SPACE}'\"\\\\]+")
 
 
 class ArgumentError(ValueError):
@@ -51,6 +52,10 @@ def _flag(text: str, at: int) -> tuple[str, int]:
     word: list[str] = []
     quoted = ""
     while at < len(text):
+        if found := _PLAIN_FLAG.match(text, at):
+            word.append(found[0])
+            at = found.end()
+            continue
         char = text[at]
         at += 1
         if not quoted and char in SPACE:
@@ -92,7 +97,7 @@ def json_list(text: str) -> list[str] | None:
 
 def quoted_words(text: str, escape: str) -> list[str]:
     """The words between white space that isn't in quotes or escaped; quotes and escapes stay."""
-    plain = re.compile(f"[^{SPACE}'\"{re.escape(escape)}]+")
+    plain = _plain_word(escape)
     words: list[str] = []
     word: list[str] = []
     at = 0
@@ -119,6 +124,11 @@ def quoted_words(text: str, escape: str) -> list[str]:
     if any(word):
         words.append("".join(word))
     return words
+
+
+@cache
+def _plain_word(escape: str) -> re.Pattern[str]:
+    return re.compile(f"[^{SPACE}'\"{re.escape(escape)}]+")
 
 
 def _closing(text: str, at: int, escape: str) -> int:

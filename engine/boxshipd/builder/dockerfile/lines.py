@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from boxship.terminal.govalues import SPACE
+
 from boxshipd.builder.dockerfile.instructions import Span
 from boxshipd.builder.dockerfile.source import error_at
-from boxshipd.builder.dockerfile.words import SPACE
 
 _DIRECTIVES = ("syntax", "escape", "check")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9]*")

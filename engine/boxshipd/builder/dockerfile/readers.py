@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from boxship.errors import InvalidValue
-from boxship.terminal.govalues import quote
+from boxship.terminal.govalues import SPACE, quote
 from boxship.units import parse_duration
 
 from boxshipd.builder.dockerfile.arguments import (
@@ -49,7 +49,6 @@ from boxshipd.builder.dockerfile.instructions import (
 from boxshipd.builder.dockerfile.mounts import check_mount
 from boxshipd.builder.dockerfile.statement import Statement
 from boxshipd.builder.dockerfile.suggestions import did_you_mean
-from boxshipd.builder.dockerfile.words import SPACE
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
 _ONBUILD = re.compile(rf"ONBUILD[{SPACE}]*", re.IGNORECASE)

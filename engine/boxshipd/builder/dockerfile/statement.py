@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from boxship.terminal.govalues import SPACE
+
 from boxshipd.builder.dockerfile.arguments import ArgumentError, json_list, split_keyword
 from boxshipd.builder.dockerfile.heredocs import KEYWORDS, announced
 from boxshipd.builder.dockerfile.instructions import Heredoc, Span
-from boxshipd.builder.dockerfile.words import SPACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from boxship.terminal.govalues import quote
+from boxship.terminal.govalues import SPACE, quote
 from msgspec import Struct
 
 from boxshipd.builder.dockerfile.patterns import PatternError, replace, strip_prefix, strip_suffix
@@ -29,11 +29,6 @@ from boxshipd.builder.errors import DockerfileError
 
 MAX_RESULT = 1024 * 1024
 MAX_NESTING = 100
-
-SPACE = (
-    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-)
-"""White space, in the sense of Go's unicode.IsSpace: ``str.isspace`` takes the separators U+001C to U+001F for it as well."""
 
 _SPACES = re.compile(f"[{SPACE}]+")
 _SPECIAL_PARAMETERS = "@*#?-$!"

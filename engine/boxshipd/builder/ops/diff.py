@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import msgspec
+from boxship.archive import tar_writer
 
 from boxshipd.builder.executor import Work
 from boxshipd.builder.graph import Diff
@@ -16,7 +17,6 @@ from boxshipd.builder.results import Entry, Result, Snapshot, Tree
 from boxshipd.builder.trees.pack import pack_file, pack_header
 from boxshipd.builder.trees.paths import join
 from boxshipd.builder.trees.snapshot import SnapshotTree
-from boxshipd.files import tar_writer
 from boxshipd.files.pack import batched
 from boxshipd.images.workers import Cancellation, Workers
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from boxship.archive import tar_writer
+
 from boxshipd.builder.results import Entry, Kind, Tree
 from boxshipd.builder.trees.paths import join, walk
-from boxshipd.files import tar_writer
 
 _KINDS: Mapping[Kind, bytes] = {
     "file": tar_writer.FILE,

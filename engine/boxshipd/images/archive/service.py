@@ -17,7 +17,7 @@ from boxshipd.images.archive.save import write_archive
 from boxshipd.images.assembly import Assembly, Stores
 from boxshipd.images.catalogue import Record
 from boxshipd.images.progress import LayerProgress, line
-from boxshipd.images.reference import Reference
+from boxshipd.images.reference import Reference, with_tag
 from boxshipd.images.workers import Cancellation, StreamSource, Workers
 
 if TYPE_CHECKING:
@@ -180,5 +180,5 @@ def target(repo: str, tag: str) -> Reference | None:
     if name.digest:
         raise InvalidParameter("refusing to create a tag with a digest reference")
     if tag:
-        return name.with_tag(tag)
+        return with_tag(name, tag)
     return name.tagged()

@@ -10,6 +10,7 @@ from boxshipd.builder.errors import StepFailed
 from boxshipd.builder.graph import Exec, Graph, ImageSource, Vertex
 from boxshipd.builder.plan import Line, Plan
 from boxshipd.images.model import Platform
+from msgspec import UNSET
 
 BASE = f"sha256:{'b' * 64}"
 IMAGE = f"sha256:{'1234567890ab' * 5}abcd"
@@ -141,14 +142,14 @@ def test_advice_is_told_before_the_end():
 @pytest.mark.parametrize(
     ("status", "shown"),
     [
-        (BuildStatus(id="extracting sha256:" + "c" * 64, vertex="", current=5, total=10), ("extracting", "c" * 12, 5)),
-        (BuildStatus(id="downloading layer", vertex="", current=1), ("downloading", "layer", 1)),
+        ({"id": "extracting 0123456789ab", "current": 5, "total": 10}, ("Extracting", "0123456789ab", 5)),
+        ({"id": "0123456789ab", "current": 1}, ("Downloading", "0123456789ab", 1)),
+        ({"id": "0123456789ab", "current": 1, "completed": 1}, ("Pull complete", "0123456789ab", UNSET)),
     ],
 )
-def test_how_far_a_part_is_has_its_own_line(status, shown):
+def test_how_far_a_layer_is_has_its_own_line(status, shown):
     told = Told()
-    told.messages += told.view.progress(
-        BuildProgress(statuses=(BuildStatus(id=status.id, vertex=told.lines[0].vertex, current=status.current),))
-    )
+    status = BuildStatus(vertex=told.lines[0].vertex, **status)
+    told.messages += told.view.progress(BuildProgress(statuses=(status,)))
     message = told.messages[-1]
     assert (message.status, message.id, message.progress_detail.current) == shown

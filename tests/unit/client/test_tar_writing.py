@@ -6,7 +6,7 @@ import subprocess
 import tarfile
 
 import pytest
-from boxshipd.files import tar_writer
+from boxship.archive import tar_writer
 from boxshipd.files.ids import Owners
 from boxshipd.files.pack import Packer, Walk, batched
 from boxshipd.images.unpack.tar import TarReader

@@ -1,0 +1,158 @@
+"""The values of build's flags that are lists of settings: ``type=local,dest=out``, ``id=token,src=token.txt``."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from boxship.errors import InvalidValue
+
+
+def settings(text: str, what: str) -> dict[str, str]:
+    """Settings separated by commas, in Go's csv notation; a name without ``=`` stands for ``true``.
+
+    Raises:
+        InvalidValue: it isn't that; ``what`` says what it should have been.
+    """
+    try:
+        (fields,) = csv.reader([text], strict=True)
+    except (csv.Error, ValueError):
+        raise InvalidValue(f"invalid {what} {text!r}: not a list of settings") from None
+    found: dict[str, str] = {}
+    for field in fields:
+        name, equals, value = field.partition("=")
+        if not name.strip():
+            raise InvalidValue(f"invalid value {field!r} in {what} {text!r}: expected key=value")
+        found[name.strip().lower()] = value if equals else "true"
+    return found
+
+
+class Secret(Struct, frozen=True, kw_only=True):
+    """Something that commands may see and no layer keeps: a file's bytes, or a variable's."""
+
+    id: str
+    file: str = ""
+    variable: str = ""
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            InvalidValue: the file can't be read, or the variable isn't set.
+        """
+        if self.variable:
+            if self.variable not in os.environ:
+                raise InvalidValue(f"secret {self.id}: environment variable {self.variable} is not set")
+            return os.fsencode(os.environ[self.variable])
+        try:
+            with open(self.file, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise InvalidValue(f"secret {self.id}: open {self.file}: {(error.strerror or str(error)).lower()}") from error
+
+
+def parse_secret(text: str) -> Secret:
+    """``id=token[,src=path][,env=NAME][,type=file|env]``: with neither, a variable of that name, or else a file of it.
+
+    Source: buildx util/buildflags/secrets.go.
+
+    Raises:
+        InvalidValue: it is something else.
+    """
+    given = settings(text, "secret")
+    kind = given.pop("type", "")
+    if kind not in ("", "file", "env"):
+        raise InvalidValue(f"unsupported secret type {kind!r}")
+    name = given.pop("id", "")
+    file = given.pop("source", given.pop("src", ""))
+    variable = given.pop("env", "")
+    if given:
+        raise InvalidValue(f"unexpected key {next(iter(given))!r} in secret {text!r}")
+    if not name:
+        raise InvalidValue(f"invalid secret {text!r}: id is missing")
+    if kind == "env" and file and not variable:
+        file, variable = "", file
+    if not file and not variable:
+        file, variable = ("", name) if kind != "file" and name in os.environ else (name, "")
+    return Secret(id=name, file=file, variable=variable)
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """An SSH agent that commands may use: its socket."""
+
+    id: str
+    path: str
+
+
+def parse_agent(text: str) -> Agent:
+    """``default``, or ``id[=socket]``; without a socket, that of SSH_AUTH_SOCK.
+
+    Raises:
+        InvalidValue: there is no such socket, or it is a key.
+    """
+    name, _, path = text.partition("=")
+    path = path or os.environ.get("SSH_AUTH_SOCK", "")
+    if not path:
+        raise InvalidValue(f"invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set, or use --ssh {name}=PATH")
+    if os.path.isfile(path):
+        raise InvalidValue(f"{path} is a file: keys are not read here, add it to an agent (ssh-add {path}) and name its socket")
+    if not os.path.exists(path):
+        raise InvalidValue(f"ssh agent {name}: {path}: no such file or directory")
+    return Agent(id=name or "default", path=path)
+
+
+class Output(Struct, frozen=True, kw_only=True):
+    """What is made of the result.
+
+    ``destination`` is where this side puts it: a path, ``-`` for standard output, or empty for nowhere.
+    """
+
+    kind: str
+    attributes: dict[str, str]
+    destination: str = ""
+
+
+_NEEDS_DESTINATION = frozenset(("local", "tar", "oci"))
+_KINDS = frozenset(("image", "registry", "docker", "local", "tar", "oci", "cacheonly"))
+
+
+def parse_output(text: str) -> Output:
+    """``type=...,name=value``, or a path alone: a directory, or ``-`` for a tar archive on standard output.
+
+    Source: buildx util/buildflags/output.go.
+
+    Raises:
+        InvalidValue: it is something else.
+    """
+    if "=" not in text:
+        if text == "-":
+            return Output(kind="tar", attributes={}, destination="-")
+        return Output(kind="local", attributes={}, destination=text)
+    given = settings(text, "output")
+    kind = given.pop("type", "")
+    if kind not in _KINDS:
+        raise InvalidValue(f"invalid output {text!r}: " + (f"unknown type {kind!r}" if kind else "type is required for output"))
+    destination = given.pop("dest", "")
+    if kind == "registry":
+        kind, given["push"] = "image", "true"
+    if kind in _NEEDS_DESTINATION and not destination:
+        if kind == "local":
+            raise InvalidValue("dest is required for local output")
+        if os.isatty(1):
+            raise InvalidValue(f"dest file is required for {kind} output. refusing to write to console")
+        destination = "-"
+    if kind == "image" and destination:
+        raise InvalidValue("dest is of no use for image output")
+    return Output(kind=kind, attributes=given, destination=destination)
+
+
+def build_arguments(texts: Iterable[str]) -> dict[str, str | None]:
+    """Build arguments: ``NAME=value``, or ``NAME`` for what the environment has, None where it has nothing."""
+    found: dict[str, str | None] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        found[name] = value if equals else os.environ.get(name)
+    return found

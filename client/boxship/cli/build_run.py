@@ -1,0 +1,215 @@
+"""One build: the request, the session beside it, and what is shown meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from boxship.building.live import LiveView
+from boxship.building.outputs import Receiver, receiver_of
+from boxship.building.plain import PlainView
+from boxship.building.session import Chunks, Session, Supplies
+from boxship.building.state import BuildState
+from boxship.building.values import Agent, Output, Secret
+from boxship.cli.accounts import registry_config_header
+from boxship.cli.command import Context
+from boxship.errors import CommandError, StreamError
+from boxship.types.build import BuildProgress
+from boxship.types.build_request import BuildRequest, BuildResult
+
+PROGRESS = "boxship.build.progress"
+RESULT = "boxship.build.result"
+_TICK = 0.1
+_JSON = [("Content-Type", "application/json")]
+
+
+class View(Protocol):
+    """Shows a build."""
+
+    def apply(self, progress: BuildProgress) -> None:
+        """Show what has happened."""
+
+    def tick(self) -> None:
+        """Show that time has gone by."""
+
+    def close(self) -> None:
+        """Leave the end of it where it is."""
+
+
+def run_build(
+    context: Context,
+    request: BuildRequest,
+    *,
+    contexts: Mapping[str, Chunks],
+    secrets: Sequence[Secret],
+    agents: Sequence[Agent],
+    outputs: Sequence[Output],
+    progress: str,
+) -> BuildResult:
+    """Have the daemon build, supply what it asks for, and show how it goes.
+
+    Args:
+        context: what the command works with.
+        request: the build.
+        contexts: by name, what makes a tar stream of each context.
+        secrets: what commands may see.
+        agents: what commands may use.
+        outputs: the request's outputs, in its order.
+        progress: ``auto``, ``plain``, ``tty``, ``rawjson`` or ``quiet``.
+
+    Raises:
+        APIError: the daemon refused.
+        StreamError: the build failed.
+    """
+    receivers: dict[int, Receiver] = {}
+    for number, output in enumerate(outputs):
+        if receiver := receiver_of(output):
+            receivers[number] = receiver
+    supplies = Supplies(contexts, secrets, agents, receivers)
+    state = BuildState()
+    with Session(context.api, supplies) as session, _showing(state, progress) as view:
+        query = {"version": "boxship", "session": session.id}
+        headers = [*_JSON, registry_config_header(context)]
+        body = msgspec.json.encode(request)
+        with context.api.open("POST", "/build", query, body, headers) as response:
+            result = _follow(response.lines(), view)
+        if session.failure is not None:
+            raise CommandError(f"the build's session broke: {session.failure}")
+    return result
+
+
+def _follow(lines: Iterator[bytes], view: View) -> BuildResult:
+    result = BuildResult()
+    for line in lines:
+        if not line.strip():
+            continue
+        message = json.loads(line)
+        if "errorDetail" in message or "error" in message:
+            detail = message.get("errorDetail") or {}
+            view.close()
+            raise StreamError(str(detail.get("message") or message.get("error")))
+        aux = message.get("aux")
+        if message.get("id") == PROGRESS:
+            view.apply(msgspec.convert(aux, BuildProgress))
+        elif message.get("id") == RESULT:
+            result = msgspec.convert(aux, BuildResult)
+    return result
+
+
+class _Quiet:
+    """Shows nothing, unless the build fails."""
+
+    def __init__(self, state: BuildState) -> None:
+        self._state = state
+
+    def apply(self, progress: BuildProgress) -> None:
+        self._state.apply(progress)
+
+    def tick(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+class _Raw(_Quiet):
+    """Shows the progress as it comes, one JSON document a line."""
+
+    def apply(self, progress: BuildProgress) -> None:
+        super().apply(progress)
+        _write(msgspec.json.encode(progress) + b"\n")
+
+
+@contextlib.contextmanager
+def _showing(state: BuildState, kind: str) -> Iterator[View]:
+    """A view that is told that time goes by, and its end: what failed, and what could be better."""
+    if kind == "auto":
+        kind = "tty" if os.isatty(2) else "plain"
+    if kind == "tty" and not os.isatty(2):
+        raise CommandError("failed to get console: standard error is not a terminal")
+    if kind != "tty":
+        try:
+            if kind == "plain":
+                yield PlainView(state, lambda text: _write(text.encode("utf-8", "replace")))
+            else:
+                yield _Raw(state) if kind == "rawjson" else _Quiet(state)
+        finally:
+            _epilogue(state, kind)
+        return
+    view = LiveView(state, _write, lambda: os.get_terminal_size(2), colours="NO_COLOR" not in os.environ)
+    with _Ticking(view) as ticking:
+        try:
+            yield ticking
+        finally:
+            ticking.close()
+            _epilogue(state, kind)
+
+
+class _Ticking:
+    """A view that is also told, by a thread, that time goes by."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="build-timers", daemon=True)
+
+    def __enter__(self) -> _Ticking:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def apply(self, progress: BuildProgress) -> None:
+        with self._lock:
+            self._view.apply(progress)
+
+    def tick(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._view.tick()
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._view.close()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_TICK):
+            self.tick()
+
+
+def _epilogue(state: BuildState, kind: str) -> None:
+    """What a reader wants to see last: the failed step's output, and advice."""
+    if kind == "rawjson":
+        return
+    parts: list[str] = []
+    for step in state.steps.values():
+        if step.vertex.error and step.lines:
+            begun = step.vertex.started
+            output = "".join(f"{max(0, at - begun) / 1e9:.3f} {line}\n" if at else f"{line}\n" for at, line in step.lines)
+            parts.append(f"------\n > {step.vertex.name}:\n{output}------\n")
+    if state.warnings and kind != "quiet":
+        count = len(state.warnings)
+        parts.append(f"\n {count} warning{'s' if count > 1 else ''} found:\n")
+        parts.extend(
+            f" - {warning.rule}: {warning.message}" + (f" (line {warning.line})\n" if warning.line else "\n")
+            for warning in state.warnings
+        )
+    if parts:
+        _write("".join(parts).encode("utf-8", "replace"))
+
+
+def _write(data: bytes) -> None:
+    while data:
+        data = data[os.write(2, data) :]

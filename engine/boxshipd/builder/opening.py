@@ -1,0 +1,110 @@
+"""The builder put together of what the daemon has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from boxshipd.builder.cache.service import BuildCache
+from boxshipd.builder.executor import Executor, Surroundings
+from boxshipd.builder.graph import ContextSource, Diff, Exec, Files, GitSource, HttpSource, ImageSource, Merge, Operation
+from boxshipd.builder.layers import LayerSession
+from boxshipd.builder.ops.context import ContextExecutor
+from boxshipd.builder.ops.diff import DiffExecutor
+from boxshipd.builder.ops.execution import Engine, ExecExecutor
+from boxshipd.builder.ops.fetched import Fetched
+from boxshipd.builder.ops.files import FilesExecutor, Selected
+from boxshipd.builder.ops.git import GitExecutor
+from boxshipd.builder.ops.http import HttpExecutor
+from boxshipd.builder.ops.image import ImageExecutor
+from boxshipd.builder.ops.merge import MergeExecutor
+from boxshipd.builder.ops.scoped import Scoped
+from boxshipd.builder.progress import Sink
+from boxshipd.builder.resolver import BuildResolver
+from boxshipd.builder.run import Parts
+from boxshipd.builder.service import Builder
+from boxshipd.builder.solver.solver import Solver
+from boxshipd.containers.service import Containers
+from boxshipd.images.service import Images, Publish
+from boxshipd.images.workers import Workers
+from boxshipd.networks.service import Networks
+from boxshipd.runtime.link import RuntimeLink
+from boxshipd.scheduler.jobs import Scheduler
+
+if TYPE_CHECKING:
+    from boxshipd.images.distribution import Distribution
+
+
+def open_builder(
+    *,
+    data_root: str,
+    images: Images,
+    distribution: Distribution,
+    containers: Containers,
+    networks: Networks,
+    runtime: RuntimeLink,
+    scheduler: Scheduler,
+    cache: BuildCache,
+    workers: Workers,
+    publish: Publish,
+    proxies: Callable[[], Mapping[str, str]],
+) -> Builder:
+    """Make the builder.
+
+    Args:
+        data_root: the daemon's; contexts and downloads are kept in ``build/scratch`` below it while a build lasts.
+        images: where base images come from and results go.
+        distribution: pulls and pushes them.
+        containers: runs commands.
+        networks: those that commands may be on.
+        runtime: shows layers as one tree.
+        scheduler: runs builds and their steps as jobs.
+        cache: what is kept of builds.
+        workers: the threads for it.
+        publish: where events go.
+        proxies: the variables that name the daemon's proxies, for programs.
+    """
+    scratch = os.path.join(data_root, "build", "scratch")
+    # What a crash has left.
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.makedirs(scratch, mode=0o700)
+    engine = Engine(transients=containers.transients, networks=networks, runtime=runtime, caches=cache, workers=workers)
+    selected = Selected()
+    repositories, downloads = (Fetched(os.path.join(data_root, "build", name)) for name in ("repositories", "downloads"))
+    makers: Mapping[type[Operation], Callable[[LayerSession], Executor[Any]]] = {
+        ImageSource: lambda layers: ImageExecutor(images, distribution, layers),
+        GitSource: lambda _: GitExecutor(repositories, workers, proxies),
+        HttpSource: lambda _: HttpExecutor(distribution, downloads, workers, scratch),
+        ContextSource: lambda _: ContextExecutor(workers, scratch, images.stores.limits),
+        Exec: lambda layers: ExecExecutor(engine, layers),
+        Files: lambda layers: FilesExecutor(layers, workers, scratch, images.stores.limits, selected),
+        Merge: lambda layers: MergeExecutor(layers, workers),
+        Diff: lambda layers: DiffExecutor(layers, workers),
+    }
+    executors: dict[type[Operation], Executor[Any]] = {kind: Scoped(images.stores, make) for kind, make in makers.items()}
+
+    def resolver(around: Surroundings, pull: bool, sink: Sink) -> BuildResolver:
+        return BuildResolver(
+            images=images,
+            distribution=distribution,
+            executors=executors,
+            workers=workers,
+            around=around,
+            pull=pull,
+            sink=sink,
+        )
+
+    return Builder(
+        Parts(
+            images=images,
+            distribution=distribution,
+            scheduler=scheduler,
+            cache=cache,
+            solver=Solver(executors, cache, scheduler, workers),
+            resolver=resolver,
+            publish=publish,
+            scratch=scratch,
+        )
+    )
