@@ -89,15 +89,14 @@ class Git:
             environment["GIT_WORK_TREE"] = tree
         try:
             process = await asyncio.create_subprocess_exec(
-                program(),
-                *args,
+                # uvloop has no way to set a program's umask.
+                *("/bin/sh", "-c", 'umask 022; exec "$@"', "sh", program(), *args),
                 cwd=tree or self._home,
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
-                umask=0o022,
             )
         except OSError as error:
             raise InternalError(f"run git: {error.strerror}") from error
