@@ -115,7 +115,7 @@ async def test_what_a_dead_daemon_was_running_is_gone_with_the_next_one(building
 
 async def _nothing_left(engine: Engine) -> None:
     """Neither containers nor directories, once what has ended is let go of."""
-    places = [f"{root}/transients" for root in (engine.settings.data_root, engine.settings.exec_root)]
+    places = engine.containers.transients.directories
     await engine.until(lambda: not [name for place in places for name in os.listdir(place)], "no directories are left")
     async with asyncio.timeout(20):
         while (await engine.link.call(Runtime.list, Empty(), "list", repeat=True)).containers:

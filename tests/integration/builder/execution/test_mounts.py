@@ -167,8 +167,8 @@ async def test_a_secret_is_a_file_or_a_variable_and_nowhere_else(building: Build
     assert building.printed[1].decode().splitlines()[1:] == ["400 0:0", "444 7:8", "16", "1"]
     assert building.top(result) == []
     engine = building.engine
-    transients = f"{engine.settings.exec_root}/transients"
-    await engine.until(lambda: not os.listdir(transients), "its directory is removed")
+    disk, run = engine.containers.transients.directories
+    await engine.until(lambda: os.listdir(disk) + os.listdir(run) == [], "its directories are removed")
     for top, _, names in os.walk(engine.home):
         for name in names:
             path = Path(top, name)
