@@ -98,7 +98,8 @@ def _actions(turn: Turn, transfer: Transfer, inputs: Inputs, name: str) -> tuple
     directory = target.endswith("/")
     if not directory and len(transfer.sources) + len(transfer.documents) > 1:
         raise DockerfileError(
-            f"When using {transfer.keyword} with more than one source file, the destination must be a directory and end with a /"
+            f"When using {transfer.keyword} with more than one source file, "
+            "the destination must be a directory and end with a /"
         )
     actions: list[Action] = []
     for remote, sources in groupby(transfer.sources, is_remote):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from boxship.errors import InvalidValue
 from boxship.types.containers import HealthConfig
 from boxship.units import parse_duration
+from msgspec import UNSET
 
 from boxshipd.builder.dockerfile.instructions import (
     Arg,
