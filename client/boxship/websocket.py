@@ -117,7 +117,11 @@ class WebSocket(Duplex):
                 self._queue(encode(PONG, payload))
                 self.flush()
             elif opcode != PONG and payload:
-                self._arrived.append(payload)
+                self._payload(payload)
+
+    def _payload(self, payload: bytes) -> None:
+        """Take a message's payload, or a part of it."""
+        self._arrived.append(payload)
 
     def _closed(self, payload: bytes) -> None:
         self.ended = True
@@ -125,3 +129,22 @@ class WebSocket(Duplex):
         self.close_reason = payload[2:].decode("utf-8", "replace")
         if self.close_code not in (_NORMAL, _GOING_AWAY, _NO_STATUS):
             raise ProtocolError(self.close_reason or f"the daemon closed the stream with code {self.close_code}")
+
+
+class MessageSocket(WebSocket):
+    """An open websocket whose messages are told apart: what is read is one of them each time, and so is what is written."""
+
+    def __init__(self, stream: Stream, received: bytes = b"") -> None:
+        self._parts = bytearray()
+        super().__init__(stream, received)
+
+    def write(self, data: bytes) -> None:
+        """Queue a message and send what can be sent without waiting."""
+        self._queue(encode(BINARY, data))
+        self.flush()
+
+    def _payload(self, payload: bytes) -> None:
+        self._parts += payload
+        if self._frames.between_messages:
+            self._arrived.append(bytes(self._parts))
+            self._parts.clear()

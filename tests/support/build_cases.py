@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -204,3 +205,15 @@ FAILURES = (
     Case("two_words_for_from", "FROM busybox as\n"),
     Case("ignored_file", "FROM busybox\nCOPY a.txt /\n", {**TREE, ".dockerignore": "a.txt\n"}),
 )
+
+NEWER: dict[str, dict[str, list[object]]] = {
+    # A working directory that is made is the user's.
+    "workdir_is_owned_by_root": {
+        name: ["5", "0o755", 1000, 1000, "", False] for name in ("home/box", "home/box/new", "home/box/new/place")
+    },
+    # An argument is the nearest word about a variable, whatever ENV said before it.
+    "arg_after_env": {"out": ["0", "0o644", 0, 0, hashlib.sha256(b"given\n").hexdigest(), False]},
+    # A file keeps all of its mode.
+    "modes_of_sources": {"m/s": ["0", "0o4755", 0, 0, hashlib.sha256(b"x").hexdigest(), True]},
+}
+"""Files of results where BuildKit, and we, differ from the classic builder."""

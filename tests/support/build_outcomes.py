@@ -80,14 +80,16 @@ class Docker:
                 content = hashlib.sha256(source.read()).hexdigest() if source else info.linkname
                 kind = tarfile.REGTYPE if info.islnk() else info.type
                 dated = info.mtime == STAMP and not info.isdir()
-                found[name] = [kind.decode(), oct(info.mode), info.uid, info.gid, content, dated]
+                found[name] = [kind.decode(), oct(info.mode & 0o7777), info.uid, info.gid, content, dated]
         return found
 
     def _config(self, image: str) -> dict[str, Any]:
         (inspected,) = json.loads(self.run("image", "inspect", image).stdout)
         config: Mapping[str, Any] = inspected["Config"]
-        # Absent, null and empty are the same to whoever reads it.
-        return {key: config.get(key) or None for key in _CONFIG} | {"Author": inspected.get("Author") or None}
+        # Absent, null and empty are the same to whoever reads it, and the root is where programs start by default.
+        values = {key: config.get(key) or None for key in _CONFIG}
+        values["WorkingDir"] = None if values["WorkingDir"] == "/" else values["WorkingDir"]
+        return values | {"Author": inspected.get("Author") or None}
 
 
 def record(docker: Docker, directory: Path) -> dict[str, Any]:

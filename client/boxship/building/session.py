@@ -18,7 +18,7 @@ from boxship.building.outputs import Receiver
 from boxship.building.values import Agent, Secret
 from boxship.errors import BoxshipError, ProtocolError
 from boxship.types.build_session import CHUNK, WINDOW, Frame
-from boxship.websocket import Handshake, WebSocket
+from boxship.websocket import Handshake, MessageSocket
 
 Chunks = Callable[[], Iterator[bytes]]
 # Bytes queued to the daemon above which nothing more is read of what they come from.
@@ -67,7 +67,7 @@ class Session:
         handshake = Handshake()
         stream, received, headers = api.upgrade("/build/session", {"id": self.id}, handshake.headers)
         handshake.check(headers)
-        self._socket = WebSocket(stream, received)
+        self._socket = MessageSocket(stream, received)
         self._streams: dict[int, _Stream] = {}
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._ending = False

@@ -19,7 +19,7 @@ from boxship.building.state import BuildState
 from boxship.building.values import Agent, Output, Secret
 from boxship.cli.accounts import registry_config_header
 from boxship.cli.command import Context
-from boxship.errors import CommandError, StreamError
+from boxship.errors import APIError, CommandError, ProtocolError, StreamError
 from boxship.types.build import BuildProgress
 from boxship.types.build_request import BuildRequest, BuildResult
 
@@ -73,15 +73,24 @@ def run_build(
             receivers[number] = receiver
     supplies = Supplies(contexts, secrets, agents, receivers)
     state = BuildState()
-    with Session(context.api, supplies) as session, _showing(state, progress) as view:
+    with Session(context.api, supplies) as session, _showing(state, progress) as view, _explained_by(session):
         query = {"version": "boxship", "session": session.id}
         headers = [*_JSON, registry_config_header(context)]
         body = msgspec.json.encode(request)
         with context.api.open("POST", "/build", query, body, headers) as response:
             result = _follow(response.lines(), view)
-        if session.failure is not None:
-            raise CommandError(f"the build's session broke: {session.failure}")
     return result
+
+
+@contextlib.contextmanager
+def _explained_by(session: Session) -> Iterator[None]:
+    """What broke on our side of the session explains whatever the daemon says afterwards."""
+    try:
+        yield
+    except (APIError, StreamError, ProtocolError) as error:
+        if session.failure is None:
+            raise
+        raise CommandError(f"the build's session broke: {session.failure}") from error
 
 
 def _follow(lines: Iterator[bytes], view: View) -> BuildResult:

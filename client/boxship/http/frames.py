@@ -49,6 +49,11 @@ class FrameReader:
         # Whether a message's later frames are still to come.
         self._continued = False
 
+    @property
+    def between_messages(self) -> bool:
+        """Whether the message whose payload was passed on last is whole."""
+        return not self._left and not self._continued
+
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """What ``data`` and what was left of earlier bytes hold, as (opcode, payload); control frames come whole.
 

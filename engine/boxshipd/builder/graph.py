@@ -43,12 +43,13 @@ class ContextSource(Struct, frozen=True, kw_only=True, tag="context"):
 class HttpSource(Struct, frozen=True, kw_only=True, tag="http"):
     """One file from a URL, or, for a build's context, the archive that is there.
 
-    ``checksum``: a digest that it must have, or empty.
+    ``checksum``: a digest that it must have, or empty. ``unpack``: if it is an archive, the tree is what that holds.
     """
 
     url: str
     checksum: str = ""
     filename: str = ""
+    unpack: bool = False
 
 
 class GitSource(Struct, frozen=True, kw_only=True, tag="git"):

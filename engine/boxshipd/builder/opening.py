@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from boxshipd.builder.cache.service import BuildCache
-from boxshipd.builder.dockerfile.ignore import Matcher
 from boxshipd.builder.executor import Executor, Surroundings
 from boxshipd.builder.graph import ContextSource, Diff, Exec, Files, ImageSource, Merge, Operation
 from boxshipd.builder.layers import LayerSession
@@ -70,9 +69,9 @@ def open_builder(
     selected = Selected()
     makers: Mapping[type[Operation], Callable[[LayerSession], Executor[Any]]] = {
         ImageSource: lambda layers: ImageExecutor(images, distribution, layers),
-        ContextSource: lambda _: ContextExecutor(workers, scratch, Matcher),
+        ContextSource: lambda _: ContextExecutor(workers, scratch, images.stores.limits),
         Exec: lambda layers: ExecExecutor(engine, layers),
-        Files: lambda layers: FilesExecutor(layers, workers, scratch, Matcher, images.stores.limits, selected),
+        Files: lambda layers: FilesExecutor(layers, workers, scratch, images.stores.limits, selected),
         Merge: lambda layers: MergeExecutor(layers, workers),
         Diff: lambda layers: DiffExecutor(layers, workers),
     }

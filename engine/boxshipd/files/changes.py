@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from errno import ELOOP, ENODATA, ENOENT, ENOTDIR, ENOTSUP
+from errno import ELOOP, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, ENOTSUP
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +20,7 @@ from boxshipd.images.unpack.tree import OPAQUE, is_whiteout
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
-_ABSENT = frozenset({ENOENT, ENOTDIR, ELOOP})
+_ABSENT = frozenset({ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG})
 _FOREIGN = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
 
@@ -272,6 +272,8 @@ def _status(root: int, path: bytes) -> os.stat_result | None:
 
 
 def _opened(root: int, path: bytes) -> int | None:
+    if b"\0" in path:
+        return None
     try:
         return openat2(root, os.fsdecode(path) or ".", os.O_PATH | os.O_NOFOLLOW, resolve=_RESOLVE)
     except OSError as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from aiohttp import ClientResponse
 from boxship.types.images import OCIDescriptor, ProgressMessage
 from boxship.types.registry import (
     AuthConfig,
@@ -15,6 +16,7 @@ from boxship.types.registry import (
     DistributionPlatform,
     SearchResult,
 )
+from yarl import URL
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
@@ -215,6 +217,20 @@ class Distribution:
         async with download(self._client, address(source)) as response:
             declared = response.content_type if "Content-Type" in response.headers else ""
             yield declared, response.content.iter_any()
+
+    @contextlib.asynccontextmanager
+    async def fetch(self, url: URL, conditions: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
+        """The answer to a GET of a URL, inside the block.
+
+        Args:
+            url: where.
+            conditions: what must have changed, as headers (RFC 9110, section 13).
+
+        Raises:
+            RegistryError: it can't be had.
+        """
+        async with download(self._client, url, conditions) as response:
+            yield response
 
     async def login(self, config: AuthConfig) -> AuthResponse:
         """Try a client's credentials out; see ``registry.login``."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
 from aiohttp import ClientResponse
@@ -40,18 +40,21 @@ def address(source: str) -> URL:
 
 
 @contextlib.asynccontextmanager
-async def download(client: RegistryClient, url: URL) -> AsyncIterator[ClientResponse]:
+async def download(
+    client: RegistryClient, url: URL, conditions: Mapping[str, str] | None = None
+) -> AsyncIterator[ClientResponse]:
     """What is at a URL, inside the block.
 
     Args:
         client: the connections.
         url: where; a user name and a password in it go to that host only.
+        conditions: further headers, such as what must have changed since.
 
     Raises:
         RegistryError: it can't be had.
     """
     plain = url.with_user(None)
-    headers = {}
+    headers = dict(conditions or {})
     if url.user is not None:
         headers["Authorization"] = "Basic " + base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
     endpoint = Endpoint(plain.origin(), "", plain.authority)

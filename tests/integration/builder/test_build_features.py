@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.build_cases import STAMP, TREE, Case, Content, Mode
 from support.daemon import Daemon
+from support.python_image import python_root
 
 Expected = Mapping[str, str | None]
 """Paths of the result with what they hold, None for a path that isn't to be."""
@@ -38,7 +39,7 @@ FEATURES: dict[str, tuple[str, dict[str, Content], Expected]] = {
         {"out": "hello you world\n"},
     ),
     "run_heredoc_with_its_own_shell": (
-        "FROM busybox AS b\nRUN <<EOF\n#!/bin/busybox awk -f\nBEGIN { print 6 * 7 > \"/out\" }\nEOF\nFROM scratch\nCOPY --from=b /out /\n",
+        "FROM busybox AS b\nRUN <<EOF\n#!/bin/awk -f\nBEGIN { print 6 * 7 > \"/out\" }\nEOF\nFROM scratch\nCOPY --from=b /out /\n",
         {},
         {"out": "42\n"},
     ),
@@ -140,7 +141,7 @@ def test_secret_is_seen_and_kept_nowhere(daemon: Daemon, tmp_path: Path) -> None
     secret.write_text("s3cr3t-w0rd")
     dockerfile = (
         "FROM busybox\nRUN --mount=type=secret,id=token cat /run/secrets/token | tr 3 e > /seen\n"
-        'RUN --mount=type=secret,id=token,env=TOKEN,required=true test "$TOKEN" = s3cr3t-w0rd\n'
+        "RUN --mount=type=secret,id=token,env=TOKEN,required=true test ${#TOKEN} = 11\n"
         "RUN --mount=type=secret,id=token,target=/t,mode=0444,uid=5 stat -c '%a %u' /t > /mode; test ! -e /run/secrets/token\n"
     )
     build(daemon, Case("", dockerfile), tmp_path, "-t", "secretive", "--secret", f"id=token,src={secret}")
@@ -158,17 +159,21 @@ def test_a_required_secret_that_is_not_given(daemon: Daemon, tmp_path: Path) -> 
 
 
 def test_agent_is_reached_and_not_kept(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.cli("boxship", "import", "-", "with-python", stdin=python_root())
     path = str(tmp_path / "agent.sock")
+    speak = (
+        "import os, socket; s = socket.socket(socket.AF_UNIX); s.connect(os.environ['SSH_AUTH_SOCK']); s.sendall(b'ping'); "
+        "open('/out', 'wb').write(s.recv(4) + b' ' + str(len(s.recv(4))).encode())"
+    )
+    dockerfile = f'FROM with-python AS b\nRUN --mount=type=ssh python -c "{speak}" && test -S $SSH_AUTH_SOCK\nRUN test -z "$SSH_AUTH_SOCK"\n'
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
         process = _answering(listener)
-        dockerfile = (
-            "FROM busybox AS b\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && printf ping | nc local:$SSH_AUTH_SOCK > /out\n"
-        )
         out = built(daemon, f"{dockerfile}FROM scratch\nCOPY --from=b /out /\n", tmp_path, {}, "--ssh", f"default={path}")
         process.join(10)
-    assert (out / "out").read_text() == "pong"
+    daemon.cli("boxship", "rmi", "with-python")
+    assert (out / "out").read_text() == "pong 0"
 
 
 def _answering(listener: socket.socket) -> threading.Thread:
@@ -239,7 +244,7 @@ def test_id_and_metadata_files(daemon: Daemon, tmp_path: Path) -> None:
 
 
 def test_second_build_is_cached_but_for_what_is_excepted(daemon: Daemon, tmp_path: Path) -> None:
-    dockerfile = "FROM busybox AS one\nRUN date +%N > /one\nFROM busybox AS two\nRUN date +%N > /two\nFROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\n"
+    dockerfile = "FROM busybox AS one\nRUN cat /proc/sys/kernel/random/uuid > /one\nFROM busybox AS two\nRUN cat /proc/sys/kernel/random/uuid > /two\nFROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\n"
     case = Case("", dockerfile)
     outs = []
     for number, flags in enumerate(((), (), ("--no-cache-filter", "two"), ("--no-cache",))):

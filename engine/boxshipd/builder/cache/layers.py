@@ -131,6 +131,10 @@ class KeptLayers:
         """A kept stack's chain id."""
         return self._kept[name].row.layer.chain if name else ""
 
+    def verified(self, blob: str, diff: str) -> bool:
+        """Whether some kept layer is of this blob, and uncompressed of digest ``diff``."""
+        return any(kept.row.layer.blob == blob and kept.row.layer.diff == diff for kept in self._kept.values())
+
     def unwritten(self, names: Iterable[str]) -> list[LayerRow]:
         """Those of some stacks' layers, and of the layers below, that the database hasn't."""
         rows: dict[str, LayerRow] = {}

@@ -24,6 +24,7 @@ from boxshipd.builder.cache.mounts import CacheMounts, Fill, Sharing
 from boxshipd.builder.cache.pruning import PruneOptions, choose
 from boxshipd.builder.results import Snapshot
 from boxshipd.errors import DaemonError
+from boxshipd.images.assembly import Stores
 from boxshipd.images.service import Images
 from boxshipd.images.unpack.removal import remove_tree
 from boxshipd.images.workers import Workers
@@ -126,6 +127,15 @@ class BuildCache:
         await self._mounts.close()
         await self._settle_logged()
         self._workers.close()
+
+    @property
+    def stores(self) -> Stores:
+        """Where layers are kept."""
+        return self._images.stores
+
+    def verified(self, blob: str, diff: str) -> bool:
+        """Whether a blob is known to uncompress to the content of digest ``diff``."""
+        return self._images.stores.catalogue.verified(blob, diff) or self._layers.verified(blob, diff)
 
     # What steps have made
 

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import AsyncIterator
 
+from boxshipd.builder.dockerfile.ignore import Matcher
 from boxshipd.builder.executor import Work
 from boxshipd.builder.graph import ContextSource
-from boxshipd.builder.ops.files_sources import Patterns
 from boxshipd.builder.progress import Reporter
 from boxshipd.builder.results import Result
 from boxshipd.builder.trees.archive import ArchiveTree
@@ -26,14 +26,12 @@ class ContextExecutor:
     Args:
         workers: threads.
         scratch: a directory of the daemon's, which contexts are kept in.
-        patterns: makes matchers of an ignore file's patterns.
         limits: what a context may take.
     """
 
-    def __init__(self, workers: Workers, scratch: str, patterns: Patterns, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, workers: Workers, scratch: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self._workers = workers
         self._scratch = scratch
-        self._patterns = patterns
         self._limits = limits
 
     async def key(self, op: ContextSource, work: Work) -> str:
@@ -52,7 +50,7 @@ class ContextExecutor:
         made: list[ArchiveTree] = []
         try:
             source = StreamSource(_reported(chunks, op.name, work.report), cancellation)
-            exclude = self._patterns(op.exclude) if op.exclude else None
+            exclude = Matcher(op.exclude) if op.exclude else None
 
             def read() -> None:
                 made.append(

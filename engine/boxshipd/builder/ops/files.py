@@ -22,7 +22,7 @@ from boxshipd.builder.graph import Action, Copy, Files, MakeDirectory, MakeFile
 from boxshipd.builder.layers import LayerSession
 from boxshipd.builder.ops.files_copy import Attributes, Placing, attributes
 from boxshipd.builder.ops.files_mode import is_octal
-from boxshipd.builder.ops.files_sources import Patterns, Selection
+from boxshipd.builder.ops.files_sources import Selection
 from boxshipd.builder.ops.files_target import Target
 from boxshipd.builder.ops.files_unpack import unpack
 from boxshipd.builder.results import Entry, Result, Snapshot, Tree
@@ -69,24 +69,21 @@ class FilesExecutor:
         layers: where file systems are, and where new layers go.
         workers: threads.
         scratch: a directory of the daemon's for archives that are unpacked.
-        patterns: makes matchers of ``--exclude``'s patterns.
         limits: what an archive may take.
         selected: what is remembered from one build to the next.
     """
 
-    def __init__(  # noqa: PLR0917 - what it works with
+    def __init__(
         self,
         layers: LayerSession,
         workers: Workers,
         scratch: str,
-        patterns: Patterns,
         limits: Limits = DEFAULT_LIMITS,
         selected: Selected | None = None,
     ) -> None:
         self._layers = layers
         self._workers = workers
         self._scratch = scratch
-        self._patterns = patterns
         self._limits = limits
         self._selected = selected or Selected()
 
@@ -204,7 +201,7 @@ class FilesExecutor:
                 f"stat {path}: file does not exist"
             )
 
-        return Selection(action, tree, self._patterns, missing, check)
+        return Selection(action, tree, missing, check)
 
     def _tree(self, result: Result, stack: ExitStack) -> Tree:
         """An input as a tree; a file system is let go of when the stack ends."""

@@ -8,22 +8,15 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from boxshipd.builder.dockerfile.ignore import Matcher
 from boxshipd.builder.errors import SourceMissing
 from boxshipd.builder.graph import Copy
 from boxshipd.builder.ops.files_match import expand, has_wildcards
 from boxshipd.builder.results import Entry, Tree
-from boxshipd.builder.trees.index import Ignore
 
 _PIVOT = "/./"
-
-
-class Patterns(Protocol):
-    """Makes a matcher of an ignore file's patterns."""
-
-    def __call__(self, patterns: Sequence[str], /) -> Ignore:
-        """The matcher."""
 
 
 class Pick(NamedTuple):
@@ -60,7 +53,6 @@ class Selection:
     Args:
         action: the action.
         tree: what it takes from.
-        patterns: makes matchers.
         missing: makes the error for a source that isn't there.
         check: called for each file; it may raise to end the work.
     """
@@ -69,16 +61,14 @@ class Selection:
         self,
         action: Copy,
         tree: Tree,
-        patterns: Patterns,
         missing: Callable[[str], SourceMissing],
         check: Callable[[], None],
     ) -> None:
         self._action = action
         self._tree = tree
-        self._patterns = patterns
         self._missing = missing
         self._check = check
-        self._exclude = patterns(action.exclude) if action.exclude else None
+        self._exclude = Matcher(action.exclude) if action.exclude else None
         # Without exceptions nothing of an excluded directory is taken.
         self._exceptions = any(pattern.lstrip().startswith("!") for pattern in action.exclude)
 
@@ -96,7 +86,7 @@ class Selection:
 
     def contents(self, pick: Pick) -> Iterator[Content]:
         """What is taken of a directory, directories before what is in them."""
-        include = self._patterns(pick.include) if pick.include else None
+        include = Matcher(pick.include) if pick.include else None
         fixed = _fixed(pick.include)
         prefix = len(pick.entry.path) + 1 if pick.entry.path else 0
         waiting: list[Content] = []

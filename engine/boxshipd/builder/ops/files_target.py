@@ -20,6 +20,8 @@ from boxshipd.errors import InvalidParameter
 
 # A directory of which more names than this are asked for is listed.
 _SINGLY = 6
+# What the kernel takes, less the slash before it and the end's zero. Source: linux/limits.h.
+_LONGEST_PATH, _LONGEST_NAME = 4094, 255
 _OPAQUE = b".wh..wh..opq"
 _WHITEOUT = b".wh."
 _NOTHING: dict[bytes, Entry] = {}
@@ -89,6 +91,8 @@ class Target:
         """
         path = made.entry.path
         above, _, name = path.rpartition(b"/")
+        if b"\0" in path or len(path) > _LONGEST_PATH or len(name) > _LONGEST_NAME:
+            raise InvalidParameter(f"{shown(path[:_LONGEST_NAME])!r}: no file can have such a name, or it is too long")
         if name.startswith(_WHITEOUT):
             raise InvalidParameter(f"{shown(path)}: no layer can have a file whose name begins with .wh.")
         if made.entry.kind != "directory":

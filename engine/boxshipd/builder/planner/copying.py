@@ -95,7 +95,12 @@ def _plan(turn: Turn, transfer: Transfer) -> None:
 def _actions(turn: Turn, transfer: Transfer, inputs: Inputs, name: str) -> tuple[Action, ...]:
     """One action for each run of sources of one kind, in order, so that later ones lie above earlier ones."""
     target = destination(transfer.destination, turn.state.directory)
-    directory = target.endswith("/") or len(transfer.sources) + len(transfer.documents) > 1
+    directory = target.endswith("/")
+    if not directory and len(transfer.sources) + len(transfer.documents) > 1:
+        raise DockerfileError(
+            f"When using {transfer.keyword} with more than one source file, "
+            "the destination must be a directory and end with a /"
+        )
     actions: list[Action] = []
     for remote, sources in groupby(transfer.sources, is_remote):
         if remote:

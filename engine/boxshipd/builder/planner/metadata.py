@@ -8,6 +8,7 @@ from __future__ import annotations
 from boxship.errors import InvalidValue
 from boxship.types.containers import HealthConfig
 from boxship.units import parse_duration
+from msgspec import UNSET
 
 from boxshipd.builder.dockerfile.instructions import (
     Arg,
@@ -183,13 +184,14 @@ def plan_health_check(turn: Turn, instruction: HealthCheck) -> None:
     ]
     retries = _retries(instruction.retries)
     interval, timeout, start_period, start_interval = times
+    # What isn't given isn't said either, as in Docker's own images.
     turn.state.draft.healthcheck = HealthConfig(
         test=test,
-        interval=interval,
-        timeout=timeout,
-        retries=retries,
-        start_period=start_period,
-        start_interval=start_interval,
+        interval=interval or UNSET,
+        timeout=timeout or UNSET,
+        retries=retries or UNSET,
+        start_period=start_period or UNSET,
+        start_interval=start_interval or UNSET,
     )
     shown = [duration(time) for time in times]
     turn.commit(

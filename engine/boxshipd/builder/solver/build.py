@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+from boxshipd.builder.cache.document import Solved
+from boxshipd.builder.cache.imported import Claim
 from boxshipd.builder.executor import Surroundings
 from boxshipd.builder.graph import Graph, Input, Vertex
 from boxshipd.builder.progress import Reporter, Sink
-from boxshipd.builder.results import Result
+from boxshipd.builder.results import Result, Snapshot
 from boxshipd.builder.solver.outcome import Outcome
 from boxshipd.errors import InternalError
 
 _CANCELLED = "canceled"
+
+
+class Solution(list[Result]):
+    """The results of a build, in the order asked for, and what else has been solved for them."""
+
+    def __init__(self, build: Build, results: Iterable[Result]) -> None:
+        super().__init__(results)
+        self._build = build
+
+    async def solved(self, *, everything: bool) -> list[Solved]:
+        """The vertices whose outcome is found by a key.
+
+        Args:
+            everything: fetch what others have and this build didn't need; else that is left out.
+        """
+        found = []
+        for digest, key in self._build.keys.items():
+            outcome = self._build.outcomes[digest]
+            if everything:
+                await outcome.fetched()
+            snapshots = tuple(each for each in outcome.results if isinstance(each, Snapshot))
+            if outcome.here and len(snapshots) == len(outcome.results):
+                found.append(Solved(key, snapshots))
+        return found
 
 
 class Build:
@@ -24,6 +50,10 @@ class Build:
         around: what commands run under.
         sink: who is told.
         solve: solves one vertex whose inputs are given; it tells whether it came from the cache.
+        imported: what others say that keys give, to be asked in this order.
+
+    Attributes:
+        keys: by vertex, what its outcome is found by, where it can be.
 
     Raises:
         InternalError: the graph hasn't what is wanted.
@@ -36,12 +66,16 @@ class Build:
         around: Surroundings,
         sink: Sink,
         solve: Callable[[Build, str, Sequence[Outcome]], Awaitable[tuple[Outcome, bool]]],
+        *,
+        imported: Sequence[Mapping[str, Claim]],
     ) -> None:
         self.around = around
         self.sink = sink
         self.vertices = _needed(graph, wanted)
         self.reports = {digest: Reporter(vertex, sink) for digest, vertex in self.vertices.items()}
         self.outcomes: dict[str, Outcome] = {}
+        self.keys: dict[str, str] = {}
+        self._imported = imported
         self._wanted = wanted
         self._solve = solve
         self._waiting = {digest: len({one.vertex for one in vertex.inputs}) for digest, vertex in self.vertices.items()}
@@ -50,7 +84,11 @@ class Build:
             for used in dict.fromkeys(one.vertex for one in vertex.inputs):
                 self._users[used].append(digest)
 
-    async def run(self) -> list[Result]:
+    def claim(self, key: str) -> Claim | None:
+        """What others say that a key gives."""
+        return next((claims[key] for claims in self._imported if key in claims), None)
+
+    async def run(self) -> Solution:
         """Solve what is wanted. The first failure ends all the rest, whose end is waited for."""
         for report in self.reports.values():
             report.announce()
@@ -63,7 +101,9 @@ class Build:
             failure = failures.exceptions[0]
         if failure is not None:
             raise failure
-        return [result(self.outcomes[one.vertex], one) for one in self._wanted]
+        # The first are the largest, as a rule, and those that follow parts of them.
+        found = [(await self.outcomes[one.vertex].fetched(), one) for one in self._wanted]
+        return Solution(self, [result(outcome, one) for outcome, one in found])
 
     async def _from(self, digest: str, group: asyncio.TaskGroup) -> None:
         """Solve a vertex, and then those that it was the last input of: the first of them here, others beside it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from boxshipd.builder.cache.service import Use
 from boxshipd.builder.results import Result, Snapshot, Tree
@@ -14,19 +15,40 @@ class Outcome:
 
     Args:
         results: the outputs.
-        use: keeps those of them that are file systems.
+        use: keeps those of them that are file systems; None as long as they aren't here.
+        fetch: fetches them then.
 
     Attributes:
         results: the outputs, the file systems as the cache has them.
         record: the id of the cache's record, empty where there is none.
     """
 
-    def __init__(self, results: Sequence[Result], use: Use) -> None:
-        kept = iter(use.snapshots)
-        self.results = tuple(next(kept) if isinstance(result, Snapshot) else result for result in results)
-        self.record = use.record
-        self._use = use
+    def __init__(self, results: Sequence[Result], use: Use | None, fetch: Callable[[], Awaitable[Use]] | None = None) -> None:
+        self.results = tuple(results)
+        self.record = ""
+        self._use: Use | None = None
+        self._fetch = fetch
+        self._fetching = asyncio.Lock()
         self._users = 1
+        if use is not None:
+            self._keep(use)
+
+    @property
+    def here(self) -> bool:
+        """Whether its file systems are."""
+        return self._use is not None
+
+    async def fetched(self) -> Outcome:
+        """Have its file systems here; nothing happens where they are.
+
+        Raises:
+            DaemonError: they can't be had.
+        """
+        if self._use is None and self._fetch is not None:
+            async with self._fetching:
+                if self._use is None:
+                    self._keep(await self._fetch())
+        return self
 
     def share(self) -> Outcome:
         """Use it as well."""
@@ -38,8 +60,15 @@ class Outcome:
         self._users -= 1
         if self._users:
             return []
-        self._use.release()
+        if self._use is not None:
+            self._use.release()
         return [result for result in self.results if isinstance(result, Tree)]
+
+    def _keep(self, use: Use) -> None:
+        kept = iter(use.snapshots)
+        self.results = tuple(next(kept) if isinstance(result, Snapshot) else result for result in self.results)
+        self.record = use.record
+        self._use = use
 
 
 async def release_all(outcomes: Iterable[Outcome], workers: Workers) -> None:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, Self, cast
 
+from boxshipd.builder.dockerfile.ignore import Matcher
 from boxshipd.builder.results import Entry, Tree
 from boxshipd.builder.trees.digest import tree_digest
-from boxshipd.builder.trees.index import Data, Ignore, Index
+from boxshipd.builder.trees.index import Data, Index
 from boxshipd.builder.trees.materialise import write_tree
 from boxshipd.builder.trees.spool import Kept, Section, Spool, pieces
 from boxshipd.images.errors import HostileOrBroken
@@ -56,7 +57,7 @@ class ArchiveTree(Tree):
         source: Source,
         scratch: str,
         *,
-        exclude: Ignore | None = None,
+        exclude: Matcher | None = None,
         limits: Limits = DEFAULT_LIMITS,
         check: Callable[[], None] = unchecked,
     ) -> Self:
@@ -164,7 +165,7 @@ def is_archive(source: Source, limits: Limits = DEFAULT_LIMITS) -> bool:
         return False
 
 
-def _index(reader: TarReader, exclude: Ignore | None, check: Callable[[], None]) -> Index:
+def _index(reader: TarReader, exclude: Matcher | None, check: Callable[[], None]) -> Index:
     index = Index()
     ignored: set[bytes] = set()
     for member in reader:

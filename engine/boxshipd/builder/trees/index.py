@@ -8,7 +8,7 @@ would lead outside is refused.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -31,13 +31,6 @@ _KINDS: dict[bytes, Kind] = {
 _MEMORY = 768 * MIB
 _OVERHEAD = 640
 _NO_NAMES: dict[bytes, None] = {}
-
-
-class Ignore(Protocol):
-    """What a context leaves out: an ignore file's patterns."""
-
-    def matches(self, path: str) -> bool:
-        """Whether a path, relative to the context, or a directory that it is in, is left out."""
 
 
 class Data(NamedTuple):
