@@ -120,7 +120,8 @@ class Port(Struct, frozen=True, kw_only=True):
     """A published port.
 
     ``host_address`` is one of the host's, or ``0.0.0.0`` or ``::`` for all of its family; it leads to the endpoint's first
-    address of that family, and must not be asked for where that has none. ``host_port`` 0: the kernel chooses. On an endpoint
+    address of that family, or where that has none to one of the other family: TCP and UDP are relayed then, and the container
+    sees the host as their source. ``host_port`` 0: the kernel chooses. On an endpoint
     whose network is ``routed`` it opens the container's port and the host's part is ignored.
     """
 

@@ -78,13 +78,14 @@ def interface(name: str) -> bytes:
     return nft.interface_name(name)
 
 
-def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False) -> Batch:
+def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False, relayed_loopback: bool = False) -> Batch:
     """Table, sets and base chains.
 
     Args:
         table: its name.
         gate: only what comes from the set ``inside`` is translated; the rest meets the host's input rules first.
         forward_drop: nothing is forwarded between the interfaces in the set ``before``.
+        relayed_loopback: what the host sends to ``::1`` is left to the relay.
     """
     batch = Batch("inet", table)
     batch.add_table()
@@ -103,6 +104,9 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False) -> B
         batch.rule("arriving", outside, nft.verdict("return"))
     # A neighbour on a host's link is not the host.
     batch.rule("arriving", nft.version(4), loopback_destination(), nft.verdict("return"))
+    if relayed_loopback:
+        destination6 = [nft.address_field(6, "destination"), nft.compare(_LOOPBACK6)]
+        batch.rule("local", nft.version(6), destination6, nft.verdict("return"))
     for chain in ("arriving", "local"):
         for rule in translations():
             batch.rule(chain, rule)

@@ -21,6 +21,7 @@ from boxrun.network.contract import Endpoint, NetworkSpec, Plugged, Port, Resolv
 from boxrun.network.errors import KernelRefusalError, NetworkError
 from boxrun.network.firewall_rules import Element
 from boxrun.network.netlink import NetlinkSocket
+from boxrun.network.relay.protocol import Relay
 
 FIRST_INDEX: Final = 64
 """The number of a sandbox's first interface: behind those that some kernels put into every namespace."""
@@ -57,7 +58,8 @@ class Box:
     """A sandbox: its namespace's descriptor and what is in it.
 
     ``ready`` is the host's end's name and number while nothing is plugged in but a cable without an address. ``servers`` are
-    the name server's sockets until they are handed over. ``installed`` is what the firewall has of it.
+    the name server's sockets until they are handed over. ``installed`` is what the firewall has of it, ``relays`` what the
+    relay is to carry, with the holders that it accepts on.
     """
 
     namespace: int
@@ -71,6 +73,7 @@ class Box:
     holders: dict[Port, socket.socket] = field(default_factory=dict)
     resolver: Resolver | None = None
     installed: list[Element] = field(default_factory=list)
+    relays: Mapping[Relay, socket.socket] = field(default_factory=dict)
 
     def close(self) -> None:
         """Let go of everything; where no process is in it, the kernel takes the namespace apart."""
@@ -78,6 +81,7 @@ class Box:
         for sock in self.holders.values():
             sock.close()
         self.holders.clear()
+        self.relays = {}
         self.route.close()
         if self.namespace >= 0:
             os.close(self.namespace)
@@ -117,9 +121,7 @@ class Box:
         host = ipaddress.ip_address(port.host_address)
         address = cable.first(host.version)
         if address is None:
-            raise NetworkError(
-                f"publish {port.host_address}:{port.host_port}: no IPv{host.version} address", "unsupported", port
-            )
+            return  # the relay's
         if routed(cable.network, host.version):
             yield rules.opened(port.protocol, address, port.container_port)
         else:

@@ -41,6 +41,7 @@ from boxrun.network.features import detect
 from boxrun.network.firewall import Monitor
 from boxrun.network.namespaces import NetThread
 from boxrun.network.pool import Pool
+from boxrun.network.relay.link import Relays
 from boxrun.network.sandboxes import Box
 from boxrun.network.state import NetworkState
 from boxrun.network.switchboard import Switchboard
@@ -62,6 +63,8 @@ class NetworksService(Networks):
         self._why_not = ""
         self._pool = Pool()
         self._server = NameServer(self._state.path)
+        self._relays = Relays(self._state.path)
+        self._loopback = False
         self._monitor: Monitor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -76,9 +79,11 @@ class NetworksService(Networks):
             log.warning("no networks: %s", self._why_not)
             return
         try:
-            await self._thread.run(self._board.recover, running)
+            await self._thread.run(self._board.recover, running, await self._relays.find())
         except (NetworkError, OSError) as error:
             log.error("networks: %s", error)
+        self._loopback = self._board.loopback
+        await self._relays.recover(self._board.boxes)
         await self._server.recover(self._board.boxes, self._serve_again)
         for network in self._board.networks.values():
             self._pool.want(network)
@@ -119,6 +124,14 @@ class NetworksService(Networks):
             reason = self._why_not or "networks aren't ready yet"
             raise BusError(Code.FAILED_PRECONDITION, reason, detail=NetworkFailure(kind="unsupported", message=reason))
         return self._board
+
+    async def _relay(self, board: Switchboard, box: Box) -> None:
+        """Have the relay carry what it is to carry of a sandbox."""
+        if board.loopback == self._loopback:
+            await self._relays.have(box)
+        else:
+            self._loopback = board.loopback
+            await self._relays.recover(board.boxes)
 
     async def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with _told():
@@ -162,6 +175,7 @@ class NetworksService(Networks):
         try:
             box = await self._do(board.plug, request, ready)
             await self._server.serve(box)
+            await self._relay(board, box)
         except asyncio.CancelledError:
             self._spawn(self.unplugged(request.container))
             raise
@@ -174,20 +188,26 @@ class NetworksService(Networks):
 
     async def connect(self, request: ConnectRequest, context: Context) -> PlugReply:
         """Plug a further endpoint in."""
-        box, ports = await self._do(self._ready_board.connect, request.container, request.endpoint, request.ports)
+        board = self._ready_board
+        box, ports = await self._do(board.connect, request.container, request.endpoint, request.ports)
         self._server.moved(box)
+        await self._relay(board, box)
         return PlugReply(endpoints=_of(box.plugged, request.endpoint.id), ports=ports)
 
     async def disconnect(self, request: DisconnectRequest, context: Context) -> Nothing:
         """Take an endpoint away."""
-        box = await self._do(self._ready_board.disconnect, request.container, request.endpoint)
+        board = self._ready_board
+        box = await self._do(board.disconnect, request.container, request.endpoint)
         if box is not None:
             self._server.moved(box)
+            await self._relay(board, box)
         return Nothing()
 
     async def publish(self, request: PublishRequest, context: Context) -> PlugReply:
         """Change a container's published ports."""
-        box = await self._do(self._ready_board.publish, request.container, request.ports)
+        board = self._ready_board
+        box = await self._do(board.publish, request.container, request.ports)
+        await self._relay(board, box)
         return PlugReply(endpoints=box.plugged, ports=box.ports)
 
     async def unplug(self, request: SandboxRef, context: Context) -> Nothing:
@@ -209,6 +229,7 @@ class NetworksService(Networks):
             box = await self._thread.run(board.unplug, container)
             if box is not None:
                 self._server.drop(container)
+                await self._relays.drop(container)
                 self._spawn(self._bury(box))
         finally:
             del self._leaving[container]
@@ -241,6 +262,7 @@ class NetworksService(Networks):
             await self._clear(self._board)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.close(end=clear)
+        await self._relays.close(end=clear)
         if self._board is not None:
             await self._thread.run(self._board.close)
         await asyncio.to_thread(self._thread.close)

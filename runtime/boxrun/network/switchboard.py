@@ -16,7 +16,9 @@ from boxrun.network import conntrack, links
 from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, Port
 from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
-from boxrun.network.holders import hold
+from boxrun.network.holders import hold, let_in
+from boxrun.network.relay.protocol import Relay
+from boxrun.network.relay.wanted import Sockets, loopback_needs_relay, name_of, relay_of
 from boxrun.network.sandboxes import Box, Plumber, routed
 from boxrun.network.state import Forwarding, NetworkState
 
@@ -33,6 +35,8 @@ class Switchboard:
         self.firewall = Firewall(table)
         self.networks: dict[str, NetworkSpec] = {}
         self.boxes: dict[str, Box] = {}
+        self.loopback = loopback_needs_relay()
+        """Whether ``::1`` is relayed; once it is, it goes on being so."""
         self._policy = Policy()
 
     def close(self) -> None:
@@ -42,11 +46,12 @@ class Switchboard:
         self.firewall.close()
         self._plumber.close()
 
-    def recover(self, running: Mapping[str, int]) -> None:
+    def recover(self, running: Mapping[str, int], held: Sockets) -> None:
         """Find what an earlier supervisor has plugged, and remove what it hasn't finished.
 
         Args:
             running: containers with their processes.
+            held: sockets behind published ports that the relay has kept; what isn't needed of them is closed.
         """
         self.networks = {network.id: network for network in self._state.networks()}
         for sandbox in self._state.sandboxes():
@@ -56,21 +61,29 @@ class Switchboard:
                 self._state.drop_sandbox(sandbox.container)
                 continue
             self.boxes[sandbox.container] = box
-            self._hold_again(box)
+            self._hold_again(box, held)
+            self._relay(box)
             box.installed = box.elements()
+        for sock in held.values():
+            sock.close()
         for network in self.networks.values():
             try:
                 links.ensure(network)
             except (NetworkError, OSError) as error:
                 log.error("network %s: %s", network.name or network.id, error)
+        self.firewall.relay_loopback(self.loopback)
         self._policy = self._state.policy
         self.firewall.policy(self._policy, self._forward_drop)
         elements = [element for box in self.boxes.values() for element in box.installed]
         self.firewall.restore(self.networks.values(), elements)
 
-    def _hold_again(self, box: Box) -> None:
+    def _hold_again(self, box: Box, held: Sockets) -> None:
         for port in box.ports:
             if self._routed(box, port):
+                continue
+            kept = held.pop(name_of(port), None)
+            if kept is not None:
+                box.holders[port] = kept
                 continue
             try:
                 _, box.holders[port] = hold(port)
@@ -264,6 +277,7 @@ class Switchboard:
         for sock in box.holders.values():
             sock.close()
         box.holders.clear()
+        box.relays = {}
         self._plumber.silence(box)
 
     def _discard(self, box: Box) -> None:
@@ -291,13 +305,16 @@ class Switchboard:
         had, held = box.ports, dict(box.holders)
         new: dict[Port, socket.socket] = {}
         chosen: list[Port] = []
+        self._look_at_loopback()
         try:
             chosen.extend(self._have_port(box, port, new) for port in ports)
             box.ports = tuple(chosen)
             box.holders = {port: sock for port, sock in (held | new).items() if port in chosen}
+            self._relay(box)
             self._install(box)
         except BaseException:
             box.ports, box.holders = had, held
+            self._relay(box)
             for sock in new.values():
                 sock.close()
             raise
@@ -306,6 +323,27 @@ class Switchboard:
                 sock.close()
         for endpoint in {port.endpoint for port in box.holders if port not in held}:
             self._plumber.reflect(box, endpoint)
+
+    def _look_at_loopback(self) -> None:
+        """Somebody may have loaded br_netfilter since the last time."""
+        if self.loopback or not loopback_needs_relay():
+            return
+        self.loopback = True
+        self.firewall.relay_loopback(True)
+        for box in self.boxes.values():
+            self._relay(box)
+
+    def _relay(self, box: Box) -> None:
+        """Find what is to be relayed of a sandbox, and have its sockets let that in. Raises NetworkError, OSError."""
+        relays: dict[Relay, socket.socket] = {}
+        for port, sock in box.holders.items():
+            found = relay_of(box, port, loopback=self.loopback)
+            if found is not None:
+                relay, loopback_only = found
+                if relay not in box.relays:
+                    let_in(sock, loopback_only=loopback_only)
+                relays[relay] = sock
+        box.relays = relays
 
     def _have_port(self, box: Box, port: Port, new: dict[Port, socket.socket]) -> Port:
         cable = box.cables.get(port.endpoint)

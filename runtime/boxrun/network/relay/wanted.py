@@ -1,0 +1,68 @@
+"""Which published ports are relayed: those that the firewall can't serve.
+
+There are two kinds. A port of the host's IPv6 address can't be translated to a container that only has IPv4, nor the other way
+round. And what the host itself sends to ``::1`` can't be translated where bridges show IPv6 packets to the firewall
+(``bridge-nf-call-ip6tables``): the answer gets its loopback address back on the bridge, before the kernel looks whether
+such an address may come in by a link, and it mayn't.
+"""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address
+
+from boxrun.network.contract import Port
+from boxrun.network.errors import NetworkError
+from boxrun.network.links import read_sysctl
+from boxrun.network.relay.protocol import Relay
+from boxrun.network.sandboxes import Box, routed
+
+
+def loopback_needs_relay() -> bool:
+    """Whether ``::1`` can't be had of the firewall, in the calling thread's namespace."""
+    return read_sysctl("bridge/bridge-nf-call-ip6tables") == "1"
+
+
+def relay_of(box: Box, port: Port, *, loopback: bool) -> tuple[Relay, bool] | None:
+    """What is relayed of a published port, and whether that is only what is sent to ``::1``; None for nothing.
+
+    Args:
+        box: the container's.
+        port: one that the host has a socket for.
+        loopback: ``::1`` has to be relayed.
+
+    Raises:
+        NetworkError: it would have to be relayed and can't be.
+    """
+    cable, host = box.cables[port.endpoint], ip_address(port.host_address)
+    target = cable.first(host.version)
+    only_loopback = target is not None
+    if only_loopback and not (loopback and host.version == 6 and (host.is_unspecified or host.is_loopback)):
+        return None
+    if routed(cable.network, host.version):
+        return None
+    if target is None:
+        target = cable.first(4 if host.version == 6 else 6)
+    if port.protocol == "sctp" or target is None:
+        if only_loopback:
+            return None
+        text = f"publish {port.host_address}:{port.host_port}/{port.protocol}: no IPv{host.version} address"
+        raise NetworkError(text, "unsupported", port)
+    relay = Relay(
+        container=box.container,
+        protocol=port.protocol,
+        host_address=port.host_address,
+        host_port=port.host_port,
+        address=str(target),
+        port=port.container_port,
+    )
+    return relay, only_loopback
+
+
+def name_of(port: Port) -> tuple[str, str, int]:
+    """By what a socket of the host's is known, whoever holds it."""
+    return port.protocol, port.host_address, port.host_port
+
+
+Sockets = dict[tuple[str, str, int], socket.socket]
+"""Sockets of the host's by name."""
