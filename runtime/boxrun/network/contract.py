@@ -267,11 +267,13 @@ class Policy(Struct, frozen=True, kw_only=True):
             if a program of the host listened there.
         forward_drop: where the host forwards only because a network needed it, nothing is forwarded between the interfaces
             that it had before.
+        relay_loopback: published ports are relayed at ``::1`` where the firewall can't serve them there.
     """
 
     guarded: tuple[Listener, ...] = ()
     respect_input: bool = False
     forward_drop: bool = True
+    relay_loopback: bool = True
 
 
 class NetworkFeatures(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import socket
 import struct
 from errno import EADDRINUSE, EADDRNOTAVAIL
 from ipaddress import IPv6Address, ip_address
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -27,6 +27,9 @@ _DROP: Final = [(_RETURN, 0, 0, 0)]
 _DESTINATION6: Final = 0xFFF00000 + 24
 """Of an IPv6 packet, from where the network's header begins."""
 _SCTP: Final = 132
+
+
+Admitted = Literal["nothing", "loopback", "everything"]
 
 
 def hold(port: Port) -> tuple[Port, socket.socket]:
@@ -54,10 +57,10 @@ def hold(port: Port) -> tuple[Port, socket.socket]:
         raise NetworkError(f"bind {text}: {error.strerror}", "kernel", port) from error
 
 
-def let_in(sock: socket.socket, *, loopback_only: bool) -> None:
-    """Let a holder have what is relayed: everything, or what is sent to ``::1``. Raises OSError."""
-    if loopback_only:
-        _filter(sock, _to_loopback())
+def let_in(sock: socket.socket, what: Admitted) -> None:
+    """Let a holder have what is relayed; ``loopback`` is what is sent to ``::1``. Raises OSError."""
+    if what != "everything":
+        _filter(sock, _DROP if what == "nothing" else _to_loopback())
         return
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)

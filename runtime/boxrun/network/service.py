@@ -127,9 +127,12 @@ class NetworksService(Networks):
 
     async def _relay(self, board: Switchboard, box: Box) -> None:
         """Have the relay carry what it is to carry of a sandbox."""
-        if board.loopback == self._loopback:
-            await self._relays.have(box)
-        else:
+        await self._relays.have(box)
+        await self._follow_loopback(board)
+
+    async def _follow_loopback(self, board: Switchboard) -> None:
+        """Whether ``::1`` is relayed is so for every sandbox."""
+        if board.loopback != self._loopback:
             self._loopback = board.loopback
             await self._relays.recover(board.boxes)
 
@@ -143,7 +146,9 @@ class NetworksService(Networks):
 
     async def policy(self, request: Policy, context: Context) -> Nothing:
         """Have this policy from now on."""
-        await self._do(self._ready_board.set_policy, request)
+        board = self._ready_board
+        await self._do(board.set_policy, request)
+        await self._follow_loopback(board)
         return Nothing()
 
     async def ensure(self, request: NetworkSpec, context: Context) -> Nothing:

@@ -35,8 +35,8 @@ class Switchboard:
         self.firewall = Firewall(table)
         self.networks: dict[str, NetworkSpec] = {}
         self.boxes: dict[str, Box] = {}
-        self.loopback = loopback_needs_relay()
-        """Whether ``::1`` is relayed; once it is, it goes on being so."""
+        self.loopback = False
+        """Whether ``::1`` is relayed."""
         self._policy = Policy()
 
     def close(self) -> None:
@@ -53,6 +53,8 @@ class Switchboard:
             running: containers with their processes.
             held: sockets behind published ports that the relay has kept; what isn't needed of them is closed.
         """
+        self._policy = self._state.policy
+        self._look_at_loopback()
         self.networks = {network.id: network for network in self._state.networks()}
         for sandbox in self._state.sandboxes():
             try:
@@ -71,8 +73,6 @@ class Switchboard:
                 links.ensure(network)
             except (NetworkError, OSError) as error:
                 log.error("network %s: %s", network.name or network.id, error)
-        self.firewall.relay_loopback(self.loopback)
-        self._policy = self._state.policy
         self.firewall.policy(self._policy, self._forward_drop)
         elements = [element for box in self.boxes.values() for element in box.installed]
         self.firewall.restore(self.networks.values(), elements)
@@ -107,6 +107,7 @@ class Switchboard:
         """Have this policy. Raises NetworkError, OSError."""
         self._state.put_policy(policy)
         self._policy = policy
+        self._look_at_loopback()
         self.firewall.policy(policy, self._forward_drop)
 
     def ensure(self, network: NetworkSpec) -> None:
@@ -325,24 +326,28 @@ class Switchboard:
             self._plumber.reflect(box, endpoint)
 
     def _look_at_loopback(self) -> None:
-        """Somebody may have loaded br_netfilter since the last time."""
-        if self.loopback or not loopback_needs_relay():
+        """Somebody may have loaded br_netfilter since the last time. Where ``::1`` is relayed once, that goes on."""
+        wanted = self._policy.relay_loopback and (self.loopback or loopback_needs_relay())
+        if wanted == self.loopback:
             return
-        self.loopback = True
-        self.firewall.relay_loopback(True)
+        self.loopback = wanted
+        self.firewall.relay_loopback(wanted)
         for box in self.boxes.values():
             self._relay(box)
 
     def _relay(self, box: Box) -> None:
         """Find what is to be relayed of a sandbox, and have its sockets let that in. Raises NetworkError, OSError."""
         relays: dict[Relay, socket.socket] = {}
+        before = set(map(id, box.relays.values()))
         for port, sock in box.holders.items():
             found = relay_of(box, port, loopback=self.loopback)
             if found is not None:
-                relay, loopback_only = found
+                relay, admitted = found
                 if relay not in box.relays:
-                    let_in(sock, loopback_only=loopback_only)
+                    let_in(sock, admitted)
                 relays[relay] = sock
+            elif id(sock) in before:
+                let_in(sock, "nothing")
         box.relays = relays
 
     def _have_port(self, box: Box, port: Port, new: dict[Port, socket.socket]) -> Port:

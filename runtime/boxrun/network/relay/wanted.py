@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from boxrun.network.contract import Port
 from boxrun.network.errors import NetworkError
+from boxrun.network.holders import Admitted
 from boxrun.network.links import read_sysctl
 from boxrun.network.relay.protocol import Relay
 from boxrun.network.sandboxes import Box, routed
@@ -23,8 +24,8 @@ def loopback_needs_relay() -> bool:
     return read_sysctl("bridge/bridge-nf-call-ip6tables") == "1"
 
 
-def relay_of(box: Box, port: Port, *, loopback: bool) -> tuple[Relay, bool] | None:
-    """What is relayed of a published port, and whether that is only what is sent to ``::1``; None for nothing.
+def relay_of(box: Box, port: Port, *, loopback: bool) -> tuple[Relay, Admitted] | None:
+    """How a published port is relayed, and what of it; None for not at all.
 
     Args:
         box: the container's.
@@ -56,7 +57,7 @@ def relay_of(box: Box, port: Port, *, loopback: bool) -> tuple[Relay, bool] | No
         address=str(target),
         port=port.container_port,
     )
-    return relay, only_loopback
+    return relay, "loopback" if only_loopback else "everything"
 
 
 def name_of(port: Port) -> tuple[str, str, int]:
