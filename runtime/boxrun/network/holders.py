@@ -29,6 +29,9 @@ _DESTINATION6: Final = 0xFFF00000 + 24
 _SCTP: Final = 132
 
 
+QUEUE: Final = 1024
+"""Connections that wait to be relayed."""
+
 Admitted = Literal["nothing", "loopback", "everything"]
 
 
@@ -59,6 +62,9 @@ def hold(port: Port) -> tuple[Port, socket.socket]:
 
 def let_in(sock: socket.socket, what: Admitted) -> None:
     """Let a holder have what is relayed; ``loopback`` is what is sent to ``::1``. Raises OSError."""
+    if sock.type == socket.SOCK_STREAM:
+        # Who comes while there is no relay waits here for the next.
+        sock.listen(1 if what == "nothing" else QUEUE)
     if what != "everything":
         _filter(sock, _DROP if what == "nothing" else _to_loopback())
         return

@@ -12,6 +12,7 @@ from contextlib import suppress
 from errno import ECONNABORTED
 from typing import Final
 
+from boxrun.network.holders import QUEUE
 from boxrun.network.relay.protocol import Relay
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,6 @@ _PIECE: Final = 1 << 16
 """Bytes that go at once: what a pipe holds."""
 
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-_QUEUE: Final = 1024
 _BATCH: Final = 32
 """Connections taken before it is another's turn."""
 
@@ -161,7 +161,7 @@ class Streams:
         self._connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
         sock.setblocking(False)
-        sock.listen(_QUEUE)
+        sock.listen(QUEUE)
         self._loop.add_reader(sock, self._readable)
 
     def close(self) -> None:
