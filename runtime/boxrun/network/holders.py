@@ -19,6 +19,7 @@ import msgspec
 
 from boxrun.network.contract import Port
 from boxrun.network.errors import NetworkError
+from boxrun.network.relay.protocol import QUEUE
 
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
@@ -28,9 +29,6 @@ _DESTINATION6: Final = 0xFFF00000 + 24
 """Of an IPv6 packet, from where the network's header begins."""
 _SCTP: Final = 132
 
-
-QUEUE: Final = 1024
-"""Connections that wait to be relayed."""
 
 Admitted = Literal["nothing", "loopback", "everything"]
 

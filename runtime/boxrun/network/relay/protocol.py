@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 from msgspec.msgpack import Decoder
+
+QUEUE: Final = 1024
+"""Connections that wait to be relayed, at each port."""
 
 
 class Relay(Struct, frozen=True, kw_only=True):

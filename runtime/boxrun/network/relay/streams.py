@@ -12,8 +12,7 @@ from contextlib import suppress
 from errno import ECONNABORTED
 from typing import Final
 
-from boxrun.network.holders import QUEUE
-from boxrun.network.relay.protocol import Relay
+from boxrun.network.relay.protocol import QUEUE, Relay
 
 log = logging.getLogger(__name__)
 
