@@ -169,16 +169,16 @@ class NetworksService(Networks):
         """Have a sandbox ready for a container's start."""
         return await self.plug_in(request)
 
-    async def plug_in(self, request: PlugRequest) -> PlugReply:
-        """The same, for a start. Raises BusError."""
+    async def plug_in(self, request: PlugRequest, namespace: int = -1) -> PlugReply:
+        """The same, for a start; ``namespace`` is a descriptor of one that is there already. Raises BusError."""
         board = self._ready_board
         servers = request.resolver is not None and request.resolver.embedded
         bridged = (e.network for e in request.endpoints if e.network in board.networks)
         first = next((network for network in bridged if board.networks[network].driver == "bridge"), None)
-        ready = self._pool.take(first, servers=servers) if first is not None else None
+        ready = self._pool.take(first, servers=servers) if first is not None and namespace < 0 else None
         await self.unplugged(request.container)
         try:
-            box = await self._do(board.plug, request, ready)
+            box = await self._do(board.plug, request, ready, namespace)
             await self._server.serve(box)
             await self._relay(board, box)
         except asyncio.CancelledError:

@@ -162,12 +162,13 @@ class Switchboard:
         self._state.drop_network(identity)
         del self.networks[identity]
 
-    def plug(self, request: PlugRequest, box: Box | None) -> Box:
+    def plug(self, request: PlugRequest, box: Box | None, namespace: int = -1) -> Box:
         """Have a sandbox for a container.
 
         Args:
             request: what is to be in it.
             box: one that is ready for the first endpoint of a bridge network; None where there is none.
+            namespace: what is to become the sandbox, where there is no box and that is there already; it stays the caller's.
 
         Raises:
             NetworkError: and nothing is left, ``box`` neither.
@@ -177,7 +178,9 @@ class Switchboard:
             self.unplug(request.container)
             networks = [self._network(endpoint) for endpoint in request.endpoints]
             servers = request.resolver is not None and request.resolver.embedded
-            if box is None:
+            if box is None and namespace >= 0:
+                box = self._plumber.adopt(namespace, servers=servers)
+            elif box is None:
                 first = next((network for network in networks if network.driver == "bridge"), None)
                 box = self._plumber.make(first, servers=servers)
             elif servers and box.servers is None:
