@@ -34,6 +34,7 @@ class NetworkSpec(Struct, frozen=True, kw_only=True):
             Empty for a macvlan network without a parent, whose containers only reach each other.
         foreign: the bridge was there before, made by somebody else: it isn't removed with the network.
         mode: of macvlan (bridge, private, vepa, passthru) or ipvlan (l2, l3, l3s), empty for the first of these.
+        flag: of ipvlan (bridge, private, vepa), empty for the first of these.
         mtu: 0 for the kernel's default.
         internal: nothing leaves it, and nobody but the host reaches it.
         icc: containers on it reach each other's unpublished ports.
@@ -58,6 +59,7 @@ class NetworkSpec(Struct, frozen=True, kw_only=True):
     interface: str = ""
     foreign: bool = False
     mode: str = ""
+    flag: str = ""
     mtu: int = 0
     internal: bool = False
     icc: bool = True

@@ -16,6 +16,7 @@ import msgspec
 
 from boxrun.bus import BusError, Code, Context
 from boxrun.network import conntrack, switchboard
+from boxrun.network.boxes import Box
 from boxrun.network.contract import (
     ConnectRequest,
     DisconnectRequest,
@@ -42,7 +43,6 @@ from boxrun.network.firewall import Monitor
 from boxrun.network.namespaces import NetThread
 from boxrun.network.pool import Pool
 from boxrun.network.relay.link import Relays
-from boxrun.network.sandboxes import Box
 from boxrun.network.state import NetworkState
 from boxrun.network.switchboard import Switchboard
 

@@ -13,13 +13,14 @@ from ipaddress import ip_address
 import msgspec
 
 from boxrun.network import conntrack, links
+from boxrun.network.boxes import Box, routed
 from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, Port
 from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
 from boxrun.network.holders import hold, let_in
 from boxrun.network.relay.protocol import Relay
 from boxrun.network.relay.wanted import Sockets, loopback_needs_relay, name_of, relay_of
-from boxrun.network.sandboxes import Box, Plumber, routed
+from boxrun.network.sandboxes import Plumber
 from boxrun.network.state import Forwarding, NetworkState
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from boxrun.bus import BusError, Code
 from boxrun.container.spec import IDMapping, Namespace
-from boxrun.network.contract import ConnectRequest, DisconnectRequest, Endpoint, NetworkFailure, Networks, NetworkSpec, Route
+from boxrun.network.contract import ConnectRequest, DisconnectRequest, Endpoint, NetworkFailure, Networks, Route
 from support.networks import Lab, address, identity
 from support.runtime import eventually
 from support.topology import FAR, FAR6, HOST, HOST6, NEIGHBOUR, inside, listening, reach, unreachable
@@ -167,14 +167,6 @@ async def test_a_bridge_of_somebody_elses_is_left_alone(lab: Lab) -> None:
     await lab.remove(network)
     assert "bxt1" in lab.kernel_state()
     lab.net.ip(lab.net.host, "link", "delete", "bxt1")
-
-
-async def test_ipvlan_is_refused_where_the_kernel_has_none(lab: Lab) -> None:
-    with pytest.raises(BusError) as caught:
-        await lab.supervisor.bus.unary(
-            Networks.ensure, NetworkSpec(id=identity(), name="v", driver="ipvlan", interface="eth0"), timeout=10
-        )
-    assert "ipvlan" in caught.value.message
 
 
 MAPPING = (IDMapping(inside=0, outside=200000, size=65536),)

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from boxrun.network.boxes import Box
 from boxrun.network.companion.link import Companion
 from boxrun.network.contract import Names, NamesChange, NetworkSpec, Record
 from boxrun.network.dns import protocol
 from boxrun.network.errors import NetworkError
-from boxrun.network.sandboxes import Box
 
 log = logging.getLogger(__name__)
 

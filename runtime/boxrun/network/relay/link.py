@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
+from boxrun.network.boxes import Box
 from boxrun.network.companion.link import Companion
 from boxrun.network.relay import protocol
 from boxrun.network.relay.protocol import Relay
 from boxrun.network.relay.wanted import Sockets
-from boxrun.network.sandboxes import Box
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import socket
 from ipaddress import ip_address
 
+from boxrun.network.boxes import Box, routed
 from boxrun.network.contract import Port
 from boxrun.network.errors import NetworkError
 from boxrun.network.holders import Admitted
 from boxrun.network.links import read_sysctl
 from boxrun.network.relay.protocol import Relay
-from boxrun.network.sandboxes import Box, routed
 
 
 def loopback_needs_relay() -> bool:
