@@ -25,16 +25,22 @@ def why_not(driver: Driver) -> str:
     """Why this kernel can't have such interfaces; empty where it can. For a thread."""
     home = namespaces.own()
     try:
-        with namespaces.new(home) as scratch, NetlinkSocket() as route:
-            os.close(scratch)
-            route.run([rtnetlink.add_kind("try", driver, 0 if driver == "bridge" else _LOOPBACK)])
-    except KernelRefusalError as error:
-        # The loopback interface is no parent; a kernel without the driver says something else.
-        if error.errno == EOPNOTSUPP:
-            return f"this kernel has no {driver} driver"
+        with namespaces.new(home) as scratch:
+            found = _there(driver)
+        os.close(scratch)
     finally:
         os.close(home)
-    return ""
+    return "" if found else f"this kernel has no {driver} driver"
+
+
+def _there(driver: Driver) -> bool:
+    with NetlinkSocket() as route:
+        try:
+            route.run([rtnetlink.add_kind("try", driver, 0 if driver == "bridge" else _LOOPBACK)])
+        except KernelRefusalError as error:
+            # The loopback interface is no parent; a kernel without the driver says something else.
+            return error.errno != EOPNOTSUPP
+    return True
 
 
 _LOOPBACK = 1
