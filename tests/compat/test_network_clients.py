@@ -9,6 +9,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
@@ -341,6 +342,39 @@ def test_host_gateway_and_links(bridged, client, names):
     assert f"{bridged.inspect(db)['NetworkSettings']['IPAddress']}\tdatabase " in hosts
     missing = said(bridged, client, "run", "--rm", "--link", "nosuch", "busybox", "true", code=125)
     assert "could not get container for nosuch" in missing
+
+
+def test_what_links_tell_and_how_they_end(bridged, client, names):
+    db = started(bridged, client, names, "db", "--expose", "80", "--expose", "81", "-e", "PASS=x", "busybox", "sleep", "1000")
+    address = bridged.inspect(db)["NetworkSettings"]["IPAddress"]
+    web = started(
+        bridged, client, names, "web", "--link", f"{db}:the-db", "-e", "THE_DB_ENV_PASS=own", "busybox", "sleep", "1000"
+    )
+    expected = {
+        "THE_DB_PORT": f"tcp://{address}:80",
+        "THE_DB_PORT_80_TCP": f"tcp://{address}:80",
+        "THE_DB_PORT_81_TCP_ADDR": address,
+        "THE_DB_PORT_80_TCP_START": f"tcp://{address}:80",
+        "THE_DB_PORT_80_TCP_PORT_END": "81",
+        "THE_DB_NAME": f"/{web}/the-db",
+        "THE_DB_ENV_PASS": "own",
+    }
+    pid = bridged.inspect(web)["State"]["Pid"]
+    variables = dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0"))
+    assert {name: variables.get(name) for name in expected} == expected
+    assert "THE_DB_ENV_PATH" not in variables
+    inside = dict(line.split("=", 1) for line in said(bridged, client, "exec", web, "env").splitlines())
+    assert {name: inside.get(name) for name in expected} == expected
+    # The link is a name of the linked container's, until it goes.
+    assert said(bridged, client, "inspect", "--format", "{{.Id}}", f"{web}/the-db") == bridged.inspect(db)["Id"] + "\n"
+    assert "the-db" in said(bridged, client, "exec", web, "cat", "/etc/hosts")
+    assert "cannot remove the default link name" in said(bridged, client, "rm", "--link", db, code=1)
+    assert said(bridged, client, "rm", "--link", f"{web}/the-db") == f"{web}/the-db\n"
+    assert "the-db" not in said(bridged, client, "exec", web, "cat", "/etc/hosts")
+    assert not bridged.inspect(web)["HostConfig"]["Links"]
+    assert "THE_DB_PORT" not in said(bridged, client, "exec", web, "env")
+    assert said(bridged, client, "rm", "--link", f"{web}/the-db", code=1)
+    assert bridged.inspect(db)["State"]["Running"]
 
 
 def test_a_network_that_is_not_there(bridged, client, names):

@@ -51,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST",
         "/containers/create",
         limits="takes the annotation or label `io.boxship.health-on-failure` (none, kill, restart, stop) beside Docker's; "
-        "links set no environment variables; a network has to be there already",
+        "a network has to be there already",
     ),
     Operation("ContainerInspect", "GET", "/containers/{id}/json"),
     Operation("ContainerTop", "GET", "/containers/{id}/top"),
