@@ -120,7 +120,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "NetworkCreate",
         "POST",
         "/networks/create",
-        limits="drivers bridge, macvlan and ipvlan (where the kernel has it) with addresses of the default IPAM driver; "
+        limits="drivers bridge, macvlan and ipvlan (where the kernel has it) with the IPAM drivers default and null; "
         "a driver's option that isn't known is refused",
     ),
     Operation("NetworkConnect", "POST", "/networks/{id}/connect"),
