@@ -84,9 +84,10 @@ class NetworksService(Networks):
             log.error("networks: %s", error)
         self._loopback = self._board.loopback
         await self._relays.recover(self._board.boxes)
-        await self._server.recover(self._board.boxes, self._serve_again)
         for network in self._board.networks.values():
+            self._server.network(network)
             self._pool.want(network)
+        await self._server.recover(self._board.boxes, self._serve_again)
         self._listen()
 
     async def _serve_again(self, box: Box) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from conftest import needs_root
@@ -69,6 +70,49 @@ def test_a_new_supervisor_is_told_of_networks_and_names(own_bridged):
     run(daemon, "two", "--network", "web")
     assert resolves(daemon, "two", "one")
     assert len(set(addresses(daemon, "one").values()) | set(addresses(daemon, "two").values())) == 2
+
+
+@pytest.mark.parametrize("victims", ["boxrun.network.dns", "boxrun.network.dns boxrun.supervisor", "boxrun.network.dns then"])
+def test_names_are_told_anew_whoever_has_died(own_bridged, victims):
+    """``then``: the name server dies after another supervisor has come, which was never told by its containers' starts."""
+    daemon = own_bridged
+    daemon.cli("docker", "network", "create", "web")
+    for name in ("one", "two"):
+        run(daemon, name, "--network", "web")
+    assert resolves(daemon, "two", "one")
+    address = addresses(daemon, "one")["web"]
+    old = daemon.supervisor_pid()
+    pid = daemon.exec_root / "boxrun.pid"
+    doomed = [process(daemon, "boxrun.network.dns")]
+    if "supervisor" in victims:
+        doomed.append(old)
+    if "then" in victims:
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: (words := pid.read_text().split()) and int(words[0]) != old, "another supervisor")
+        # It has been listed, and so told of names, before it starts anything.
+        run(daemon, "three", "--network", "web")
+        assert doomed == [process(daemon, "boxrun.network.dns")]
+    for victim in doomed:
+        os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: resolves(daemon, "two", "one"), "the name is known again")
+    assert process(daemon, "boxrun.network.dns") != doomed[0]
+    reverse = daemon.cli("docker", "exec", "two", "nslookup", address).stdout.decode()
+    assert "name = one.web" in reverse
+
+
+def process(daemon: Daemon, module: str) -> int:
+    """The process of the daemon's that runs a module."""
+    run_directory = str(daemon.exec_root).encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if module.encode() in words and run_directory in words:
+            return int(entry.name)
+    raise AssertionError(f"nobody runs {module}")
 
 
 @pytest.mark.parametrize("moment", range(6))
