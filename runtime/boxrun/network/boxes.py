@@ -108,7 +108,8 @@ class Box:
         host = ipaddress.ip_address(port.host_address)
         address = cable.first(host.version)
         if address is None:
-            return  # the relay's
+            yield rules.relayed(port.protocol, port.host_port)
+            return
         if routed(cable.network, host.version):
             yield rules.opened(port.protocol, address, port.container_port)
         else:

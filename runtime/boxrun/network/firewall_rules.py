@@ -8,7 +8,7 @@ Published ports are elements of maps, looked at by a handful of rules, so a pack
     local        output, nat        the same for those of the host itself
     leaving      postrouting, nat   masquerading, by the network that a packet comes from
     forward      forward, filter    who may reach which network
-    api          input, filter      containers don't reach the engine's own listeners
+    api          input, filter      containers don't reach the engine's own listeners, nor the relay from internal networks
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ def published(protocol: Protocol, host: Address, host_port: int, container: Addr
     if host.is_unspecified:
         return f"any{host.version}", _key(number, _port(host_port)), value
     return f"ports{host.version}", _key(number, host.packed, _port(host_port)), value
+
+
+def relayed(protocol: Protocol, host_port: int) -> Element:
+    """The element of a port of the host at which the relay listens for others than the host itself."""
+    return "relayed", _key(bytes([PROTOCOLS[protocol]]), _port(host_port)), b""
 
 
 def opened(protocol: Protocol, container: Address, container_port: int) -> Element:
@@ -120,6 +125,9 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False, rela
     if forward_drop:
         old = [nft.meta("iifname"), nft.lookup("before"), nft.meta("oifname"), nft.lookup("before")]
         batch.rule("forward", old, nft.verdict("drop"))
+    _, by_port = port_lookups(4)
+    inner = [nft.meta("iifname"), nft.lookup("internal")]
+    batch.rule("api", inner, by_port, nft.lookup("relayed"), nft.verdict("drop"))
     port = nft.port_field("destination", REGISTER)
     batch.rule("api", from_network, nft.protocol(_TCP), port, nft.lookup("guarded"), nft.reset())
     for version in (4, 6):
@@ -141,7 +149,8 @@ def _sets(batch: Batch) -> None:
         batch.add_set(f"several{version}", size, concatenated(address))
         batch.add_set(f"guarded{version}", size + 4, concatenated(address, "port"))
     batch.add_set("guarded", 2, concatenated("port"))
-    for name in ("networks", "inside", "before"):
+    batch.add_set("relayed", 8, concatenated("protocol", "port"))
+    for name in ("networks", "internal", "inside", "before"):
         batch.add_set(name, 16, concatenated("interface"))
     for name in ("entering_networks", "leaving_networks", "from_networks", "to_networks"):
         batch.add_set(name, 16, concatenated("interface"), verdicts=True)
@@ -196,7 +205,9 @@ def network_elements(network: NetworkSpec) -> list[Element]:
     """The elements by which packets find a network's chains."""
     name = nft.interface_name(network.interface)
     outgoing, incoming, leaving, entering = chains_of(network)
+    inner: list[Element] = [("internal", name, b"")] if network.internal else []
     return [
+        *inner,
         ("entering_networks", name, nft.jump_data(entering)),
         ("networks", name, b""),
         ("from_networks", name, nft.jump_data(outgoing)),

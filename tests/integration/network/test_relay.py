@@ -251,6 +251,18 @@ async def test_ports_come_and_go_while_connections_go_on(lab: Lab) -> None:
         assert reach(lab.neighbour, HOST6, 8082, server) == "10.1.0.1"
 
 
+async def test_an_internal_network_does_not_reach_the_relay(lab: Lab) -> None:
+    network, other, inner = await lab.network(1, v6=False), await lab.network(2), await lab.network(3, internal=True)
+    one = await lab.on(network, ports=BOTH6)
+    outside, inner_one = await lab.on(other), await lab.on(inner)
+    with listening(one.path, 80) as server:
+        assert reach(outside.path, "fd00:2::1", 8080, server) == "10.1.0.1"
+        assert reach(outside.path, HOST6, 8080, server) == "10.1.0.1"
+        assert unreachable(inner_one.path, "fd00:3::1", 8080)
+        with listening(lab.host, 9090, v6=True) as program:
+            assert reach(inner_one.path, "fd00:3::1", 9090, program) == "fd00:3::2"
+
+
 async def test_what_can_not_be_relayed_is_refused(lab: Lab) -> None:
     network = await lab.network(1, v6=False)
     with pytest.raises(BusError) as caught:
