@@ -263,6 +263,33 @@ async def test_an_internal_network_does_not_reach_the_relay(lab: Lab) -> None:
             assert reach(inner_one.path, "fd00:3::1", 9090, program) == "fd00:3::2"
 
 
+async def test_it_is_allowed_nothing(lab: Lab) -> None:
+    network = await lab.network(1, v6=False)
+    one = await lab.on(network, ports=EVERYWHERE)
+    with listening(one.path, 80) as server:
+        assert reach(lab.neighbour, HOST6, 8080, server) == "10.1.0.1"
+        status = Path(f"/proc/{relay(lab)}/status").read_text()
+    for name in ("CapPrm", "CapEff", "CapInh"):
+        assert f"{name}:\t{0:016x}" in status
+
+
+async def test_others_do_not_reach_what_is_for_loopback(lab: Lab) -> None:
+    network = await lab.network(1)
+    one = await lab.on(network, ports=(("tcp", 8080, 80, "::1"), ("tcp", 8081, 80, "::")))
+    with listening(one.path, 80, v6=True) as server:
+        assert reach(lab.host, "::1", 8080, server) == "fd00:1::1"
+        assert unreachable(lab.neighbour, HOST6, 8080)
+        # Without its rules for a moment: the socket that holds the other port lets in what is for ::1 alone.
+        table = next(line.split()[-1] for line in lab.net.run(lab.net.host, "nft", "list", "tables").splitlines())
+        os.kill(lab.supervisor.process.pid, signal.SIGSTOP)
+        try:
+            lab.net.run(lab.net.host, "nft", "delete", "table", "inet", table)
+            assert unreachable(lab.neighbour, HOST6, 8081)
+            assert reach(lab.host, "::1", 8081, server) == "fd00:1::1"
+        finally:
+            os.kill(lab.supervisor.process.pid, signal.SIGCONT)
+
+
 async def test_what_can_not_be_relayed_is_refused(lab: Lab) -> None:
     network = await lab.network(1, v6=False)
     with pytest.raises(BusError) as caught:
