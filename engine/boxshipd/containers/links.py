@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from boxrun.network.contract import Protocol, Way
 from boxship.types.host import HostConfig
 from boxship.types.networks import EndpointSettings
 
@@ -15,11 +16,13 @@ from boxshipd.containers.link_names import parse_link, split_name
 from boxshipd.containers.link_variables import variables
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
-from boxshipd.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
+from boxshipd.errors import Conflict, InvalidParameter, NotFound
 from boxshipd.networks import options
 from boxshipd.networks.model import BRIDGE, Lease, Network
 from boxshipd.networks.ports import parse_port
 from boxshipd.networks.service import Networks
+
+_PROTOCOLS: dict[str, Protocol] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
 
 
 class Links:
@@ -34,7 +37,6 @@ class Links:
 
         Raises:
             InvalidParameter: one is malformed, or there is no such container.
-            NotImplementedHere: they would have to open a way between containers that are kept apart.
         """
         for settings in endpoints:
             for text in settings.links or ():
@@ -43,9 +45,8 @@ class Links:
             for text in host.links or ():
                 parse_link(text)
             return
-        bridge = self._networks.of_mode(BRIDGE)
         for text in host.links or ():
-            name, alias = parse_link(text)
+            name, _ = parse_link(text)
             try:
                 other = self._registry.find(name)
             except NotFound:
@@ -55,8 +56,6 @@ class Links:
                     "conflicting options: host type networking can't be used with links. "
                     "This would result in undefined behavior"
                 )
-            if bridge is not None and not options.flag(bridge.options, options.ICC, True):
-                raise NotImplementedHere(f"--link {name}:{alias} is not available where --icc=false keeps containers apart")
 
     def of_bridge(self, container: Container) -> list[tuple[str, Sequence[str]]]:
         """The links of a container on the default bridge: an address, and what it is called.
@@ -77,6 +76,21 @@ class Links:
             lease = _on(other, bridge)
             found += [(address, names_of(other, alias)) for address in (lease.addresses if lease is not None else ())]
         return found
+
+    def ways(self, container: Container) -> tuple[Way, ...]:
+        """The ports that links open to a container on the default bridge, where that keeps containers apart (``icc``)."""
+        host, bridge = container.config.host_config, self._networks.of_mode(BRIDGE)
+        if not host.links or bridge is None or options.flag(bridge.options, options.ICC, True) or not _on(container, bridge):
+            return ()
+        found: list[Way] = []
+        for text in host.links:
+            other = self._registry.find(parse_link(text)[0])
+            lease = _on(other, bridge)
+            if lease is not None:
+                address = lease.ipv4.partition("/")[0]
+                ports = map(parse_port, other.config.config.exposed_ports or ())
+                found += [Way(protocol=_PROTOCOLS[protocol], address=address, port=number) for number, protocol in ports]
+        return tuple(found)
 
     def environment(self, container: Container) -> list[str]:
         """The variables that the links of a container on the default bridge set, but for those it sets itself."""

@@ -146,6 +146,7 @@ class ContainerNetworking:
             container=container.id,
             endpoints=tuple(endpoint_of(lease, wanted[lease.network]) for lease in state.leases),
             ports=self.ports(state.published, self.places(settings, state.leases)),
+            ways=self.links.ways(container),
             resolver=self._resolver(container, settings, known),
         )
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from boxrun.network import firewall_rules as rules
 from boxrun.network import rtnetlink
-from boxrun.network.contract import Endpoint, NetworkSpec, Plugged, Port, Resolver, Sandbox
+from boxrun.network.contract import Endpoint, NetworkSpec, Plugged, Port, Resolver, Sandbox, Way
 from boxrun.network.firewall_rules import Element
 from boxrun.network.netlink import NetlinkSocket
 from boxrun.network.relay.protocol import Relay
@@ -57,6 +57,7 @@ class Box:
     servers: tuple[socket.socket, socket.socket] | None = None
     cables: dict[str, Cable] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
+    ways: tuple[Way, ...] = ()
     holders: dict[Port, socket.socket] = field(default_factory=dict)
     resolver: Resolver | None = None
     installed: list[Element] = field(default_factory=list)
@@ -88,6 +89,7 @@ class Box:
             endpoints=tuple(cable.endpoint for cable in self.cables.values()),
             plugged=self.plugged,
             ports=self.ports,
+            ways=self.ways,
             resolver=self.resolver,
         )
 
@@ -101,7 +103,20 @@ class Box:
         found = [element for port in self.ports for element in self._port_elements(port)]
         if len(self.cables) > 1:
             found += [rules.several(address.ip) for cable in self.cables.values() for address in cable.addresses]
+        for way, cable in self.along():
+            source, target = cable.first(4), ipaddress.ip_address(way.address)
+            assert source is not None
+            found.append(rules.way(way.protocol, source, target, way.port))
         return found
+
+    def along(self) -> Iterator[tuple[Way, Cable]]:
+        """The ways, each with the endpoint that shares a network with where it leads."""
+        for way in self.ways:
+            for cable in self.cables.values():
+                own = next((address for address in cable.addresses if address.version == 4), None)
+                if own is not None and ipaddress.ip_address(way.address) in own.network:
+                    yield way, cable
+                    break
 
     def _port_elements(self, port: Port) -> Iterator[Element]:
         cable = self.cables[port.endpoint]

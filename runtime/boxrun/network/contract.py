@@ -134,6 +134,14 @@ class Port(Struct, frozen=True, kw_only=True):
     host_port: int = 0
 
 
+class Way(Struct, frozen=True, kw_only=True):
+    """A port of another container's by its IPv4 address, which is open to this one although theirs is a network without icc."""
+
+    protocol: Protocol
+    address: str
+    port: int
+
+
 class Resolver(Struct, frozen=True, kw_only=True):
     """How a container's names are resolved at 127.0.0.11.
 
@@ -154,11 +162,15 @@ class Resolver(Struct, frozen=True, kw_only=True):
 
 
 class PlugRequest(Struct, frozen=True, kw_only=True):
-    """Make a sandbox for ``container`` with these endpoints, replacing what it had. Without endpoints it has just ``lo``."""
+    """Make a sandbox for ``container`` with these endpoints, replacing what it had. Without endpoints it has just ``lo``.
+
+    ``ways`` end when the containers do to which they lead.
+    """
 
     container: str
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[Port, ...] = ()
+    ways: tuple[Way, ...] = ()
     resolver: Resolver | None = None
 
 
@@ -212,6 +224,7 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...] = ()
     plugged: tuple[Plugged, ...] = ()
     ports: tuple[Port, ...] = ()
+    ways: tuple[Way, ...] = ()
     resolver: Resolver | None = None
 
 

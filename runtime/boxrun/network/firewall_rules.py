@@ -54,6 +54,11 @@ def published(protocol: Protocol, host: Address, host_port: int, container: Addr
     return f"ports{host.version}", _key(number, host.packed, _port(host_port)), value
 
 
+def way(protocol: Protocol, source: Address, target: Address, port: int) -> Element:
+    """The element of a container's port that is open to another on their network without icc."""
+    return "ways", _key(source.packed, target.packed, bytes([PROTOCOLS[protocol]]), _port(port)), b""
+
+
 def relayed(protocol: Protocol, host_port: int) -> Element:
     """The element of a port of the host at which the relay listens for others than the host itself."""
     return "relayed", _key(bytes([PROTOCOLS[protocol]]), _port(host_port)), b""
@@ -150,6 +155,7 @@ def _sets(batch: Batch) -> None:
         batch.add_set(f"guarded{version}", size + 4, concatenated(address, "port"))
     batch.add_set("guarded", 2, concatenated("port"))
     batch.add_set("relayed", 8, concatenated("protocol", "port"))
+    batch.add_set("ways", 16, concatenated("address4", "address4", "protocol", "port"))
     for name in ("networks", "internal", "inside", "before"):
         batch.add_set(name, 16, concatenated("interface"))
     for name in ("entering_networks", "leaving_networks", "from_networks", "to_networks"):
@@ -247,7 +253,8 @@ def incoming_rules(network: NetworkSpec) -> list[list[Expression]]:
     if network.icc:
         rules = [[*inside, accept]]
     else:
-        rules = [[*inside, *established, accept], [*inside, *translated(), accept], [*inside, drop]]
+        rules = [[*inside, *established, accept], [*inside, *translated(), accept]]
+        rules += [[*inside, *nft.version(4), *_along_ways(), accept], [*inside, drop]]
     if network.internal:
         return [*rules, [drop]]
     rules.append([*established, accept])
@@ -255,6 +262,17 @@ def incoming_rules(network: NetworkSpec) -> list[list[Expression]]:
         rules += [[*nft.version(version), *rule, accept] for rule in _entrances(version, mode)]
     rules += [[*nft.comes_from(name), accept] for name in network.trusted_interfaces]
     return [*rules, [drop]]
+
+
+def _along_ways() -> list[Expression]:
+    """Go on only along a way; the packet is IPv4."""
+    return [
+        nft.address_field(4, "source"),
+        nft.address_field(4, "destination", REGISTER + 1),
+        nft.meta("l4proto", REGISTER + 2),
+        nft.port_field("destination", REGISTER + 3),
+        nft.lookup("ways"),
+    ]
 
 
 def _entrances(version: int, mode: Literal["nat", "nat-unprotected", "routed", "isolated"]) -> list[list[Expression]]:

@@ -233,6 +233,19 @@ class Plumber:
             if port:
                 self._route.run([rtnetlink.reflect(port)])
 
+    def detour(self, box: Box, cable: Cable, target: rules.Address) -> None:
+        """Have packets to a neighbour go by way of the host, as those of a bridge whose ports are isolated must.
+
+        The host would tell that there is a shorter way; it isn't believed. Raises NetworkError, OSError.
+        """
+        host = next((ipaddress.ip_interface(a).ip for a in cable.network.addresses if ":" not in a), None)
+        if host is None:
+            raise NetworkError(f"network {cable.network.name}: the host has no address there to pass packets on", "unsupported")
+        with namespaces.inside(box.namespace, self.home):
+            for name in ("all", cable.interface):
+                links.write_sysctl(f"ipv4/conf/{name}/accept_redirects", "0")
+        box.route.run([rtnetlink.add_route(cable.index, ipaddress.ip_network(target), host)])
+
     def silence(self, box: Box) -> None:
         """Take the addresses away: nobody answers for them from this moment on, though the kernel takes its time."""
         requests = [rtnetlink.remove_address(c.index, address) for c in box.cables.values() for address in c.addresses]
@@ -259,6 +272,7 @@ class Plumber:
                 following = max([FIRST_INDEX, *(index for index, _ in socket.if_nameindex())]) + 1
             box = Box(namespace, route, sandbox.container, following, cables=cables, resolver=sandbox.resolver)
             box.ports = tuple(port for port in sandbox.ports if port.endpoint in cables)
+            box.ways = sandbox.ways
             undo.pop_all()
         return box
 

@@ -12,14 +12,13 @@ from ipaddress import ip_address
 
 import msgspec
 
-from boxrun.network import conntrack, links
+from boxrun.network import conntrack, links, ways
 from boxrun.network.boxes import Box, routed
 from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, Port
 from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
-from boxrun.network.holders import hold, let_in
-from boxrun.network.relay.protocol import Relay
-from boxrun.network.relay.wanted import Sockets, loopback_needs_relay, name_of, relay_of
+from boxrun.network.holders import hold
+from boxrun.network.relay.wanted import Sockets, loopback_needs_relay, name_of, settle
 from boxrun.network.sandboxes import Plumber
 from boxrun.network.state import Forwarding, NetworkState
 
@@ -65,7 +64,7 @@ class Switchboard:
                 continue
             self.boxes[sandbox.container] = box
             self._hold_again(box, held)
-            self._relay(box)
+            settle(box, loopback=self.loopback)
             box.installed = box.elements()
         for sock in held.values():
             sock.close()
@@ -192,6 +191,8 @@ class Switchboard:
             order = [endpoint.id for endpoint in request.endpoints]
             box.cables = {key: box.cables[key] for key in order}
             self._plumber.route_by_default(box)
+            box.ways = request.ways
+            ways.lay(box, self.boxes.values(), self._plumber)
             self._have_ports(box, request.ports)
             self._state.put_sandbox(box.record)
         except BaseException:
@@ -200,6 +201,14 @@ class Switchboard:
             raise
         self.boxes[request.container] = box
         return box
+
+    def _close_ways(self, gone: Box) -> None:
+        for box in self.boxes.values():
+            kept = ways.left(box, gone)
+            if kept != box.ways:
+                box.ways = kept
+                self._install(box)
+                self._state.put_sandbox(box.record)
 
     def _network(self, endpoint: Endpoint) -> NetworkSpec:
         try:
@@ -277,6 +286,7 @@ class Switchboard:
         try:
             self.firewall.change(removed=box.installed)
             box.installed = []
+            self._close_ways(box)
         except (NetworkError, OSError) as error:
             log.error("container %s: %s", box.container, error)
         for sock in box.holders.values():
@@ -315,11 +325,11 @@ class Switchboard:
             chosen.extend(self._have_port(box, port, new) for port in ports)
             box.ports = tuple(chosen)
             box.holders = {port: sock for port, sock in (held | new).items() if port in chosen}
-            self._relay(box)
+            settle(box, loopback=self.loopback)
             self._install(box)
         except BaseException:
             box.ports, box.holders = had, held
-            self._relay(box)
+            settle(box, loopback=self.loopback)
             for sock in new.values():
                 sock.close()
             raise
@@ -337,22 +347,7 @@ class Switchboard:
         self.loopback = wanted
         self.firewall.relay_loopback(wanted)
         for box in self.boxes.values():
-            self._relay(box)
-
-    def _relay(self, box: Box) -> None:
-        """Find what is to be relayed of a sandbox, and have its sockets let that in. Raises NetworkError, OSError."""
-        relays: dict[Relay, socket.socket] = {}
-        before = set(map(id, box.relays.values()))
-        for port, sock in box.holders.items():
-            found = relay_of(box, port, loopback=self.loopback)
-            if found is not None:
-                relay, admitted = found
-                if relay not in box.relays:
-                    let_in(sock, admitted)
-                relays[relay] = sock
-            elif id(sock) in before:
-                let_in(sock, "nothing")
-        box.relays = relays
+            settle(box, loopback=self.loopback)
 
     def _have_port(self, box: Box, port: Port, new: dict[Port, socket.socket]) -> Port:
         cable = box.cables.get(port.endpoint)

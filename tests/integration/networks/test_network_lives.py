@@ -100,6 +100,26 @@ def test_names_are_told_anew_whoever_has_died(own_bridged, victims):
     assert "name = one.web" in reverse
 
 
+@pytest.mark.parametrize("own_bridged", [("--icc=false",)], indirect=True)
+def test_a_link_opens_what_the_other_exposes_where_containers_are_apart(own_bridged):
+    daemon = own_bridged
+    serve = ("sh", "-c", "mkdir /w; echo hello > /w/f; httpd -p 80 -h /w; httpd -p 81 -h /w; sleep 1000")
+    daemon.cli("docker", "run", "-d", "--name", "db", "--expose", "80", "busybox", *serve)
+    for name, flags in (("web", ("--link", "db:data")), ("other", ())):
+        run(daemon, name, *flags)
+    place = addresses(daemon, "db")["bridge"]
+
+    def fetched(container: str, host: str, port: int) -> bytes:
+        command = ("timeout", "2", "wget", "-qO-", f"http://{host}:{port}/f")
+        return daemon.cli("docker", "exec", container, *command, code=None).stdout
+
+    wait_until(lambda: fetched("web", "data", 80) == b"hello\n", "what the linked container exposes")
+    assert fetched("web", "data", 81) == b""
+    assert fetched("other", place, 80) == b""
+    daemon.cli("docker", "restart", "-t", "0", "web")
+    wait_until(lambda: fetched("web", "data", 80) == b"hello\n", "the same after a restart")
+
+
 def process(daemon: Daemon, module: str) -> int:
     """The process of the daemon's that runs a module."""
     run_directory = str(daemon.exec_root).encode()

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from boxrun.network.boxes import Box, routed
 from boxrun.network.contract import Port
 from boxrun.network.errors import NetworkError
-from boxrun.network.holders import Admitted
+from boxrun.network.holders import Admitted, let_in
 from boxrun.network.links import read_sysctl
 from boxrun.network.relay.protocol import Relay
 
@@ -58,6 +58,27 @@ def relay_of(box: Box, port: Port, *, loopback: bool) -> tuple[Relay, Admitted] 
         port=port.container_port,
     )
     return relay, "loopback" if only_loopback else "everything"
+
+
+def settle(box: Box, *, loopback: bool) -> None:
+    """Find what is to be relayed of a sandbox, and have its sockets let that in.
+
+    Raises:
+        NetworkError: something would have to be relayed and can't be.
+        OSError: a filter was refused.
+    """
+    relays: dict[Relay, socket.socket] = {}
+    before = set(map(id, box.relays.values()))
+    for port, sock in box.holders.items():
+        found = relay_of(box, port, loopback=loopback)
+        if found is not None:
+            relay, admitted = found
+            if relay not in box.relays:
+                let_in(sock, admitted)
+            relays[relay] = sock
+        elif id(sock) in before:
+            let_in(sock, "nothing")
+    box.relays = relays
 
 
 def name_of(port: Port) -> tuple[str, str, int]:
