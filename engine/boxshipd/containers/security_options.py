@@ -141,8 +141,15 @@ def sysctls(config: HostConfig, *, remapped: bool) -> dict[str, str]:
     given = validate_sysctls(config)
     if config.network_mode == "host" or config.network_mode.startswith("container:"):
         return given
-    names = [_UNPRIVILEGED_PORTS] if remapped else [_UNPRIVILEGED_PORTS, _PING_GROUPS]
+    names = [_UNPRIVILEGED_PORTS] if remapped or not _all_groups() else [_UNPRIVILEGED_PORTS, _PING_GROUPS]
     return {name: _OPEN[name] for name in names if _there(name)} | given
+
+
+@cache
+def _all_groups() -> bool:
+    """Whether every group is there: not so where this daemon is in a user namespace itself."""
+    with open("/proc/self/gid_map", encoding="ascii") as file:
+        return file.read().split() == ["0", "0", "4294967295"]
 
 
 @cache
