@@ -55,7 +55,6 @@ class Parts:
         resolver: makes what answers a plan's questions, for one build: its surroundings, whether registries are asked for
             images that are here, and who is told.
         publish: where events go.
-        scratch: a directory on the data root's file system, for what is kept while a build lasts.
     """
 
     images: Images
@@ -65,7 +64,6 @@ class Parts:
     solver: Solver
     resolver: Callable[[Surroundings, bool, Sink], BuildResolver]
     publish: Publish
-    scratch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +101,7 @@ class Run:
         Raises:
             DaemonError: as ``Builder.build``.
         """
-        parts = self._parts
-        async with remote_context(parts.distribution, self._request.remote, self._session, parts.scratch) as context:
+        async with remote_context(self._parts.distribution, self._request.remote, self._session) as context:
             around = Surroundings(
                 session=context.session,
                 resources=self._checked.resources,
