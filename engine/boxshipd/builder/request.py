@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 
 from boxrun.container.spec import Resources
-from boxship.types.build_request import BuildOutput, BuildRequest
+from boxship.types.build_request import BuildOutput, BuildRequest, CacheOption
 from boxship.types.host import HostConfig, Ulimit
 from msgspec.structs import replace
 
+from boxshipd.builder.cache.options import CachePlace, destinations, sources
 from boxshipd.builder.exporters import options
 from boxshipd.builder.exporters.options import OutputOptions
 from boxshipd.containers.resources import build_resources
@@ -24,6 +25,7 @@ from boxshipd.images.model import Platform
 NETWORK_HOST, INSECURE = "network.host", "security.insecure"
 _ENTITLEMENTS = frozenset({NETWORK_HOST, INSECURE})
 _EPOCH = "SOURCE_DATE_EPOCH"
+_INLINE = "BUILDKIT_INLINE_CACHE"
 _HOST = re.compile(r"[^:=\s]+[:=]\S+")
 
 
@@ -39,6 +41,8 @@ class Checked:
         ulimits: the same in ``graph.Exec``'s words.
         entitlements: what commands may be allowed.
         epoch: SOURCE_DATE_EPOCH, None where it isn't given.
+        cache_from: where cache comes from.
+        cache_to: where it goes to.
     """
 
     request: BuildRequest
@@ -48,6 +52,8 @@ class Checked:
     ulimits: tuple[str, ...]
     entitlements: frozenset[str]
     epoch: int | None
+    cache_from: tuple[CachePlace, ...] = ()
+    cache_to: tuple[CachePlace, ...] = ()
 
 
 def check(request: BuildRequest) -> Checked:
@@ -80,7 +86,14 @@ def check(request: BuildRequest) -> Checked:
         ulimits=_ulimits(request),
         entitlements=frozenset(allowed),
         epoch=_epoch(request),
+        cache_from=sources(request.cache_from),
+        cache_to=destinations([*request.cache_to, *_inline(request)]),
     )
+
+
+def _inline(request: BuildRequest) -> list[CacheOption]:
+    """What a build argument of BuildKit's asks for, which all clients can give."""
+    return [CacheOption(type="inline")] if (request.build_args.get(_INLINE) or "").lower() in ("1", "t", "true") else []
 
 
 def _resources(request: BuildRequest) -> Resources:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from boxship.types.build_request import BuildResult
 
 from boxshipd.builder.cache.service import BuildCache
+from boxshipd.builder.cache.transfer import CacheTransfer
 from boxshipd.builder.dockerfile.ignore import ignore_files
 from boxshipd.builder.executor import Surroundings
 from boxshipd.builder.exporters.configuration import BuiltImage
@@ -97,7 +98,8 @@ class Run:
         Raises:
             DaemonError: as ``Builder.build``.
         """
-        async with remote_context(self._parts.distribution, self._request.remote, self._session) as context:
+        parts = self._parts
+        async with remote_context(parts.distribution, self._request.remote, self._session, parts.scratch) as context:
             around = Surroundings(
                 session=context.session,
                 resources=self._checked.resources,
@@ -179,17 +181,26 @@ class Run:
                 if output is not None
             )
         )
-        async with self._parts.solver.solve(planned.graph, wanted, around, self._feed.progress) as results:
+        transfer = CacheTransfer(self._parts.images, self._parts.distribution, around, self._feed.progress)
+        async with (
+            transfer.taken(self._checked.cache_from) as imported,
+            self._parts.solver.solve(planned.graph, wanted, around, self._feed.progress, imported) as results,
+        ):
             found = dict(zip(wanted, results, strict=True))
+            inline = any(place.kind == "inline" for place in self._checked.cache_to)
+            solved = tuple(await results.solved(everything=False)) if inline else ()
             built = [
                 BuiltImage(
                     image,
                     _file_system(found, image.output),
                     tuple(_file_system(found, step.output) if step.output is not None else None for step in image.steps),
+                    solved,
                 )
                 for image in planned.images
             ]
-            return await self._export(built, around)
+            outcome = await self._export(built, around)
+            await transfer.give(self._checked.cache_to, results)
+            return outcome
 
     async def _export(self, built: Sequence[BuiltImage], around: Surroundings) -> Outcome:
         """Make the outputs, one after the other."""

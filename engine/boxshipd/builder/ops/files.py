@@ -7,6 +7,7 @@ directory is written at the same time; the file system that they are copied into
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from boxshipd.builder.results import Entry, Result, Snapshot, Tree
 from boxshipd.builder.trees.archive import ArchiveTree, is_archive
 from boxshipd.builder.trees.digest import ContentDigest
 from boxshipd.builder.trees.snapshot import SnapshotTree
-from boxshipd.errors import InvalidParameter
+from boxshipd.errors import InternalError, InvalidParameter
 from boxshipd.files.pack import batched
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.workers import Cancellation, Workers
@@ -102,9 +103,13 @@ class FilesExecutor:
         Raises:
             SourceMissing: a source isn't there.
             InvalidParameter: an action can't be carried out.
+            InternalError: the disk refused.
         """
         cancellation = Cancellation()
-        return [await self._workers.run(lambda: self._make(op, work, cancellation.check), cancellation)]
+        try:
+            return [await self._workers.run(lambda: self._make(op, work, cancellation.check), cancellation)]
+        except OSError as error:
+            raise InternalError(f"write a layer: {os.strerror(error.errno or 0)}") from error
 
     def _key(self, op: Files, work: Work, check: Callable[[], None]) -> str:
         below = Snapshot() if op.scratch else self._below(work)
