@@ -26,6 +26,7 @@ from boxship.types.build_request import BuildRequest, BuildResult
 PROGRESS = "boxship.build.progress"
 RESULT = "boxship.build.result"
 _TICK = 0.1
+_RULER = "-" * 20
 _JSON = [("Content-Type", "application/json")]
 
 
@@ -104,6 +105,8 @@ def _follow(lines: Iterator[bytes], view: View) -> BuildResult:
         if "errorDetail" in message or "error" in message:
             detail = message.get("errorDetail") or {}
             view.close()
+            if excerpt := detail.get("excerpt"):
+                _write(f"{_RULER}\n{excerpt}\n{_RULER}\n".encode("utf-8", "replace"))
             raise StreamError(str(detail.get("message") or message.get("error")))
         aux = message.get("aux")
         if message.get("id") == PROGRESS:

@@ -25,6 +25,8 @@ _EXEC_START = re.compile(r"/exec/[^/]+/start$")
 _EXEC_START_WS = re.compile(r"/exec/[^/]+/start/ws$")
 _KEPT_LIMIT = 256 * 1024
 """How many bytes are kept before the client has to wait."""
+_HEAD_LIMIT = 1 << 20
+"""Bytes of one line of a request's head: builds have their labels and arguments in it. Source: Go's net/http."""
 
 
 class ClientGoneError(ConnectionResetError):
@@ -179,7 +181,14 @@ class ConnectionServer(Server):
     def __call__(self) -> Connection:
         """A new client's connection."""
         return Connection(
-            self, guard=self._guard, loop=asyncio.get_running_loop(), access_log=None, auto_decompress=False, lingering_time=1.0
+            self,
+            guard=self._guard,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            auto_decompress=False,
+            lingering_time=1.0,
+            max_line_size=_HEAD_LIMIT,
+            max_field_size=_HEAD_LIMIT,
         )
 
     async def shutdown(self, timeout: float | None = None) -> None:

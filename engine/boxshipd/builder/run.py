@@ -98,7 +98,8 @@ class Run:
         Raises:
             DaemonError: as ``Builder.build``.
         """
-        async with remote_context(self._parts.distribution, self._request.remote, self._session) as context:
+        parts = self._parts
+        async with remote_context(parts.distribution, self._request.remote, self._session, parts.scratch) as context:
             around = Surroundings(
                 session=context.session,
                 resources=self._checked.resources,

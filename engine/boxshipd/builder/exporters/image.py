@@ -89,7 +89,9 @@ class ImageMaker:
             manifests=manifests,
             annotations=options.index_annotations or UNSET,
         )
-        return Made(records, encode(index))
+        data = encode(index)
+        self._assembly.session.put(data)
+        return Made(records, data)
 
     def _image(self, built: BuiltImage, options: OutputOptions) -> Record:
         layers = self._layers.make(built, options)
