@@ -55,6 +55,8 @@ class _View(Protocol):
 
     def failure(self, error: Exception) -> list[ProgressMessage]: ...
 
+    def is_refusal(self, error: Exception) -> bool: ...
+
 
 class BuildOperations:
     """The operations on builds."""
@@ -94,7 +96,7 @@ class BuildOperations:
                 async for what in told:
                     response = await _write(call, response, _messages(view, what))
             except DaemonError as error:
-                if response is None and isinstance(error, InvalidParameter | NotImplementedHere):
+                if response is None and view.is_refusal(error):
                     raise
                 response = await _write(call, response, view.failure(error))
         return response or await call.open_stream("application/json")

@@ -277,6 +277,20 @@ def test_check_finds_and_builds_nothing(daemon: Daemon, tmp_path: Path) -> None:
     assert b"MaintainerDeprecated" in done.stderr
 
 
+def test_what_is_wrong_in_a_dockerfile_is_shown(daemon: Daemon, tmp_path: Path) -> None:
+    done = build(daemon, Case("", "FROM scratch\nCOPY a \\\n  b /c\nRNU x\nCMD y\n"), tmp_path, code=1)
+    said = done.stderr.decode()
+    assert "   3 |       b /c\n   4 | >>> RNU x\n   5 |     CMD y\n" in said
+    assert "dockerfile parse error on line 4: unknown instruction: RNU (did you mean RUN?)" in said
+
+
+def test_advice_that_is_an_error_is_told(daemon: Daemon, tmp_path: Path) -> None:
+    done = build(daemon, Case("", "# check=error=true\nFROM scratch as a\n"), tmp_path, code=1)
+    said = done.stderr.decode()
+    assert " - FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 2)\n" in said
+    assert "lint violation found for rules: FromAsCasing" in said
+
+
 def test_outputs_are_whole_archives(daemon: Daemon, tmp_path: Path) -> None:
     case = Case("", "FROM busybox\nRUN echo x > /x\n")
     for kind in ("oci", "docker"):

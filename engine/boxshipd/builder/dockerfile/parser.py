@@ -59,6 +59,16 @@ def parse_trigger(trigger: str, escape: str = "\\") -> Instruction:
     return instructions[0]
 
 
+def read_statements(text: bytes) -> list[Statement]:
+    """The instructions of a text that needn't be a whole Dockerfile, untyped: ``readers.read`` types one.
+
+    Raises:
+        DockerfileError: the text can't be right.
+    """
+    parser = _Parser(text, Linter("skip=all"))
+    return [statement for _, statement in parser.statements()]
+
+
 class _Parser:
     """Reads one file.
 
@@ -104,11 +114,15 @@ class _Parser:
 
     def instructions(self) -> Iterator[tuple[LogicalLine, Statement, Instruction]]:
         """All instructions, as they are written and typed."""
+        for line, statement in self.statements():
+            yield line, statement, self._at(statement.span, partial(read, statement))
+
+    def statements(self) -> Iterator[tuple[LogicalLine, Statement]]:
+        """All instructions, as they are written."""
         for line in self.reader.logical():
             if line.gap:
                 self._linter.warn("NoEmptyContinuation", span=Span(line.span.last, line.span.last))
-            statement = self._statement(line)
-            yield line, statement, self._at(statement.span, partial(read, statement))
+            yield line, self._statement(line)
 
     def _statement(self, line: LogicalLine) -> Statement:
         """The statement of a line, with its heredocs, which are taken from the lines that follow."""
