@@ -12,8 +12,10 @@ import pytest
 from boxrun.container.spec import IDMapping
 from boxship.types.networks import NetworkCreateRequest
 from boxshipd.builder.graph import Mount
-from boxshipd.errors import NotImplementedHere
+from boxshipd.networks.pools import AddressPool
+from boxshipd.networks.settings import NetworkDefaults
 from support.building import Building
+from support.daemon import Slot
 from support.engine import Engine
 
 _FIRST = 300000
@@ -23,7 +25,9 @@ _FIRST = 300000
 async def engine(home: Path) -> AsyncIterator[Engine]:
     """An engine whose containers have user namespaces."""
     ids = (IDMapping(inside=0, outside=_FIRST, size=65536),)
-    engine = Engine(home, uid_mappings=ids, gid_mappings=ids)
+    slot = Slot()
+    network = NetworkDefaults(bridge="none", pools=(AddressPool(base=slot.subnets, size=24),))
+    engine = Engine(home, network=network, uid_mappings=ids, gid_mappings=ids)
     await engine.open()
     try:
         yield engine
@@ -34,6 +38,7 @@ async def engine(home: Path) -> AsyncIterator[Engine]:
             await engine.close()
             with contextlib.suppress(OSError, ValueError):
                 os.kill(engine.supervisor_pid(), signal.SIGKILL)
+            slot.close()
 
 
 async def test_a_layer_has_the_ids_that_the_command_saw(building: Building) -> None:
@@ -56,8 +61,11 @@ async def test_a_layer_has_the_ids_that_the_command_saw(building: Building) -> N
     assert building.top(result) == ["mine"]
 
 
-async def test_a_network_of_theirs_is_refused_for_now(building: Building) -> None:
-    await building.engine.networks.create(NetworkCreateRequest(name="own"))
-    with pytest.raises(NotImplementedHere, match="user namespace"):
-        await building.run("true", network="own")
-    await building.engine.networks.remove("own")
+async def test_they_are_on_networks_as_any_container(building: Building) -> None:
+    networks = building.engine.networks
+    await networks.create(NetworkCreateRequest(name="own"))
+    await building.run("ip -o -4 addr show eth0 | wc -l; cat /proc/self/uid_map", network="own")
+    assert building.printed[1].decode().split() == ["1", "0", str(_FIRST), "65536"]
+    own = networks.find("own")
+    await building.engine.until(lambda: not networks.leases.members(own), "its address is free")
+    await networks.remove("own")
