@@ -203,6 +203,7 @@ class Daemon:
                 guarded=self._guarded,
                 respect_input=config.firewall_respect_input,
                 forward_drop=not config.ip_forward_no_drop,
+                relay_loopback=config.userland_proxy,
             ),
         )
         await self._containers.open()

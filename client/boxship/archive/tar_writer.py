@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from boxshipd.images.unpack.tar import byte_sum
+
 BLOCK = 512
 END = bytes(2 * BLOCK)
 """What ends an archive."""
@@ -125,7 +127,7 @@ def _block(  # noqa: PLR0917 - a field of the header each
             bytes(167),
         )
     )
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    return block[:148] + b"%06o\0 " % byte_sum(block) + block[156:]
 
 
 def _or_none(number: int, largest: int) -> int:

@@ -96,6 +96,15 @@ def _cache(text: str, place: str) -> CacheOption:
     return CacheOption(type=kind, attrs=given)
 
 
+def _directories(options: tuple[CacheOption, ...], name: str, key: str) -> list[tuple[str, str]]:
+    """The directories of ours among the caches, with what the daemon calls them."""
+    return [
+        (f"{name}:{number}", option.attrs[key])
+        for number, option in enumerate(options)
+        if option.type == "local" and option.attrs.get(key)
+    ]
+
+
 def _provenance(options: BuildOptions) -> dict[str, str] | None:
     """What is asked of the provenance attestation, None for none."""
     asked: dict[str, str] | None = None
@@ -219,8 +228,21 @@ def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int
     contexts: dict[str, Any] = {} if source.chunks is None else {"context": source.chunks}
     for name, directory in directories.items():
         contexts[name] = lambda directory=directory: pack_directory(directory, patterns_of(directory))
+    for name, directory in _directories(request.cache_from, "cache-from", "src"):
+        # One that isn't there makes the build slower, and the daemon tells of it.
+        if os.path.isdir(directory):
+            contexts[name] = lambda directory=directory: pack_directory(directory, ())
     progress = "quiet" if options.quiet else options.progress
-    result = run_build(context, request, contexts=contexts, secrets=secrets, agents=agents, outputs=outputs, progress=progress)
+    result = run_build(
+        context,
+        request,
+        contexts=contexts,
+        secrets=secrets,
+        agents=agents,
+        outputs=outputs,
+        caches=dict(_directories(request.cache_to, "cache-to", "dest")),
+        progress=progress,
+    )
     if options.iidfile and result.id:
         _write(options.iidfile, result.id.encode())
     if options.metadata_file:

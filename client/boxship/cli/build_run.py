@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from boxship.building.live import LiveView
-from boxship.building.outputs import Receiver, receiver_of
+from boxship.building.outputs import Directory, Receiver, receiver_of
 from boxship.building.plain import PlainView
 from boxship.building.session import Chunks, Session, Supplies
 from boxship.building.state import BuildState
@@ -51,6 +51,7 @@ def run_build(
     secrets: Sequence[Secret],
     agents: Sequence[Agent],
     outputs: Sequence[Output],
+    caches: Mapping[str, str],
     progress: str,
 ) -> BuildResult:
     """Have the daemon build, supply what it asks for, and show how it goes.
@@ -62,16 +63,17 @@ def run_build(
         secrets: what commands may see.
         agents: what commands may use.
         outputs: the request's outputs, in its order.
+        caches: the directories that cache goes to, by the names that the daemon has for them.
         progress: ``auto``, ``plain``, ``tty``, ``rawjson`` or ``quiet``.
 
     Raises:
         APIError: the daemon refused.
         StreamError: the build failed.
     """
-    receivers: dict[int, Receiver] = {}
+    receivers: dict[str, Receiver] = {name: Directory(path) for name, path in caches.items()}
     for number, output in enumerate(outputs):
         if receiver := receiver_of(output):
-            receivers[number] = receiver
+            receivers[str(number)] = receiver
     supplies = Supplies(contexts, secrets, agents, receivers)
     state = BuildState()
     with Session(context.api, supplies) as session, _showing(state, progress) as view, _explained_by(session):

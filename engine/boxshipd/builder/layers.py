@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from boxshipd.builder.compression import LayerCompressor
 from boxshipd.builder.results import Snapshot
 from boxshipd.files.ids import Owners
 from boxshipd.files.layer import write_layer
@@ -19,6 +18,7 @@ from boxshipd.files.pack import Packer, batched
 from boxshipd.images.assembly import Stores
 from boxshipd.images.content import Session
 from boxshipd.images.digest import chain_ids
+from boxshipd.images.layer_compressor import LayerCompressor
 from boxshipd.images.record import Layer
 from boxshipd.images.snapshots import Unpacking
 from boxshipd.images.unpack.apply import LayerApplier

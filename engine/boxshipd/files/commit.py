@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
 
 from boxship.types.containers import ContainerConfig
-from isal import isal_zlib
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
@@ -19,11 +17,10 @@ from boxshipd.files.layer import write_layer
 from boxshipd.files.pack import batched
 from boxshipd.images.assembly import Assembly, Stores
 from boxshipd.images.catalogue import Record
-from boxshipd.images.content import Blob, BlobWriter
+from boxshipd.images.content import Blob
+from boxshipd.images.layer_compressor import LayerCompressor
 from boxshipd.images.model import History, ImageConfig, RootFS, encode
 from boxshipd.images.workers import Cancellation
-
-_GZIP_WINDOW = 31
 
 
 class CommitOptions(Struct, frozen=True, kw_only=True):
@@ -75,8 +72,10 @@ class Commit:
         members = write_layer(f"{self._container.directory}/upper", self._layers, Owners(), cancellation.check)
         first = next(members, None)
         if first is not None:
-            with stores.content.writer() as writer:
-                diffs.append(_compress(batched(chain((first,), members)), writer))
+            with stores.content.writer() as writer, LayerCompressor(writer) as archive:
+                for piece in batched(chain((first,), members)):
+                    archive.write(piece)
+                diffs.append(archive.finish())
                 blobs.append(assembly.session.commit(writer))
         made = assembly.image(encode(self._image(diffs, empty=first is None)), blobs)
         return dataclasses.replace(made, parent=self._parent.id)
@@ -102,14 +101,3 @@ class Commit:
             config=self._config,
             history=[*(parent.history or ()), step],
         )
-
-
-def _compress(pieces: Iterator[bytes], writer: BlobWriter) -> str:
-    """Write an archive, compressed, and give its digest uncompressed."""
-    checksum = hashlib.sha256()
-    compressor = isal_zlib.compressobj(level=1, wbits=_GZIP_WINDOW)
-    for piece in pieces:
-        checksum.update(piece)
-        writer.write(compressor.compress(piece))
-    writer.write(compressor.flush())
-    return f"sha256:{checksum.hexdigest()}"

@@ -1,11 +1,12 @@
 import io
+import random
 import subprocess
 import tarfile
 
 import pytest
 from boxshipd.images.errors import HostileOrBroken, InvalidArchive, LimitExceeded
 from boxshipd.images.unpack.limits import Limits
-from boxshipd.images.unpack.tar import TarReader
+from boxshipd.images.unpack.tar import TarReader, byte_sum
 from hypothesis import given
 from hypothesis import strategies as st
 from support.archives import member, tar
@@ -136,3 +137,19 @@ def test_garbage_never_does_anything_but_raise(noise, position):
         read(bytes(archive))
     except HostileOrBroken:
         return
+
+
+@pytest.mark.parametrize("top", [2, 128, 256])
+def test_the_sum_of_a_blocks_bytes(top):
+    source = random.Random(top)
+    for _ in range(200):
+        block = bytes(source.randrange(top) for _ in range(512))
+        assert byte_sum(block) == sum(block)
+    assert byte_sum(bytes([top - 1]) * 512) == 512 * (top - 1)
+
+
+def test_where_an_entrys_data_begins():
+    archive = tar((member("a"), b"a" * 700), (member("b" * 300), b"second"), (member("c"), b"third"))
+    reader = TarReader(io.BytesIO(archive))
+    found = [archive[reader.offset :][: entry.size] for entry in reader]
+    assert found == [b"a" * 700, b"second", b"third"]

@@ -53,12 +53,17 @@ def container_of(
         cgroup_parent=op.cgroup_parent,
         init=False,
     )
+    joins = mode.startswith("container:")
     config = ContainerConfig(
-        hostname=op.hostname or HOSTNAME, user=op.user, env=list(env), working_dir=op.cwd, cmd=list(op.args)
+        hostname=op.hostname or ("" if joins else HOSTNAME),
+        user=op.user,
+        env=list(env),
+        working_dir=op.cwd,
+        cmd=list(op.args),
     )
     validate_host_config(config, host)
     remapping = check_remapped(host, Remapping(settings.uid_mappings, settings.gid_mappings))
-    own = mode not in {HOST, NONE} and not mode.startswith("container:")
+    own = mode not in {HOST, NONE} and not joins
     if remapping and own and (mode != BRIDGE or networks.of_mode(BRIDGE) is not None):
         raise NotImplementedHere(
             f"network {mode}: commands in a user namespace of their own can't be on networks yet (use --network none)"

@@ -7,6 +7,7 @@ directory is written at the same time; the file system that they are copied into
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from boxshipd.builder.results import Entry, Result, Snapshot, Tree
 from boxshipd.builder.trees.archive import ArchiveTree, is_archive
 from boxshipd.builder.trees.digest import ContentDigest
 from boxshipd.builder.trees.snapshot import SnapshotTree
-from boxshipd.errors import InvalidParameter
+from boxshipd.errors import InternalError, InvalidParameter
 from boxshipd.files.pack import batched
 from boxshipd.images.unpack.limits import DEFAULT_LIMITS, Limits
 from boxshipd.images.workers import Cancellation, Workers
@@ -102,9 +103,13 @@ class FilesExecutor:
         Raises:
             SourceMissing: a source isn't there.
             InvalidParameter: an action can't be carried out.
+            InternalError: the disk refused.
         """
         cancellation = Cancellation()
-        return [await self._workers.run(lambda: self._make(op, work, cancellation.check), cancellation)]
+        try:
+            return [await self._workers.run(lambda: self._make(op, work, cancellation.check), cancellation)]
+        except OSError as error:
+            raise InternalError(f"write a layer: {os.strerror(error.errno or 0)}") from error
 
     def _key(self, op: Files, work: Work, check: Callable[[], None]) -> str:
         below = Snapshot() if op.scratch else self._below(work)
@@ -162,14 +167,20 @@ class FilesExecutor:
         if isinstance(action, MakeDirectory):
             path = target.resolve(action.path.encode("utf-8", "surrogateescape"))
             target.make_directories(path, action.mode, given.made_owner, given.made_time)
-        elif isinstance(action, MakeFile):
+            return
+        if isinstance(action, MakeFile):
             placing = Placing(target, action.path, directory=action.directory, given=given)
+            if action.many:
+                placing.demand_directory(_keyword(work))
             placing.put_new(placing.place(action.name.encode("utf-8", "surrogateescape")), action.data)
         else:
             tree = self._tree(work.inputs[action.input], stack)
             selection = self._selection(action, tree, work, check)
             placing = Placing(target, action.destination, directory=action.directory, given=given)
-            for pick in selection.picks():
+            picks = list(selection.picks())
+            if action.many or (len(picks) > 1 and not action.parents):
+                placing.demand_directory(_keyword(work))
+            for pick in picks:
                 archive = self._archive(pick.entry, tree, check, stack) if action.unpack else None
                 if archive is None:
                     placing.copy(pick, selection, tree)
@@ -193,7 +204,7 @@ class FilesExecutor:
 
     def _selection(self, action: Copy, tree: Tree, work: Work, check: Callable[[], None]) -> Selection:
         def missing(path: str) -> SourceMissing:
-            keyword = (work.vertex.instruction.split() or ["COPY"])[0].upper()
+            keyword = _keyword(work)
             if isinstance(work.inputs[action.input], Snapshot):
                 return SourceMissing(f"{keyword} failed: stat {path}: file does not exist")
             return SourceMissing(
@@ -217,3 +228,8 @@ class FilesExecutor:
         if not isinstance(below, Snapshot):
             raise InvalidParameter("files can only be copied into a file system")
         return below
+
+
+def _keyword(work: Work) -> str:
+    """The instruction's, for messages."""
+    return (work.vertex.instruction.split() or ["COPY"])[0].upper()

@@ -68,7 +68,7 @@ class ArchiveTree(Tree):
             scratch: a directory of the daemon's, on whose file system it is kept.
             exclude: what is left out.
             limits: what it may take.
-            check: called for each member; it may raise to end the work.
+            check: called now and then, from another thread too; it may raise to end the work.
 
         Raises:
             HostileOrBroken: it isn't an archive that can be used.
@@ -77,7 +77,7 @@ class ArchiveTree(Tree):
         spool = Spool(scratch)
         try:
             _, plain = decompressed(source, limits)
-            with ReadAhead(Kept(plain, spool), hashed=False) as ahead:
+            with ReadAhead(Kept(plain, spool, check), hashed=False) as ahead:
                 index = _index(TarReader(ahead, limits), exclude, check)
             return cls(spool, index, scratch)
         except BaseException:

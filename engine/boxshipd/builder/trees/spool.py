@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from errno import EISDIR, ENOENT, EOPNOTSUPP
 from typing import TYPE_CHECKING
 
@@ -57,14 +57,17 @@ class Kept:
     Args:
         source: what is read.
         spool: where to.
+        check: called for each piece; it may raise to end the work.
     """
 
-    def __init__(self, source: Source, spool: Spool) -> None:
+    def __init__(self, source: Source, spool: Spool, check: Callable[[], None]) -> None:
         self._source = source
         self._spool = spool
+        self._check = check
 
     def read(self, size: int, /) -> bytes:
         """As the source's."""
+        self._check()
         data = self._source.read(size)
         self._spool.append(data)
         return data

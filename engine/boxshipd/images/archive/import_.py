@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from boxship.types.containers import ContainerConfig
-from isal import isal_zlib
 from msgspec import UNSET
 
 from boxshipd.images.assembly import Assembly, Stores
 from boxshipd.images.catalogue import Record
 from boxshipd.images.changes import apply_changes
 from boxshipd.images.content import BlobWriter
+from boxshipd.images.layer_compressor import LayerCompressor
 from boxshipd.images.model import History, ImageConfig, Platform, RootFS, encode
 from boxshipd.images.unpack.compression import CHUNK, Prepended, Source, decompressed, detect
 
 _KEPT = ("gzip", "zstd")
-_GZIP_WINDOW = 31
 
 
 class _Tee:
@@ -96,10 +95,7 @@ class Importer:
     def _compress(self, source: Source, writer: BlobWriter) -> str:
         """Compress an archive that came plain, or in a way that registries don't know."""
         _, plain = decompressed(source, self._stores.limits)
-        checksum = hashlib.sha256()
-        compressor = isal_zlib.compressobj(level=1, wbits=_GZIP_WINDOW)
-        while data := plain.read(CHUNK):
-            checksum.update(data)
-            writer.write(compressor.compress(data))
-        writer.write(compressor.flush())
-        return f"sha256:{checksum.hexdigest()}"
+        with LayerCompressor(writer) as archive:
+            while data := plain.read(CHUNK):
+                archive.write(data)
+            return archive.finish()
