@@ -34,7 +34,7 @@ async def test_more_variables_for_commands_than_can_be_kept():
 
 
 async def test_a_variable_that_no_program_can_be_given():
-    with pytest.raises(DockerfileError, match="^dockerfile parse error on line 2: A: a variable can't have a NUL character$"):
+    with pytest.raises(DockerfileError, match=r"^dockerfile parse error on line 2: A: a variable can't have a NUL character$"):
         await planned("FROM debian\nARG A\nRUN x\n", build_args={"A": "a\0b"})
 
 
