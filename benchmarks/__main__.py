@@ -9,7 +9,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from benchmarks import cli, follow, health, image, images, logs, memory, start, stats, thousand
+from benchmarks import cli, follow, health, image, images, logs, memory, network, start, stats, thousand, traffic
 from benchmarks import exec as execs
 from benchmarks.engine import PEERS, installed
 
@@ -23,6 +23,8 @@ SUITES = {
     "follow": follow.run,
     "stats": stats.run,
     "images": images.run,
+    "network": network.run,
+    "traffic": traffic.run,
     "thousand": thousand.run,
 }
 
