@@ -87,7 +87,7 @@ def _judge(p50: dict[str, float]) -> None:
     if "dockerd" in p50:
         print(f"{p50['dockerd'] / ours:.1f} times faster than dockerd (wanted: at least {FASTER_THAN_DOCKERD:.0f})")
     if "crun, no network" in p50:
-        print(f"{ours / p50['crun run, no network']:.2f} of crun run without a network (wanted: at most {OF_CRUN})", flush=True)
+        print(f"{ours / p50['crun, no network']:.2f} of crun run without a network (wanted: at most {OF_CRUN})", flush=True)
 
 
 async def _many_ports(engine: Engine, rounds: int) -> list[float]:

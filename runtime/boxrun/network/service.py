@@ -158,13 +158,16 @@ class NetworksService(Networks):
         bridged = (e.network for e in request.endpoints if e.network in board.networks)
         first = next((network for network in bridged if board.networks[network].driver == "bridge"), None)
         ready = self._pool.take(first, servers=servers) if first is not None else None
-        await self.unplugged(request.container)
         try:
+            await self.unplugged(request.container)
             box = await self._do(board.plug, request, ready)
             await self._server.serve(box)
         except asyncio.CancelledError:
             self._spawn(self.unplugged(request.container))
             raise
+        finally:
+            if first is not None:
+                self._pool.refill(first)
         return PlugReply(endpoints=box.plugged, ports=box.ports)
 
     def namespace_of(self, container: str) -> int:
