@@ -169,11 +169,13 @@ class Switchboard:
             elif servers and box.servers is None:
                 self._plumber.serve(box)
             box.container, box.resolver = request.container, request.resolver
+            alone = len(request.endpoints) == 1
             for endpoint, network in _ready_first(box, zip(request.endpoints, networks, strict=True)):
-                self._plumber.connect(box, endpoint, network)
+                self._plumber.connect(box, endpoint, network, alone=alone)
             order = [endpoint.id for endpoint in request.endpoints]
             box.cables = {key: box.cables[key] for key in order}
-            self._plumber.route_by_default(box)
+            if not alone:
+                self._plumber.route_by_default(box)
             self._have_ports(box, request.ports)
             self._state.put_sandbox(box.record)
         except BaseException:
