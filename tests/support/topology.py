@@ -11,7 +11,8 @@ import socket
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -99,6 +100,16 @@ class Topology:
         """Run a command in one of them."""
         return run("nsenter", f"--net=/run/netns/{name}", *command)
 
+    def mistake_loopback(self, path: str, via: str, source: str) -> None:
+        """Have what is sent to 127.0.0.1 in a namespace leave it by ``via``, as a hostile neighbour would send it."""
+
+        def inner(*command: str) -> None:
+            run("nsenter", f"--net={path}", "ip", *command)
+
+        inner("address", "delete", "127.0.0.1/8", "dev", "lo")
+        inner("route", "add", "127.0.0.1/32", "via", via, "src", source)
+        inside(path, lambda: set_sysctl("ipv4/conf/all/route_localnet", "1"))
+
     def inside(self, name: str, work: Callable[[], T]) -> T:
         """Do something in one of them, given by name, or in a process's, given by number."""
         return inside(f"/run/netns/{name}", work)
@@ -106,8 +117,13 @@ class Topology:
 
 def _forward(value: str) -> None:
     for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-        with open(f"/proc/sys/net/{path}", "w") as file:
-            file.write(value)
+        set_sysctl(path, value)
+
+
+def set_sysctl(path: str, value: str) -> None:
+    """Set what is below /proc/sys/net, in the namespace that the thread is in."""
+    with open(f"/proc/sys/net/{path}", "w") as file:
+        file.write(value)
 
 
 def inside(path: str, work: Callable[[], T]) -> T:
@@ -185,6 +201,30 @@ def unreachable(path: str, address: str, port: int) -> bool:
         _connected(path, address, port, ABSENCE).close()
     except OSError:
         return True
+    return False
+
+
+def none_reach(attempts: Iterable[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """Of these attempts (namespace, address, port), made all at once, those whose connections come to something: none, one hopes."""
+    whole = list(attempts)
+    with ThreadPoolExecutor(max_workers=len(whole)) as pool:
+        absent = list(pool.map(lambda attempt: unreachable(*attempt), whole))
+    return [attempt for attempt, gone in zip(whole, absent, strict=True) if not gone]
+
+
+def unheard(server: socket.socket, attempts: Iterable[tuple[str, str, int]]) -> bool:
+    """Whether no datagram that these send (namespace, address, port) arrives at ``server``."""
+    for path, address, port in attempts:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with inside(path, lambda family=family: socket.socket(family, socket.SOCK_DGRAM)) as client, suppress(OSError):
+            client.sendto(b"unwanted", (address, port))
+    server.settimeout(ABSENCE)
+    try:
+        server.recvfrom(100)
+    except TimeoutError:
+        return True
+    finally:
+        server.settimeout(PATIENCE)
     return False
 
 
