@@ -123,8 +123,8 @@ def site(archive: bytes, *flags: str) -> Iterator[Site]:
 
 
 @contextmanager
-def served(net: Topology, archive: bytes, *flags: str) -> Iterator[Site]:
-    """The same on a topology that is there."""
+def served(net: Topology, archive: bytes, *flags: str, alone: bool = True) -> Iterator[Site]:
+    """The same on a topology that is there; not ``alone``: another daemon on the host has networks too."""
     daemon = Daemon(*flags, bridge=True, netns=net.host)
     try:
         daemon.start()
@@ -133,5 +133,10 @@ def served(net: Topology, archive: bytes, *flags: str) -> Iterator[Site]:
     finally:
         daemon.shutdown()
         daemon.slot.close()
+
+    def left() -> list[str]:
+        found = network_leaks(net.host)
+        return found if alone else [leak for leak in found if daemon.table in leak or daemon.bridge in leak]
+
     wait_until(lambda: not leaks(daemon.name), f"nothing is left of {daemon.name}: {leaks(daemon.name)}", 10)
-    wait_until(lambda: not network_leaks(net.host), f"nothing is left on {net.host}: {network_leaks(net.host)}", 10)
+    wait_until(lambda: not left(), f"nothing is left on {net.host}: {left()}", 10)
