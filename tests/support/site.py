@@ -59,7 +59,14 @@ class Site:
         self._networks.append(name)
         return name
 
-    def container(self, network: str = "bridge", *further: str, ports: Iterable[Wanted] = (), **host: object) -> Placed:
+    def container(
+        self,
+        network: str = "bridge",
+        *further: str,
+        ports: Iterable[Wanted] = (),
+        aliases: Iterable[str] = (),
+        **host: object,
+    ) -> Placed:
         """Start a container that sleeps on networks; ``host`` is further host configuration."""
         name = f"c{len(self._containers)}"
         bindings: dict[str, list[dict[str, str]]] = {}
@@ -70,7 +77,7 @@ class Site:
             "Cmd": ["sleep", "1000"],
             "ExposedPorts": {port: {} for port in bindings},
             "HostConfig": {"NetworkMode": network, "PortBindings": bindings, **host},
-            "NetworkingConfig": {"EndpointsConfig": {each: {} for each in (network, *further)}},
+            "NetworkingConfig": {"EndpointsConfig": {network: {"Aliases": list(aliases)}, **{each: {} for each in further}}},
         }
         self.ask("POST", f"/containers/create?name={name}", body)
         self._containers.append(name)

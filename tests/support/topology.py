@@ -161,13 +161,15 @@ def named(name: str) -> str:
 
 
 @contextmanager
-def listening(path: str, port: int, *, v6: bool = False, udp: bool = False, address: str = "") -> Iterator[socket.socket]:
-    """A server's socket in a namespace."""
+def listening(
+    path: str, port: int, *, v6: bool = False, udp: bool = False, address: str = "", protocol: int = 0
+) -> Iterator[socket.socket]:
+    """A server's socket in a namespace, of TCP where nothing else is said."""
     family = socket.AF_INET6 if v6 else socket.AF_INET
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
 
     def make() -> socket.socket:
-        sock = socket.socket(family, kind)
+        sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((address or ("::" if v6 else "0.0.0.0"), port))
@@ -183,9 +185,9 @@ def listening(path: str, port: int, *, v6: bool = False, udp: bool = False, addr
         yield sock
 
 
-def reach(path: str, address: str, port: int, server: socket.socket, *, source: str = "") -> str:
+def reach(path: str, address: str, port: int, server: socket.socket, *, source: str = "", protocol: int = 0) -> str:
     """Connect from a namespace to ``address``, which must lead to ``server``; returns the address that the server sees."""
-    client = _connected(path, address, port, PATIENCE, source)
+    client = _connected(path, address, port, PATIENCE, source, protocol)
     with client:
         accepted, peer = server.accept()
         with accepted:
@@ -242,9 +244,9 @@ def ask_udp(path: str, address: str, port: int, server: socket.socket) -> str:
     return str(peer[0])
 
 
-def _connected(path: str, address: str, port: int, patience: float, source: str = "") -> socket.socket:
+def _connected(path: str, address: str, port: int, patience: float, source: str = "", protocol: int = 0) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    client = inside(path, lambda: socket.socket(family, socket.SOCK_STREAM))
+    client = inside(path, lambda: socket.socket(family, socket.SOCK_STREAM, protocol))
     try:
         client.settimeout(patience)
         if source:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import needs_root
+from support import sctp
 from support.daemon import wait_until
 from support.site import Placed, Site
 from support.topology import (
@@ -179,6 +180,34 @@ def test_gateway_modes(site: Site, mode: str) -> None:
         assert reach(site.far, one.v6, 80, servers.tcp6) == FAR6
         if mode == "nat-unprotected":
             assert reach(site.far, one.v4, 81, closed) == FAR
+
+
+def test_sctp_on_a_routed_network(site: Site) -> None:
+    """Packets alone, so whether this kernel has sockets for it doesn't matter."""
+    network = site.network(gateway_mode_ipv4="routed", gateway_mode_ipv6="routed")
+    one = site.container(network, ports=(("sctp", "", 0, 80), ("tcp", "", 0, 81)))
+    for node in (site.net.neighbour, site.net.router):
+        site.lead(node, one)
+    for address in (one.v4, one.v6):
+        assert sctp.arrives(site.far, address, 80, one.path, expected=True), address
+        assert not sctp.arrives(site.far, address, 81, one.path, expected=False), address
+
+
+@pytest.mark.skipif(not sctp.available(), reason="this kernel has no SCTP (CONFIG_IP_SCTP)")
+def test_sctp_through_a_published_port(site: Site) -> None:
+    one = site.container(site.network(), ports=(("sctp", "", 8080, 80),))
+    with listening(one.path, 80, protocol=sctp.PROTOCOL) as server:
+        assert reach(site.neighbour, HOST, 8080, server, protocol=sctp.PROTOCOL) == NEIGHBOUR
+        assert reach(site.host, "127.0.0.1", 8080, server, protocol=sctp.PROTOCOL) == one.gateway
+
+
+@pytest.mark.skipif(sctp.available(), reason="this kernel has SCTP")
+def test_sctp_is_refused_by_name_where_the_kernel_has_none(site: Site) -> None:
+    body = {"Image": "busybox", "HostConfig": {"NetworkMode": site.network(), "PortBindings": {"80/sctp": [{}]}}}
+    site.ask("POST", "/containers/create?name=refused", body)
+    status, answer = site.daemon.request("POST", "/containers/refused/start")
+    assert (status, "this kernel has no sockets for sctp" in answer["message"]) == (500, True), answer
+    site.ask("DELETE", "/containers/refused")
 
 
 def test_an_isolated_network_is_without_the_host_too(site: Site) -> None:
