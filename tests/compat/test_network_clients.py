@@ -1,92 +1,21 @@
-"""Networks with the command lines and libraries that others have made for Docker, and with our own."""
+"""Networks with the command lines that others have made for Docker, and with our own."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import socket
 import time
-import urllib.request
-from collections.abc import Iterator
 
-import docker
 import pytest
 from conftest import needs_root
-from docker.errors import APIError, NotFound
-from docker.types import EndpointConfig, IPAMConfig, IPAMPool
-from support.daemon import DOCKER, Daemon, wait_until
+from support.network_cli import CLIENTS, SERVE, fetch, network, said, started, subnet
 
-pytestmark = [
-    needs_root,
-    # docker-py leaves the sockets of its streams to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-CLIENTS = [pytest.param("docker", marks=pytest.mark.skipif(DOCKER is None, reason="no docker command")), "boxship"]
-SERVE = ("sh", "-c", "mkdir /www; hostname >/www/name; exec httpd -f -p 80 -h /www")
+pytestmark = needs_root
 
 
 @pytest.fixture(params=CLIENTS)
 def client(request) -> str:
     return request.param
-
-
-@pytest.fixture
-def names(bridged) -> Iterator[list[str]]:
-    """Names of containers and networks (which begin with ``net``), gone afterwards."""
-    made: list[str] = []
-    yield made
-    containers = [name for name in made if not name.startswith("net")]
-    if containers:
-        bridged.cli("docker", "rm", "-f", *containers, code=None)
-    for name in made:
-        if name.startswith("net"):
-            bridged.cli("docker", "network", "rm", "-f", name)
-
-
-def said(daemon: Daemon, client: str, *words: str, code: int | None = 0) -> str:
-    """What a command prints, errors included."""
-    result = daemon.cli(client, *words, code=code)
-    return (result.stdout + result.stderr).decode()
-
-
-def network(daemon: Daemon, client: str, names: list[str], *flags: str, suffix: str = "") -> str:
-    name = f"net-{client}{suffix}"
-    names.append(name)
-    said(daemon, client, "network", "create", *flags, name)
-    return name
-
-
-def started(daemon: Daemon, client: str, names: list[str], name: str, *words: str) -> str:
-    name = f"{name}-{client}"
-    names.append(name)
-    said(daemon, client, "run", "-d", "--name", name, *words)
-    return name
-
-
-def subnet(daemon: Daemon, third: int) -> str:
-    """A part of the daemon's own addresses, without its last number."""
-    return daemon.subnets.replace(".0.0/16", f".{third}.")
-
-
-def fetch(address: str, port: int, path: str = "name") -> str:
-    """GET from a container's server, as soon as it serves."""
-
-    def ask() -> str:
-        try:
-            with urllib.request.urlopen(f"http://{address}:{port}/{path}", timeout=10) as answer:
-                return answer.read().decode().strip()
-        except OSError:
-            return ""
-
-    return wait_until(ask, f"http://{address}:{port}/{path} answers")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 # Networks
@@ -349,100 +278,3 @@ def test_a_network_that_is_not_there(bridged, client, names):
     said(bridged, client, "create", "--name", "later", "--network", net, "busybox", "true")
     said(bridged, client, "network", "rm", net)
     assert f"network {net} not found" in said(bridged, client, "start", "later", code=1)
-
-
-# Ports
-
-
-@pytest.mark.parametrize(
-    "form", ["{port}:80", "127.0.0.1:{port}:80", "0.0.0.0:{port}:80/tcp", "{port}-{more}:80", "127.0.0.1::80", "80"]
-)
-def test_publish(bridged, client, names, form):
-    port = free_port()
-    publish = form.format(port=port, more=port + 5)
-    name = started(bridged, client, names, "c", "-p", publish, "busybox", *SERVE)
-    (binding,) = bridged.inspect(name)["NetworkSettings"]["Ports"]["80/tcp"]
-    if "{port}" in form:
-        assert binding["HostPort"] == str(port)
-    assert binding["HostIp"] == ("127.0.0.1" if form.startswith("127") else "0.0.0.0")
-    assert fetch("127.0.0.1", int(binding["HostPort"])) == bridged.inspect(name)["Config"]["Hostname"]
-    place = f"{binding['HostIp']}:{binding['HostPort']}"
-    assert said(bridged, client, "port", name) == f"80/tcp -> {place}\n"
-    assert said(bridged, client, "port", name, "80") == f"{place}\n"
-    assert "Error: No public port '81' published" in said(bridged, client, "port", name, "81", code=1)
-    shown = said(bridged, client, "ps", "--format", "{{.Ports}}", "-f", f"name={name}", "-f", "publish=80")
-    assert shown == f"{place}->80/tcp\n"
-
-
-def test_ranges_all_and_other_protocols(bridged, client, names):
-    port = free_port()
-    name = started(
-        bridged, client, names, "c", "-p", f"{port}-{port + 1}:8000-8001", "-p", f"{port}:53/udp", "busybox", "sleep", "1000"
-    )
-    ports = bridged.inspect(name)["NetworkSettings"]["Ports"]
-    assert {inside: place[0]["HostPort"] for inside, place in ports.items()} == {
-        "8000/tcp": str(port),
-        "8001/tcp": str(port + 1),
-        "53/udp": str(port),
-    }
-    every = started(bridged, client, names, "every", "-P", "--expose", "80", "--expose", "90/udp", "busybox", *SERVE)
-    ports = bridged.inspect(every)["NetworkSettings"]["Ports"]
-    assert sorted(ports) == ["80/tcp", "90/udp"]
-    assert fetch("127.0.0.1", int(ports["80/tcp"][0]["HostPort"]))
-
-
-def test_a_port_that_is_taken(bridged, client, names):
-    port = free_port()
-    one = started(bridged, client, names, "one", "-p", f"{port}:80", "busybox", "sleep", "1000")
-    refused = said(bridged, client, "run", "--name", f"two-{client}", "-p", f"{port}:80", "busybox", "true", code=125)
-    names.append(f"two-{client}")
-    assert f"Bind for 0.0.0.0:{port} failed: port is already allocated" in refused
-    assert bridged.inspect(f"two-{client}")["State"]["Status"] == "created"
-    said(bridged, client, "rm", "-f", one)
-    said(bridged, client, "start", f"two-{client}")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        taken = server.getsockname()[1]
-        refused = said(bridged, client, "run", "--rm", "-p", f"127.0.0.1:{taken}:80", "busybox", "true", code=125)
-        assert f"failed to bind host port 127.0.0.1:{taken}" in refused
-        assert "address already in use" in refused
-
-
-# docker-py
-
-
-def test_docker_py(bridged, names):
-    base = subnet(bridged, 203)
-    with contextlib.closing(docker.DockerClient(base_url=bridged.host)) as client:
-        pool = IPAMPool(subnet=f"{base}0/24", gateway=f"{base}1")
-        net = client.networks.create("net-py", driver="bridge", ipam=IPAMConfig(pool_configs=[pool]), labels={"x": "y"})
-        names.append("net-py")
-        assert [found.id for found in client.networks.list(names=["net-py"])] == [net.id]
-        with pytest.raises(APIError) as refused:
-            client.networks.create("net-py")
-        assert refused.value.status_code == 409
-        endpoint = EndpointConfig("1.44", ipv4_address=f"{base}7", aliases=["seven"])
-        one = client.containers.run(
-            "busybox", "sleep 1000", name="py-one", detach=True, network="net-py", networking_config={"net-py": endpoint},
-            ports={"80/tcp": ("127.0.0.1", None), "53/udp": None},
-        )  # fmt: skip
-        names.append("py-one")
-        one.reload()
-        assert one.attrs["NetworkSettings"]["Networks"]["net-py"]["IPAddress"] == f"{base}7"
-        assert one.ports["80/tcp"][0]["HostIp"] == "127.0.0.1"
-        assert one.ports["53/udp"][0]["HostPort"]
-        two = client.containers.create("busybox", "nslookup seven", name="py-two")
-        names.append("py-two")
-        net.connect(two, aliases=["two"])
-        two.start()
-        assert two.wait()["StatusCode"] == 0
-        assert f"Address: {base}7".encode() in two.logs()
-        net.reload()
-        assert [container.name for container in net.containers] == ["py-one"]
-        with pytest.raises(APIError) as refused:
-            net.remove()
-        assert refused.value.status_code == 403
-        net.disconnect(one)
-        net.remove()
-        with pytest.raises(NotFound):
-            client.networks.get("net-py")
-        assert "net-py" not in (client.networks.prune()["NetworksDeleted"] or [])

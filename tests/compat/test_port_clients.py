@@ -1,0 +1,69 @@
+"""Published ports with the command lines that others have made for Docker, and with our own."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from conftest import needs_root
+from support.network_cli import CLIENTS, SERVE, fetch, free_port, said, started
+
+pytestmark = needs_root
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize(
+    "form", ["{port}:80", "127.0.0.1:{port}:80", "0.0.0.0:{port}:80/tcp", "{port}-{more}:80", "127.0.0.1::80", "80"]
+)
+def test_publish(bridged, client, names, form):
+    port = free_port()
+    publish = form.format(port=port, more=port + 5)
+    name = started(bridged, client, names, "c", "-p", publish, "busybox", *SERVE)
+    (binding,) = bridged.inspect(name)["NetworkSettings"]["Ports"]["80/tcp"]
+    if "{port}" in form:
+        assert binding["HostPort"] == str(port)
+    assert binding["HostIp"] == ("127.0.0.1" if form.startswith("127") else "0.0.0.0")
+    assert fetch("127.0.0.1", int(binding["HostPort"])) == bridged.inspect(name)["Config"]["Hostname"]
+    place = f"{binding['HostIp']}:{binding['HostPort']}"
+    assert said(bridged, client, "port", name) == f"80/tcp -> {place}\n"
+    assert said(bridged, client, "port", name, "80") == f"{place}\n"
+    assert "Error: No public port '81' published" in said(bridged, client, "port", name, "81", code=1)
+    shown = said(bridged, client, "ps", "--format", "{{.Ports}}", "-f", f"name={name}", "-f", "publish=80")
+    assert shown == f"{place}->80/tcp\n"
+
+
+def test_ranges_all_and_other_protocols(bridged, client, names):
+    port = free_port()
+    name = started(
+        bridged, client, names, "c", "-p", f"{port}-{port + 1}:8000-8001", "-p", f"{port}:53/udp", "busybox", "sleep", "1000"
+    )
+    ports = bridged.inspect(name)["NetworkSettings"]["Ports"]
+    assert {inside: place[0]["HostPort"] for inside, place in ports.items()} == {
+        "8000/tcp": str(port),
+        "8001/tcp": str(port + 1),
+        "53/udp": str(port),
+    }
+    every = started(bridged, client, names, "every", "-P", "--expose", "80", "--expose", "90/udp", "busybox", *SERVE)
+    ports = bridged.inspect(every)["NetworkSettings"]["Ports"]
+    assert sorted(ports) == ["80/tcp", "90/udp"]
+    assert fetch("127.0.0.1", int(ports["80/tcp"][0]["HostPort"]))
+
+
+def test_a_port_that_is_taken(bridged, client, names):
+    port = free_port()
+    one = started(bridged, client, names, "one", "-p", f"{port}:80", "busybox", "sleep", "1000")
+    refused = said(bridged, client, "run", "--name", f"two-{client}", "-p", f"{port}:80", "busybox", "true", code=125)
+    names.append(f"two-{client}")
+    assert f"Bind for 0.0.0.0:{port} failed: port is already allocated" in refused
+    assert bridged.inspect(f"two-{client}")["State"]["Status"] == "created"
+    said(bridged, client, "rm", "-f", one)
+    said(bridged, client, "start", f"two-{client}")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        refused = said(bridged, client, "run", "--rm", "-p", f"127.0.0.1:{taken}:80", "busybox", "true", code=125)
+        assert f"failed to bind host port 127.0.0.1:{taken}" in refused
+        assert "address already in use" in refused
