@@ -177,16 +177,28 @@ class NetworksService(Networks):
 
     async def connect(self, request: ConnectRequest, context: Context) -> PlugReply:
         """Plug a further endpoint in."""
-        box, ports = await self._do(self._ready_board.connect, request.container, request.endpoint, request.ports)
-        self._server.moved(box)
+        board = self._ready_board
+        box, ports = await self._do(board.connect, request.container, request.endpoint, request.ports, request.resolver)
+        try:
+            await self._resettle(box)
+        except OSError as error:
+            await self._do(board.disconnect, request.container, request.endpoint.id)
+            raise failed("kernel", f"the name server can't be started: {error}", None) from error
         return PlugReply(endpoints=_of(box.plugged, request.endpoint.id), ports=ports)
 
     async def disconnect(self, request: DisconnectRequest, context: Context) -> Nothing:
         """Take an endpoint away."""
-        box = await self._do(self._ready_board.disconnect, request.container, request.endpoint)
+        box = await self._do(self._ready_board.disconnect, request.container, request.endpoint, request.resolver)
         if box is not None:
-            self._server.moved(box)
+            await self._resettle(box)
         return Nothing()
+
+    async def _resettle(self, box: Box) -> None:
+        """Tell the name server where a container is by now; it may be the first that it hears of it."""
+        if box.servers is not None:
+            await self._server.serve(box)
+        else:
+            self._server.moved(box)
 
     async def publish(self, request: PublishRequest, context: Context) -> PlugReply:
         """Change a container's published ports."""

@@ -144,3 +144,32 @@ def test_the_servers_a_container_was_given(site: Site, embedded: bool) -> None:
     assert "search a.example\n" in text
     assert "timeout:1" in text
     assert ("ndots:0" in text) == embedded
+
+
+def test_a_container_of_the_default_bridge_asks_by_name_once_it_is_on_another_network(site: Site) -> None:
+    network, inner = site.network(), site.network(internal=True)
+    one, two = site.container(Dns=[FAR]), site.container(network, aliases=["web"])
+
+    def resolv_conf() -> str:
+        return site.daemon.cli("docker", "exec", one.name, "cat", "/etc/resolv.conf").stdout.decode()
+
+    with upstream(site.far, FAR, {"example.org": "203.0.113.7"}) as asked:
+        assert f"nameserver {FAR}\n" in resolv_conf()
+        site.ask(
+            "POST", f"/networks/{network}/connect", {"Container": one.name, "EndpointConfig": {"Links": [f"{two.name}:db"]}}
+        )
+        assert "nameserver 127.0.0.11\n" in resolv_conf()
+        assert ask(one.path, "web") == (0, [two.v4])
+        assert ask(one.path, "db") == (0, [two.v4])
+        assert ask(one.path, "example.org") == (0, ["203.0.113.7"])
+        # With nothing but an internal network left, other names lead out no more, nor do links lead anywhere.
+        site.ask("POST", f"/networks/{inner}/connect", {"Container": one.name})
+        site.ask("POST", f"/networks/{network}/disconnect", {"Container": one.name})
+        site.ask("POST", "/networks/bridge/disconnect", {"Container": one.name})
+        for name in ("web", "db", "elsewhere.example"):
+            assert ask(one.path, name)[1] == []
+        assert "elsewhere.example" not in asked
+    site.daemon.kill()
+    site.daemon.start()
+    three = site.container(inner)
+    wait_until(lambda: ask(one.path, three.name) == (0, [three.v4]), "a name")
