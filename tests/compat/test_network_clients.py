@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import time
 
 import pytest
@@ -278,3 +280,149 @@ def test_a_network_that_is_not_there(bridged, client, names):
     said(bridged, client, "create", "--name", "later", "--network", net, "busybox", "true")
     said(bridged, client, "network", "rm", net)
     assert f"network {net} not found" in said(bridged, client, "start", "later", code=1)
+
+
+def test_addresses_come_from_the_range_and_leave_out_what_is_reserved(bridged, client, names):
+    base = subnet(bridged, 204)
+    reserved = ("--gateway", f"{base}129", "--aux-address", f"router={base}130", "--aux-address", f"far={base}9")
+    net = network(bridged, client, names, "--subnet", f"{base}0/24", "--ip-range", f"{base}128/29", *reserved)
+    boxes = [started(bridged, client, names, f"c{number}", "--network", net, "busybox", "sleep", "1000") for number in range(5)]
+    held = {bridged.inspect(box)["NetworkSettings"]["Networks"][net]["IPAddress"] for box in boxes}
+    assert held <= {f"{base}{number}" for number in (128, 131, 132, 133, 134, 135)}
+    assert len(held) == 5
+    # Those that were asked for needn't be in the range, but in the subnet.
+    started(bridged, client, names, "static", "--network", net, "--ip", f"{base}7", "busybox", "sleep", "1000")
+    started(bridged, client, names, "last", "--network", net, "busybox", "sleep", "1000")
+    full = said(bridged, client, "run", "--rm", "--network", net, "busybox", "true", code=125)
+    assert "no available IPv4 addresses on this network's address pools" in full
+    for taken in (f"{base}9", f"{base}129"):
+        assert "Address already in use" in said(
+            bridged, client, "run", "--rm", "--network", net, "--ip", taken, "busybox", "true", code=125
+        )
+
+
+def test_subnets_that_cannot_be(bridged, client, names):
+    base = subnet(bridged, 205)
+    network(bridged, client, names, "--subnet", f"{base}0/24")
+    for flags, message in (
+        (("--subnet", f"{base}128/25"), "Pool overlaps with other one on this address space"),
+        (("--subnet", f"{base}1/24"), f"invalid subnet {base}1/24: it should be {base}0/24"),
+        (("--subnet", f"{subnet(bridged, 206)}0/24", "--gateway", "192.0.2.1"), "no matching subnet for gateway 192.0.2.1"),
+        (("--subnet", f"{subnet(bridged, 206)}0/24", "--ip-range", f"{base}0/25"), "no matching subnet for range"),
+        (("-o", "com.docker.network.bridge.nosuch=1"), "com.docker.network.bridge.nosuch"),
+        (("-o", "com.docker.network.driver.mtu=x"), "x"),
+    ):
+        assert message in said(bridged, client, "network", "create", *flags, f"net-{client}-bad", code=1), flags
+
+
+def test_what_options_do(bridged, client, names):
+    number = bridged.slot.number
+    options = {
+        "com.docker.network.bridge.name": f"bxn{number}",
+        "com.docker.network.driver.mtu": "1380",
+        "com.docker.network.container_iface_prefix": "lan",
+    }
+    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    net = network(bridged, client, names, *flags)
+    sysctl = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1"
+    box = started(bridged, client, names, "c", "--network", f"name={net},driver-opt={sysctl}", "busybox", "sleep", "1000")
+    assert "mtu 1380" in said(bridged, client, "exec", box, "ip", "link", "show", "lan0")
+    assert said(bridged, client, "exec", box, "cat", "/proc/sys/net/ipv4/conf/lan0/log_martians") == "1\n"
+    assert "mtu 1380" in subprocess.check_output(["ip", "link", "show", f"bxn{number}"], text=True)
+    again = said(bridged, client, "network", "create", "-o", f"com.docker.network.bridge.name=bxn{number}", f"{net}-2", code=1)
+    assert f"bxn{number}" in again
+
+
+def test_connect_flags_of_a_running_container(bridged, client, names):
+    base, six = subnet(bridged, 207), f"fd42:b0c5:{bridged.slot.number:x}:fe::"
+    net = network(bridged, client, names, "--subnet", f"{base}0/24", "--ipv6", "--subnet", f"{six}/64")
+    box = started(bridged, client, names, "c", "-p", "80", "busybox", *SERVE)
+    peer = started(bridged, client, names, "peer", "--network", net, "busybox", "sleep", "1000")
+    port = bridged.inspect(box)["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"]
+    assert fetch("127.0.0.1", int(port))
+    flags = ("--ip", f"{base}40", "--ip6", f"{six}40", "--link", f"{peer}:other", "--link-local-ip", "169.254.7.7")
+    further = ("--gw-priority", "9", "--driver-opt", "com.docker.network.endpoint.ifname=side")
+    said(bridged, client, "network", "connect", *flags, *further, net, box)
+    shown = said(bridged, client, "exec", box, "ip", "address", "show", "side")
+    assert all(f"{word} " in shown for word in (f"inet {base}40/24", f"inet6 {six}40/64", "inet 169.254.7.7/16"))
+    assert f"default via {base}1 dev side" in said(bridged, client, "exec", box, "ip", "route")
+    assert f"default via {six}1 dev side" in said(bridged, client, "exec", box, "ip", "-6", "route")
+    peers = bridged.inspect(peer)["NetworkSettings"]["Networks"][net]["IPAddress"]
+    assert f"Address: {peers}" in said(bridged, client, "exec", box, "nslookup", "other")
+    # Ports lead to where the default route is, and back.
+    assert fetch("127.0.0.1", int(port))
+    said(bridged, client, "network", "disconnect", "-f", net, box)
+    assert "dev eth0" in said(bridged, client, "exec", box, "ip", "route", "show", "default")
+    assert fetch("127.0.0.1", int(port))
+
+
+def test_connecting_what_does_not_run(bridged, client, names):
+    net = network(bridged, client, names)
+    name = f"c-{client}"
+    names.append(name)
+    said(bridged, client, "create", "--name", name, "busybox", "sleep", "1000")
+    said(bridged, client, "network", "connect", "--alias", "late", net, name)
+    said(bridged, client, "network", "disconnect", "bridge", name)
+    assert list(bridged.inspect(name)["NetworkSettings"]["Networks"]) == [net]
+    said(bridged, client, "start", name)
+    shown = said(bridged, client, "exec", name, "ip", "-o", "link").splitlines()
+    assert [line.split()[1].partition("@")[0].strip(":") for line in shown] == ["lo", "eth0"]
+    assert "nosuch" in said(bridged, client, "network", "connect", net, "nosuch", code=1)
+    assert "network nosuch not found" in said(bridged, client, "network", "connect", "nosuch", name, code=1)
+
+
+def test_host_none_and_what_they_refuse(bridged, client, names):
+    host = said(bridged, client, "run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net")
+    assert host.strip() == os.readlink("/proc/self/ns/net")
+    none = said(bridged, client, "run", "--rm", "--network", "none", "busybox", "ip", "-o", "link", "show")
+    assert [line.split()[1] for line in none.splitlines()] == ["lo:"]
+    box = started(bridged, client, names, "c", "--network", "none", "busybox", "sleep", "1000")
+    shared = ("run", "--rm", "--network", f"container:{box}")
+    for words, message in (
+        ((*shared, "-p", "80", "busybox"), "port publishing and the container type network mode"),
+        ((*shared, "--add-host", "a:192.0.2.1", "busybox"), "custom host-to-IP mapping and the network mode"),
+        ((*shared, "--dns", "192.0.2.1", "busybox"), "dns and the network mode"),
+        ((*shared, "-h", "x", "busybox"), "hostname and the network mode"),
+        (("network", "connect", "bridge", box), "cannot be connected to multiple networks with one of the networks in private"),
+        (("network", "connect", "host", box), "host"),
+        (("run", "--rm", "--network", "host", "--network", "bridge", "busybox"), "conflicting options"),
+    ):
+        result = bridged.cli(client, *words, code=None)
+        assert result.returncode, words
+        assert message in result.stderr.decode(), words
+
+
+def test_filters(bridged, client, names):
+    net = network(bridged, client, names, "--label", f"filters={client}")
+    used = network(bridged, client, names, "--label", f"filters={client}", "--label", "used", suffix="-used")
+    started(bridged, client, names, "c", "--network", used, "busybox", "sleep", "1000")
+
+    def found(*filters: str) -> set[str]:
+        flags = [word for each in (f"label=filters={client}", *filters) for word in ("-f", each)]
+        return set(said(bridged, client, "network", "ls", *flags, "--format", "{{.Name}}").split())
+
+    assert found() == {net, used}
+    assert found("label=used") == {used}
+    assert found("dangling=true") == {net}
+    assert found("dangling=false") == {used}
+    assert found("driver=bridge", "scope=local", "type=custom") == {net, used}
+    assert found("driver=macvlan") == set()
+    assert found(f"name={used}") == {used}
+    assert "nosuch" in said(bridged, client, "network", "ls", "-f", "nosuch=1", code=1)
+    pruned = ("network", "prune", "-f", "--filter", f"label=filters={client}")
+    assert said(bridged, client, *pruned, "--filter", "until=24h") == ""
+    assert said(bridged, client, *pruned, "--filter", "label!=filters") == ""
+    assert said(bridged, client, *pruned, "--filter", "until=0s") == f"Deleted Networks:\n{net}\n\n"
+    shown = said(bridged, client, "ps", "-f", f"network={used}", "--format", "{{.Names}}")
+    assert shown == f"c-{client}\n"
+
+
+def test_a_config_only_network_is_a_template(bridged, client, names):
+    base = subnet(bridged, 208)
+    template = network(bridged, client, names, "--config-only", "--subnet", f"{base}0/24", suffix="-template")
+    net = network(bridged, client, names, "--config-from", template)
+    names.reverse()  # the template goes after what is made of it
+    box = started(bridged, client, names, "c", "--network", net, "busybox", "sleep", "1000")
+    assert bridged.inspect(box)["NetworkSettings"]["Networks"][net]["IPAddress"].startswith(base)
+    refused = said(bridged, client, "run", "--rm", "--network", template, "busybox", "true", code=125)
+    assert "cannot create endpoint on configuration-only network" in refused
