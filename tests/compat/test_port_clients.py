@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from conftest import needs_root
-from support.network_cli import CLIENTS, SERVE, fetch, free_port, said, started
+from support.network_cli import CLIENTS, SERVE, fetch, free_port, network, said, started
 
 pytestmark = needs_root
 
@@ -67,3 +67,71 @@ def test_a_port_that_is_taken(bridged, client, names):
         refused = said(bridged, client, "run", "--rm", "-p", f"127.0.0.1:{taken}:80", "busybox", "true", code=125)
         assert f"failed to bind host port 127.0.0.1:{taken}" in refused
         assert "address already in use" in refused
+
+
+def test_forms_that_cannot_be(bridged, client):
+    for form, message in (
+        ("8000-8002:80-81", "invalid ranges"),
+        ("70000:80", "70000"),
+        ("192.0.2.77.1:80:80", "192.0.2.77.1"),
+        ("80/xyz", "xyz"),
+        ("a:80", "a"),
+    ):
+        assert message in said(bridged, client, "run", "--rm", "-p", form, "busybox", "true", code=125), form
+
+
+def test_one_port_at_several_places(bridged, client, names):
+    port = free_port()
+    places = (
+        "-p",
+        f"127.0.0.1:{port}:80",
+        "-p",
+        f"127.0.0.2:{port}:80",
+        "-p",
+        "127.0.0.3::80",
+        "-p",
+        f"127.0.0.1:{port}:80/udp",
+    )
+    name = started(bridged, client, names, "c", *places, "busybox", *SERVE)
+    bindings = bridged.inspect(name)["NetworkSettings"]["Ports"]
+    assert {binding["HostIp"] for binding in bindings["80/tcp"]} == {"127.0.0.1", "127.0.0.2", "127.0.0.3"}
+    assert bindings["80/udp"] == [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
+    for binding in bindings["80/tcp"]:
+        assert fetch(binding["HostIp"], int(binding["HostPort"]))
+    lines = said(bridged, client, "port", name).splitlines()
+    assert f"80/udp -> 127.0.0.1:{port}" in lines
+    assert len(lines) == 4
+    assert said(bridged, client, "port", name, "80/udp") == f"127.0.0.1:{port}\n"
+
+
+def test_a_range_gives_each_container_one_of_its_ports(bridged, client, names):
+    first = free_port()
+    form = f"127.0.0.1:{first}-{first + 30}:80"
+    taken = []
+    for number in range(3):
+        name = started(bridged, client, names, f"c{number}", "-p", form, "busybox", "sleep", "1000")
+        taken.append(int(bridged.inspect(name)["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"]))
+    assert len(set(taken)) == 3
+    assert all(first <= port <= first + 30 for port in taken)
+
+
+def test_ipv6_addresses_of_a_network_are_published_at_too(bridged, client, names):
+    net = network(bridged, client, names, "--ipv6")
+    name = started(bridged, client, names, "c", "--network", net, "-p", "80", "busybox", *SERVE)
+    bindings = bridged.inspect(name)["NetworkSettings"]["Ports"]["80/tcp"]
+    assert [binding["HostIp"] for binding in bindings] == ["0.0.0.0", "::"]
+    assert len({binding["HostPort"] for binding in bindings}) == 1
+    port = bindings[0]["HostPort"]
+    assert said(bridged, client, "port", name) == f"80/tcp -> 0.0.0.0:{port}\n80/tcp -> [::]:{port}\n"
+    shown = said(bridged, client, "ps", "--format", "{{.Ports}}", "-f", f"name={name}")
+    assert shown == f"0.0.0.0:{port}->80/tcp, [::]:{port}->80/tcp\n"
+    assert fetch("127.0.0.1", int(port))
+
+
+def test_what_is_refused_leaves_its_other_ports_free(bridged, client, names):
+    port, other = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        published = ("-p", f"127.0.0.1:{other}:81", "-p", f"127.0.0.1:{port}:80")
+        said(bridged, client, "run", "--rm", *published, "busybox", "true", code=125)
+        name = started(bridged, client, names, "c", "-p", f"127.0.0.1:{other}:80", "busybox", *SERVE)
+        assert fetch("127.0.0.1", other) == bridged.inspect(name)["Config"]["Hostname"]
