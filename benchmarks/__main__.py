@@ -24,6 +24,7 @@ SUITES = {
     "stats": stats.run,
     "images": images.run,
     "network": network.run,
+    "ports": network.run_ports,
     "traffic": traffic.run,
     "thousand": thousand.run,
 }

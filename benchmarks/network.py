@@ -31,9 +31,12 @@ def body(mode: str) -> Body:
 
 def run(engines: list[Engine], rounds: int = 3) -> None:
     """Measure and print."""
-    able = capable(engines)
-    asyncio.run(_starts(able, rounds))
-    ports = {engine.name: asyncio.run(_many_ports(engine, rounds)) for engine in able}
+    asyncio.run(_starts(capable(engines), rounds))
+
+
+def run_ports(engines: list[Engine], rounds: int = 3) -> None:
+    """The same of published ports."""
+    ports = {engine.name: asyncio.run(_many_ports(engine, rounds)) for engine in capable(engines)}
     names = {name: f"{name}, with {len(took) - 1} there" for name, took in ports.items()}
     rows = {
         names[name]: {"first": percentile(took[:_LAST], 0.5), "last": percentile(took[-_LAST:], 0.5)}

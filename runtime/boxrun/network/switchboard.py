@@ -221,6 +221,7 @@ class Switchboard:
             self._state.put_sandbox(box.record)
         except BaseException:
             box.resolver = resolved
+            box.close_servers()
             self.disconnect(container, endpoint.id)
             raise
         return box, box.ports[len(had) :]

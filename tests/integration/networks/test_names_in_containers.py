@@ -14,7 +14,8 @@ from support.dns import SERVER, ask, question, upstream
 from support.site import Placed, Site
 from support.topology import FAR, HOST, inside
 
-pytestmark = needs_root
+# Of one process, so that they share one daemon.
+pytestmark = [needs_root, pytest.mark.xdist_group("names on a site")]
 QUERIES = 1000
 WINDOW = 25
 """How many questions are under way at a time."""

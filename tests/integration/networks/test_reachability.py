@@ -26,7 +26,8 @@ from support.topology import (
     unheard,
 )
 
-pytestmark = needs_root
+# Of one process, so that they share one daemon.
+pytestmark = [needs_root, pytest.mark.xdist_group("reachability of a site")]
 API, API6 = 2375, 2376
 BOTH = (("tcp", "", 8080, 80), ("udp", "", 8080, 80))
 

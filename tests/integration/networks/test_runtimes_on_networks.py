@@ -11,7 +11,8 @@ from support.dns import ask
 from support.site import Site
 from support.topology import HOST, NEIGHBOUR, listening, none_reach, reach
 
-pytestmark = needs_root
+# Of one process, so that they share one daemon.
+pytestmark = [needs_root, pytest.mark.xdist_group("runtimes on a site")]
 
 
 @pytest.mark.parametrize(
