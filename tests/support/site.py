@@ -13,6 +13,9 @@ from support.topology import HOST, HOST6, Topology, named, of, topology
 Wanted = tuple[str, str, int, int]
 """A published port: protocol, the host's address, the host's port, the container's."""
 
+API, API6 = 2375, 2376
+"""The TCP ports at which a site's daemon listens where it is told to, on all IPv4 and on all IPv6 addresses."""
+
 BRIDGE = "com.docker.network.bridge."
 
 

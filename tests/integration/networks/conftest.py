@@ -6,11 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import busybox_archive
-from support.site import Site
+from support.site import API, API6, Site
 from support.site import site as made_site
-
-API, API6 = 2375, 2376
-"""The TCP ports at which the site's daemon listens, on all IPv4 and on all IPv6 addresses."""
 
 
 @pytest.fixture(scope="module")

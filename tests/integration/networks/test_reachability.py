@@ -8,7 +8,7 @@ import pytest
 from conftest import needs_root
 from support import sctp
 from support.daemon import wait_until
-from support.site import Placed, Site
+from support.site import API, API6, Placed, Site
 from support.topology import (
     FAR,
     FAR6,
@@ -28,7 +28,6 @@ from support.topology import (
 
 # Of one process, so that they share one daemon.
 pytestmark = [needs_root, pytest.mark.xdist_group("reachability of a site")]
-API, API6 = 2375, 2376
 BOTH = (("tcp", "", 8080, 80), ("udp", "", 8080, 80))
 
 
