@@ -43,6 +43,10 @@ class Stage:
         found: dict[str, float] = json.loads(done.stdout)
         return found
 
+    def wait_for_names(self) -> None:
+        """Ask once: the first container with a name server may be there before that is."""
+        self._run(self.asker, "dns", "127.0.0.11", _TARGET, 0.01, 1)
+
     def names(self) -> Figures:
         """The asker looks for another container by its name."""
         few = self._run(self.asker, "dns", "127.0.0.11", _TARGET, SECONDS, 1)
@@ -86,7 +90,9 @@ def stage(engine: Engine, program: Path) -> Iterator[Stage]:
         assert server.stdout is not None
         stack.callback(server.stdout.close)
         server.stdout.readline()
-        yield Stage(program, engine.inside, ("nsenter", f"--net=/run/netns/{neighbour}"), asker)
+        made = Stage(program, engine.inside, ("nsenter", f"--net=/run/netns/{neighbour}"), asker)
+        made.wait_for_names()
+        yield made
 
 
 async def _start(engine: Engine) -> list[int]:
