@@ -154,7 +154,7 @@ class Containers:
             events=events,
             runtime=runtime,
             timers=self._timers,
-            transient=self.transients.has,
+            transients=self.transients,
         )
         found = ContainerVolumes(self._registry, images, volumes, runtime, settings.data_root)
         volumes.uses = partial(volume_uses, self._registry)
