@@ -154,7 +154,7 @@ class Containers:
             events=events,
             runtime=runtime,
             timers=self._timers,
-            transients=self.transients,
+            transient=self.transients.has,
         )
         found = ContainerVolumes(self._registry, images, volumes, runtime, settings.data_root)
         volumes.uses = partial(volume_uses, self._registry)
@@ -177,7 +177,7 @@ class Containers:
             networking=self._networking,
             scheduler=scheduler,
             policy=policy,
-            transients=self.transients,
+            transient=self.transients.has,
         )
         runtime.observe(self._restoration.heard)
         networks.name_of = self._name_of

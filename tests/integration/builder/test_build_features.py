@@ -342,3 +342,6 @@ def test_entitlements_are_asked_for(daemon: Daemon, tmp_path: Path) -> None:
     done = build(daemon, case, tmp_path / "1", code=1)
     assert b"security.insecure" in done.stderr
     build(daemon, case, tmp_path / "2", "--allow", "security.insecure")
+    # What the cache has by now changes nothing about who may have it.
+    done = build(daemon, case, tmp_path / "3", code=1)
+    assert b"security.insecure" in done.stderr
