@@ -166,7 +166,7 @@ class ExecExecutor:
                 layers = (missing, *layers)
         return replace(
             spec,
-            root=replace(spec.root, lower=layers, upper=places.upper, work=places.work),
+            root=replace(spec.root, lower=layers, upper=places.upper, work=places.work, volatile=True),
             mounts=mounts,
             resources=replace(work.around.resources, devices=spec.resources.devices),
         )

@@ -16,8 +16,8 @@ from boxshipd.containers.network_config import canonical_mode
 from boxshipd.containers.remapping import Remapping, check_remapped
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.validation import validate_host_config
-from boxshipd.errors import InvalidParameter, NotImplementedHere
-from boxshipd.networks.model import BRIDGE, HOST, NONE
+from boxshipd.errors import InvalidParameter
+from boxshipd.networks.model import BRIDGE
 from boxshipd.networks.service import Networks
 
 HOSTNAME = "buildkitsandbox"
@@ -39,7 +39,6 @@ def container_of(
 
     Raises:
         InvalidParameter: there is no such network, or a limit or host can't be.
-        NotImplementedHere: with user namespaces, it is to be on a network.
     """
     insecure = op.security == "insecure"
     mode = canonical_mode(op.network, networks)
@@ -63,11 +62,6 @@ def container_of(
     )
     validate_host_config(config, host)
     remapping = check_remapped(host, Remapping(settings.uid_mappings, settings.gid_mappings))
-    own = mode not in {HOST, NONE} and not joins
-    if remapping and own and (mode != BRIDGE or networks.of_mode(BRIDGE) is not None):
-        raise NotImplementedHere(
-            f"network {mode}: commands in a user namespace of their own can't be on networks yet (use --network none)"
-        )
     record = Config(
         id=container_id,
         created=time.time_ns(),

@@ -172,3 +172,10 @@ async def test_the_key_is_of_the_command_and_what_it_begins_from(building: Build
         await key(base, network="none"),
     ]
     assert len(set(different)) == len(different)
+
+
+async def test_nobody_waits_for_a_disk_that_a_commands_files_are_on(building: Building) -> None:
+    """Unmounting any other overlay, as a command's end does, puts everything on its file system on the disk first."""
+    await building.run("grep ' / overlay ' /proc/self/mounts")
+    # Newer kernels call it fsync=volatile.
+    assert building.printed[1].decode().split()[3].split(",")[-1].endswith("volatile")
