@@ -1,99 +1,144 @@
-"""kill -9 of each process that a build depends on, while one of its commands runs."""
+"""kill -9 of the daemon in the middle of each kind of step of a build, and disks that are full.
+
+What is there afterwards is whole, it is all on record, and a build goes on from it to the same result.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.daemon import DOCKER, Daemon, wait_until
-from support.victims import kill
+from conftest import busybox_archive, needs_root, stop_and_check
+from support.daemon import Daemon, wait_until
+from support.remote_images import noise
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers"),
-    pytest.mark.skipif(DOCKER is None, reason="needs Docker's command line"),
-]
+pytestmark = [needs_root, pytest.mark.timeout(600)]
 
-_DOCKERFILE = """FROM busybox
-RUN echo before > /before
-RUN --mount=type=cache,target=/cache,id=c echo begun > /begun; touch /cache/begun; while [ ! -e /cache/go ]; do sleep 0.02; done
-RUN cat /before /begun > /after
+DOCKERFILE = """
+FROM busybox AS first
+RUN echo one > /one
+RUN --mount=type=cache,target=/c head -c 30000000 /dev/urandom > /c/part; echo ready; echo two > /two
+FROM busybox
+COPY --from=first /one /two /from/
+COPY big /big/
+RUN echo last > /last
 """
 
+MOMENTS = {
+    "context": "load context",
+    "command": "RUN echo one",
+    "command with a mount": " ready",
+    "copy from a stage": "COPY --from=first",
+    "copy from the context": "COPY big",
+    "last command": "RUN echo last",
+    "export": "exporting to image",
+}
 
-@contextmanager
-def _building(daemon: Daemon, context: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
-    assert DOCKER is not None
-    process = subprocess.Popen(
-        [DOCKER, "-H", daemon.host, "build", "--network", "none", "--tag", "built", *args, str(context)],
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+
+def project(tmp_path: Path, size: int = 20_000_000) -> Path:
+    directory = tmp_path / "project"
+    (directory / "big").mkdir(parents=True)
+    for number in range(4):
+        (directory / "big" / f"f{number}").write_bytes(noise(size // 4, number))
+    (directory / "Dockerfile").write_text(DOCKERFILE)
+    return directory
+
+
+def check(daemon: Daemon) -> None:
+    """Everything in the stores is on record, and everything on record is in the stores."""
+    data = daemon.data_root
+    assert not [name for name in os.listdir(data / "snapshots") if name.startswith(("unpacking", "removing"))]
+    assert os.listdir(data / "content/ingest") == []
+    assert os.listdir(data / "build/scratch") == []
+    listed = daemon.get("/system/df")["BuildCache"]
+    mounts = [record["ID"] for record in listed if record["Type"] == "exec.cachemount"]
+    assert sorted(os.listdir(data / "build/mounts")) == sorted(mounts)
+    assert not any(record["InUse"] for record in listed)
+
+
+def killed_when(daemon: Daemon, directory: Path, said: str) -> None:
+    """Begin a build, and kill the daemon when it says something."""
+    client = daemon.popen(
+        "boxship", "build", "--progress=plain", "-t", "mine", str(directory), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
+    with client:
+        for line in client.stderr:
+            if said in line.decode():
+                break
+        daemon.kill()
+        client.stderr.read()
+    daemon.start()
+
+
+def test_killed_in_each_kind_of_step(own_daemon: Daemon, tmp_path):
+    directory = project(tmp_path)
+    for said in MOMENTS.values():
+        killed_when(own_daemon, directory, said)
+        check(own_daemon)
+        # What was recorded in an earlier round would make the next one end too soon.
+        own_daemon.request("POST", "/build/prune?all=1", None)
+        own_daemon.cli("docker", "rmi", "-f", "mine", code=None)
+    own_daemon.cli("boxship", "build", "-t", "mine", str(directory))
+    checked = "cat /from/one /from/two /last; cat /big/* | sha256sum"
+    shown = own_daemon.cli("docker", "run", "--rm", "--network=none", "mine", "sh", "-c", checked).stdout
+    assert shown.startswith(b"one\ntwo\nlast\n")
+    own_daemon.kill()
+    own_daemon.start()
+    check(own_daemon)
+    assert own_daemon.cli("docker", "run", "--rm", "--network=none", "mine", "sh", "-c", checked).stdout == shown
+
+
+@pytest.fixture
+def small() -> Iterator[Daemon]:
+    """A daemon whose disk is a small tmpfs."""
+    daemon = Daemon()
+    daemon.data_root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", daemon.data_root], check=True)
     try:
-        yield process
+        daemon.start()
+        daemon.cli("docker", "load", stdin=busybox_archive())
+        yield daemon
     finally:
-        process.kill()
-        process.communicate()
+        daemon.request("POST", "/system/shutdown")
+        daemon.process.wait(60)
+        subprocess.run(["umount", daemon.data_root], check=True)
+        stop_and_check(daemon)
 
 
-def _cache(daemon: Daemon) -> Path | None:
-    """The directory of the cache mount, once the command that waits in it has begun."""
-    found = list(daemon.data_root.glob("build/**/begun"))
-    return found[0].parent if found else None
+def used(path: Path) -> int:
+    status = os.statvfs(path)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
-@pytest.mark.parametrize("victim", ["supervisor", "zygote"])
-def test_a_build_goes_on_without_the_process(own_daemon: Daemon, tmp_path: Path, victim: str) -> None:
-    (tmp_path / "Dockerfile").write_text(_DOCKERFILE)
-    with _building(own_daemon, tmp_path) as process:
-        cache = wait_until(lambda: _cache(own_daemon), "the command runs")
-        kill(own_daemon, victim)
-        (cache / "go").touch()
-        printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, printed
-    assert _after(own_daemon) == b"before\nbegun\n"
-
-
-def test_of_a_dead_daemons_build_nothing_is_left_and_the_next_one_is_right(own_daemon: Daemon, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text(_DOCKERFILE)
-    with _building(own_daemon, tmp_path) as process:
-        wait_until(lambda: _cache(own_daemon), "the command runs")
-        kill(own_daemon, "boxshipd")
-        process.communicate(timeout=60)
-    assert process.returncode != 0
-    transients = own_daemon.data_root / "transients"
-    wait_until(lambda: not os.listdir(transients), "the command's files are gone")
-    wait_until(lambda: not _processes(own_daemon), "the command is gone")
-    assert not list((own_daemon.data_root / "snapshots").glob("unpacking-*"))
-    assert own_daemon.cli("docker", "ps", "--all", "--quiet").stdout == b""
-    # What it had made before may count, what it hadn't finished may not.
-    with _building(own_daemon, tmp_path) as process:
-        cache = wait_until(lambda: _cache(own_daemon), "the command runs again")
-        (cache / "go").touch()
-        printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, printed
-    assert _after(own_daemon) == b"before\nbegun\n"
-
-
-def _after(daemon: Daemon) -> bytes:
-    """What the last command has made."""
-    return daemon.cli("docker", "run", "--rm", "--network", "none", "built", "cat", "/after").stdout
-
-
-def _processes(daemon: Daemon) -> list[str]:
-    """Processes in the daemon's containers."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                groups = Path(f"/proc/{entry}/cgroup").read_text()
-            except OSError:
-                continue
-            if any(line.partition("::")[2].count("/") > 1 for line in groups.splitlines() if f"/{daemon.name}/" in line):
-                found.append(entry)
-    return found
+@pytest.mark.parametrize(
+    ("dockerfile", "size"),
+    [
+        ("FROM busybox\nRUN echo one > /one\nRUN head -c 60000000 /dev/urandom > /big\n", 0),
+        ("FROM busybox\nRUN echo one > /one\nRUN --mount=type=cache,target=/c head -c 60000000 /dev/urandom > /c/big\n", 0),
+        # It fits as a context, and not as a layer as well.
+        ("FROM busybox\nRUN echo one > /one\nCOPY big /big\n", 24_000_000),
+        ("FROM busybox\nRUN echo one > /one\nCOPY big /big\n", 60_000_000),
+    ],
+    ids=["command", "cache mount", "layer", "context"],
+)
+def test_full_disks(small: Daemon, tmp_path, dockerfile, size):
+    directory = project(tmp_path, size)
+    (directory / "Dockerfile").write_text(dockerfile)
+    before = used(small.data_root)
+    done = small.cli("boxship", "build", "--progress=plain", str(directory), code=1)
+    # The first is what the program that ran into it says.
+    assert b"I/O error" in done.stderr or b"o space left on device" in done.stderr
+    small.request(
+        "POST", f"/build/prune?filters={json.dumps({'type': ['exec.cachemount']})}".replace('"', "%22").replace(" ", "")
+    )
+    wait_until(lambda: used(small.data_root) <= before + (1 << 20), "the room is free again")
+    check(small)
+    (directory / "Dockerfile").write_text("FROM busybox\nRUN echo one > /one\nRUN echo two > /two\n")
+    for number in range(4):
+        (directory / "big" / f"f{number}").write_bytes(b"")
+    small.cli("boxship", "build", "-t", "mine", str(directory))
+    assert small.cli("docker", "run", "--rm", "--network=none", "mine", "cat", "/one", "/two").stdout == b"one\ntwo\n"

@@ -215,6 +215,7 @@ def _checks(options: BuildOptions) -> bool:
 
 
 def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int:
+    from boxship.building.state import BuildState
     from boxship.cli.build_run import run_build
 
     if options.progress not in ("auto", "plain", "quiet", "rawjson", "tty"):
@@ -233,6 +234,7 @@ def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int
         if os.path.isdir(directory):
             contexts[name] = lambda directory=directory: pack_directory(directory, ())
     progress = "quiet" if options.quiet else options.progress
+    state = BuildState()
     result = run_build(
         context,
         request,
@@ -242,7 +244,10 @@ def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int
         outputs=outputs,
         caches=dict(_directories(request.cache_to, "cache-to", "dest")),
         progress=progress,
+        state=state,
     )
+    if request.check:
+        return _conclude(context, len(state.warnings))
     if options.iidfile and result.id:
         _write(options.iidfile, result.id.encode())
     if options.metadata_file:
@@ -250,6 +255,13 @@ def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int
     if progress == "quiet" and result.id:
         context.print(result.id)
     return 0
+
+
+def _conclude(context: Context, warnings: int) -> int:
+    """The last line of a check, and its exit status: advice is what it looks for, and so its failure."""
+    found = f"{warnings} warning{'s have' if warnings > 1 else ' has'} been found!" if warnings else "no warnings found."
+    context.print(f"Check complete, {found}")
+    return 1 if warnings else 0
 
 
 def _write(path: str, data: bytes) -> None:

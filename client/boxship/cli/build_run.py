@@ -53,6 +53,7 @@ def run_build(
     outputs: Sequence[Output],
     caches: Mapping[str, str],
     progress: str,
+    state: BuildState,
 ) -> BuildResult:
     """Have the daemon build, supply what it asks for, and show how it goes.
 
@@ -65,6 +66,7 @@ def run_build(
         outputs: the request's outputs, in its order.
         caches: the directories that cache goes to, by the names that the daemon has for them.
         progress: ``auto``, ``plain``, ``tty``, ``rawjson`` or ``quiet``.
+        state: gets what the daemon tells of the build.
 
     Raises:
         APIError: the daemon refused.
@@ -75,7 +77,6 @@ def run_build(
         if receiver := receiver_of(output):
             receivers[str(number)] = receiver
     supplies = Supplies(contexts, secrets, agents, receivers)
-    state = BuildState()
     with Session(context.api, supplies) as session, _showing(state, progress) as view, _explained_by(session):
         query = {"version": "boxship", "session": session.id}
         headers = [*_JSON, registry_config_header(context)]
@@ -217,7 +218,9 @@ def _epilogue(state: BuildState, kind: str) -> None:
         count = len(state.warnings)
         parts.append(f"\n {count} warning{'s' if count > 1 else ''} found:\n")
         parts.extend(
-            f" - {warning.rule}: {warning.message}" + (f" (line {warning.line})\n" if warning.line else "\n")
+            (f" - {warning.rule}: " if warning.rule else " - ")
+            + warning.message
+            + (f" (line {warning.line})\n" if warning.line else "\n")
             for warning in state.warnings
         )
     if parts:

@@ -6,7 +6,6 @@ Source: Docker Engine API v1.51, ImageBuild and BuildPrune; moby daemon/server/r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
@@ -78,8 +77,7 @@ class BuildOperations:
             if version not in ("", "1"):
                 raise InvalidParameter(f'invalid version "{version}"')
             request = classic_request(call.query)
-            with contextlib.closing(BodySession(_body(call), self._builder.scratch)) as session:
-                return await self._run(call, request, session, ClassicView(quiet=request.quiet))
+            return await self._run(call, request, BodySession(_body(call)), ClassicView(quiet=request.quiet))
 
     async def _build_ours(self, call: Call) -> StreamResponse:
         request = await call.json(BuildRequest)

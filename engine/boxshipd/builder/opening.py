@@ -105,6 +105,5 @@ def open_builder(
             solver=Solver(executors, cache, scheduler, workers),
             resolver=resolver,
             publish=publish,
-            scratch=scratch,
         )
     )

@@ -43,16 +43,13 @@ class RemoteContext:
 
 
 @contextlib.asynccontextmanager
-async def remote_context(
-    distribution: Distribution, remote: str, session: Session, scratch: str
-) -> AsyncIterator[RemoteContext]:
+async def remote_context(distribution: Distribution, remote: str, session: Session) -> AsyncIterator[RemoteContext]:
     """The context of a build, as long as the block lasts.
 
     Args:
         distribution: downloads.
         remote: the request's; empty for the client's own.
         session: the client's side.
-        scratch: a directory of the daemon's, on whose file system a download is kept.
 
     Raises:
         InvalidParameter: there is nothing there that a build could begin with.
@@ -78,8 +75,7 @@ async def remote_context(
         else:
             text = await _text(head, chunks, remote, media_type)
             archive = _once(END)
-        body = stack.enter_context(contextlib.closing(BodySession(archive, scratch)))
-        yield RemoteContext(ContextSource(), _WithContext(session, body), text)
+        yield RemoteContext(ContextSource(), _WithContext(session, BodySession(archive)), text)
 
 
 class _WithContext:

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from errno import ELOOP, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, ENOTSUP
+from errno import EINVAL, ELOOP, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, ENOTSUP
 from types import TracebackType
 from typing import Self
 
@@ -73,8 +73,25 @@ class Lowers:
                 return None
         return None
 
-    def directories(self, path: bytes) -> Iterator[int]:
-        """The directory at a path in each layer that adds to it, topmost first: descriptors, valid until the next step."""
+    def open_file(self, layer: int, path: bytes) -> int:
+        """A descriptor, which is the caller's, for reading the regular file that a layer has at a path.
+
+        Raises:
+            OSError: it has none there.
+        """
+        # What isn't a file mustn't be waited for.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = openat2(self._roots[layer], os.fsdecode(path), flags, resolve=_RESOLVE)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(EINVAL, os.strerror(EINVAL), os.fsdecode(path))
+        return fd
+
+    def directories(self, path: bytes) -> Iterator[tuple[int, int]]:
+        """The directory at a path in each layer that adds to it, topmost first.
+
+        The layer's number, and a descriptor that is valid until the next step.
+        """
         for layer, root in enumerate(self._roots):
             own = _opened(root, path)
             if own is None:
@@ -88,7 +105,7 @@ class Lowers:
             finally:
                 os.close(own)
             try:
-                yield fd
+                yield layer, fd
                 if is_opaque(fd):
                     return
             finally:
@@ -134,7 +151,7 @@ class Lowers:
         """The names in the directory at a path."""
         found: set[bytes] = set()
         hidden: set[bytes] = set()
-        for fd in self.directories(path):
+        for _, fd in self.directories(path):
             for name in map(os.fsencode, os.listdir(fd)):
                 if name in found or name in hidden:
                     continue

@@ -30,6 +30,8 @@ from boxshipd.builder.errors import DockerfileError
 
 _T = TypeVar("_T")
 _REPLACED = ("LABEL", "MAINTAINER")
+_FILES = ("ADD", "COPY")
+"""Their heredocs are files, which may have any character; those of others are for programs' arguments."""
 
 
 def parse(text: bytes, linter: Linter | None = None) -> Dockerfile:
@@ -148,6 +150,8 @@ class _Parser:
         text = content(lines, strip_tabs=announced.strip_tabs)
         if _readable(text) != text:
             raise error_at(self.reader.lines, span, f"heredoc {announced.name} has bytes that aren't UTF-8")
+        if "\0" in text and statement.keyword not in _FILES:
+            raise error_at(self.reader.lines, span, f"heredoc {announced.name} has a NUL character")
         return replace(announced, content=text)
 
     def _at(self, span: Span, work: Callable[[], _T]) -> _T:

@@ -213,3 +213,5 @@ def _check_variable(name: str, value: str) -> None:
     """A variable that no program could be started with is refused where it is made, and with it values that grow for ever."""
     if len(name) + len(value) + 2 > _LONGEST_VARIABLE:
         raise DockerfileError(f"{name[:100]}: a variable can't have more than {_LONGEST_VARIABLE} bytes")
+    if "\0" in value:
+        raise DockerfileError(f"{name}: a variable can't have a NUL character")

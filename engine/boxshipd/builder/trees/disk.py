@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from boxshipd.builder.results import Entry, Kind, Tree
 from boxshipd.builder.trees.digest import tree_digest
-from boxshipd.builder.trees.paths import follow, join
+from boxshipd.builder.trees.paths import follow, join, shown
 from boxshipd.errors import InternalError
 from boxshipd.files.changes import Lowers
 from boxshipd.files.pack import data_extents, read_xattrs
@@ -37,6 +37,8 @@ class DiskTree(Tree):
     def __init__(self, directories: Sequence[str]) -> None:
         self._lowers = Lowers(directories)
         self._checksums: dict[bytes, str] = {}
+        # Where files were found: most are read soon after.
+        self._layers: dict[bytes, int] = {}
         self._digest = ""
 
     @property
@@ -62,7 +64,7 @@ class DiskTree(Tree):
         """As the base's."""
         found: dict[bytes, Entry] = {}
         hidden: set[bytes] = set()
-        for fd in self._lowers.directories(path):
+        for layer, fd in self._lowers.directories(path):
             with os.scandir(fd) as listing:
                 for each in listing:
                     name = os.fsencode(each.name)
@@ -74,6 +76,7 @@ class DiskTree(Tree):
                         hidden.add(name)
                     else:
                         found[name] = entry
+                        self._layers[entry.path] = layer
         for name in sorted(found):
             yield found[name]
 
@@ -130,15 +133,13 @@ class DiskTree(Tree):
             os.close(fd)
 
     def _opened(self, entry: Entry) -> int:
-        own = self._lowers.open(entry.path)
-        if own is None:
-            raise InternalError(f"{os.fsdecode(entry.path)} is gone while it is read")
-        try:
-            if not stat.S_ISREG(os.fstat(own).st_mode):
-                raise InternalError(f"{os.fsdecode(entry.path)} isn't a file any more while it is read")
-            return os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            os.close(own)
+        layer = self._layers.get(entry.path)
+        if layer is None:
+            found = self._lowers.locate(entry.path)
+            if found is None:
+                raise InternalError(f"{shown(entry.path)} is gone while it is read")
+            layer = self._layers[entry.path] = found[0]
+        return self._lowers.open_file(layer, entry.path)
 
 
 def _named(path: bytes, status: os.stat_result, fd: int, name: str) -> Entry | None:

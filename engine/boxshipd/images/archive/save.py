@@ -74,7 +74,7 @@ def _all_names(selections: Sequence[Selected], record: Record) -> list[Reference
 def _blobs(selection: Selected) -> set[str]:
     """Everything that an image, in all its platforms, is made of."""
     found = {digest for record in (selection.record, *selection.others) for digest in record.blobs}
-    return found | {selection.index.descriptor.digest} if selection.index is not None else found
+    return found | selection.index.blobs if selection.index is not None else found
 
 
 def _blob(content: ContentStore, digest: str) -> Iterator[bytes]:
