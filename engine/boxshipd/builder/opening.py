@@ -78,7 +78,7 @@ def open_builder(
         GitSource: lambda _: GitExecutor(repositories, workers, proxies),
         HttpSource: lambda _: HttpExecutor(distribution, downloads, workers, scratch),
         ContextSource: lambda _: ContextExecutor(workers, scratch, images.stores.limits),
-        Exec: lambda layers: ExecExecutor(engine, layers),
+        Exec: lambda layers: ExecExecutor(engine, layers, selected),
         Files: lambda layers: FilesExecutor(layers, workers, scratch, images.stores.limits, selected),
         Merge: lambda layers: MergeExecutor(layers, workers),
         Diff: lambda layers: DiffExecutor(layers, workers),
