@@ -34,7 +34,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "storage-driver": ("overlay2", "overlayfs"),
     "storage-opts": ([],),
     "swarm-default-advertise-addr": ("",),
-    "userland-proxy": (False,),
     "userland-proxy-path": ("",),
 }
 """dockerd's options whose features aren't here, each with the values that don't ask for the feature."""
@@ -59,7 +58,6 @@ REASONS = {
     "ip6tables": "networks need their rules, which are in a table of their own and leave all others alone",
     "iptables": "networks need their rules, which are in a table of their own and leave all others alone",
     "network-control-plane-mtu": "there is no Swarm",
-    "userland-proxy": "published ports are the kernel's work, which shows containers who really connects",
-    "userland-proxy-path": "published ports are the kernel's work, which shows containers who really connects",
+    "userland-proxy-path": "what the kernel can't translate is relayed by a process of Boxship's own",
 }
 """Why, where that helps."""

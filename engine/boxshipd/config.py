@@ -121,6 +121,7 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     mtu: int = 0
     ip_forward_no_drop: bool = False
     firewall_respect_input: bool = False
+    userland_proxy: bool = True
     tls: bool = False
     tlsverify: bool = False
     tlscacert: str = ""
@@ -250,6 +251,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("mtu", "mtu", "int", "MTU of the default bridge"),
     Option("ip-forward-no-drop", "ip-forward-no-drop", "bool", "Forward for others too where networks made the host forward"),
     Option("firewall-respect-input", "firewall-respect-input", "bool", "Let the host's input rules decide of published ports"),
+    Option("userland-proxy", "userland-proxy", "bool", "Relay what the kernel can't translate: ::1, and IPv6 to IPv4"),
     Option("tls", "tls", "bool", "Use TLS; implied by --tlsverify"),
     Option("tlsverify", "tlsverify", "bool", "Use TLS and make clients show a certificate"),
     Option("tlscacert", "tlscacert", "text", "Trust only clients' certificates signed by this CA"),
@@ -554,6 +556,7 @@ def network_defaults(config: Config, identity: str = "") -> NetworkDefaults:
         mtu=config.mtu,
         default_options=config.default_network_opts,
         host_gateway=config.host_gateway_ips,
+        userland_proxy=config.userland_proxy,
     )
 
 

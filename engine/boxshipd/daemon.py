@@ -203,6 +203,7 @@ class Daemon:
                 guarded=self._guarded,
                 respect_input=config.firewall_respect_input,
                 forward_drop=not config.ip_forward_no_drop,
+                relay_loopback=config.userland_proxy,
             ),
         )
         await self._containers.open()
@@ -220,6 +221,7 @@ class Daemon:
             cache=self._build_cache,
             workers=workers,
             publish=self._publish,
+            proxies=lambda: _proxy_variables(self._config),
         )
 
     def _publish(self, kind: str, action: str, subject: str, attributes: Mapping[str, str]) -> None:
@@ -344,6 +346,13 @@ def _reloaded(config: Config) -> dict[str, str]:
         "default-runtime": config.default_runtime,
         "runtimes": " ".join(f"{name}:{runtime.path}" for name, runtime in sorted(config.runtimes.items())),
     }
+
+
+def _proxy_variables(config: Config) -> dict[str, str]:
+    """The proxies as programs such as git look for them."""
+    proxies = config.registry_client.proxies.over()
+    named = {"http_proxy": proxies.http_proxy, "https_proxy": proxies.https_proxy, "no_proxy": proxies.no_proxy}
+    return {name: value for name, value in named.items() if value}
 
 
 def _listed(values: Sequence[str]) -> str:

@@ -76,6 +76,12 @@ def test_stop_sends_the_stop_signal_then_kills(daemon, client):
     stubborn = daemon.cli(client, "run", "-d", "busybox", "sleep", "1000").stdout.decode().strip()
     daemon.cli(client, "stop", "-t", "0", stubborn)
     assert daemon.inspect(stubborn)["State"]["ExitCode"] == 137
+    # Without any time for it, the stop signal is sent all the same: whoever watches the events sees it.
+    shown = daemon.cli(
+        client, "events", "--since", "10m", "--until", f"{time.time():.9f}", "--filter", f"container={stubborn}",
+        "--filter", "event=kill", "--format", '{{index .Actor.Attributes "signal"}}',
+    )  # fmt: skip
+    assert shown.stdout.decode().split() == ["15", "9"]
     daemon.cli(client, "rm", stubborn)
 
 

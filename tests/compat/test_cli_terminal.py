@@ -60,6 +60,12 @@ def test_detach_and_attach_again(daemon, client):
     assert terminal.end() == 0
     assert daemon.inspect(name)["State"]["Running"]
     terminal = Terminal(daemon, client, "attach", name)
+    terminal.send(b"echo aw''ay\n")
+    terminal.expect(b"away")
+    terminal.send(b"\x10\x11")
+    terminal.expect(b"read escape sequence")
+    assert terminal.end() == 1
+    terminal = Terminal(daemon, client, "attach", name)
     terminal.send(b"echo ba''ck\n")
     terminal.expect(b"back")
     terminal.send(b"exit 2\n")

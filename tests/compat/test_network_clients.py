@@ -9,6 +9,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
@@ -72,10 +73,11 @@ def subnet(daemon: Daemon, third: int) -> str:
 
 def fetch(address: str, port: int, path: str = "name") -> str:
     """GET from a container's server, as soon as it serves."""
+    host = f"[{address}]" if ":" in address else address
 
     def ask() -> str:
         try:
-            with urllib.request.urlopen(f"http://{address}:{port}/{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{host}:{port}/{path}", timeout=10) as answer:
                 return answer.read().decode().strip()
         except OSError:
             return ""
@@ -342,6 +344,39 @@ def test_host_gateway_and_links(bridged, client, names):
     assert "could not get container for nosuch" in missing
 
 
+def test_what_links_tell_and_how_they_end(bridged, client, names):
+    db = started(bridged, client, names, "db", "--expose", "80", "--expose", "81", "-e", "PASS=x", "busybox", "sleep", "1000")
+    address = bridged.inspect(db)["NetworkSettings"]["IPAddress"]
+    web = started(
+        bridged, client, names, "web", "--link", f"{db}:the-db", "-e", "THE_DB_ENV_PASS=own", "busybox", "sleep", "1000"
+    )
+    expected = {
+        "THE_DB_PORT": f"tcp://{address}:80",
+        "THE_DB_PORT_80_TCP": f"tcp://{address}:80",
+        "THE_DB_PORT_81_TCP_ADDR": address,
+        "THE_DB_PORT_80_TCP_START": f"tcp://{address}:80",
+        "THE_DB_PORT_80_TCP_PORT_END": "81",
+        "THE_DB_NAME": f"/{web}/the-db",
+        "THE_DB_ENV_PASS": "own",
+    }
+    pid = bridged.inspect(web)["State"]["Pid"]
+    variables = dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0"))
+    assert {name: variables.get(name) for name in expected} == expected
+    assert "THE_DB_ENV_PATH" not in variables
+    inside = dict(line.split("=", 1) for line in said(bridged, client, "exec", web, "env").splitlines())
+    assert {name: inside.get(name) for name in expected} == expected
+    # The link is a name of the linked container's, until it goes.
+    assert said(bridged, client, "inspect", "--format", "{{.Id}}", f"{web}/the-db") == bridged.inspect(db)["Id"] + "\n"
+    assert "the-db" in said(bridged, client, "exec", web, "cat", "/etc/hosts")
+    assert "cannot remove the default link name" in said(bridged, client, "rm", "--link", db, code=1)
+    assert said(bridged, client, "rm", "--link", f"{web}/the-db") == f"{web}/the-db\n"
+    assert "the-db" not in said(bridged, client, "exec", web, "cat", "/etc/hosts")
+    assert not bridged.inspect(web)["HostConfig"]["Links"]
+    assert "THE_DB_PORT" not in said(bridged, client, "exec", web, "env")
+    assert said(bridged, client, "rm", "--link", f"{web}/the-db", code=1)
+    assert bridged.inspect(db)["State"]["Running"]
+
+
 def test_a_network_that_is_not_there(bridged, client, names):
     assert "network nosuch not found" in said(bridged, client, "run", "--network", "nosuch", "busybox", "true", code=125)
     net = network(bridged, client, names)
@@ -361,17 +396,22 @@ def test_publish(bridged, client, names, form):
     port = free_port()
     publish = form.format(port=port, more=port + 5)
     name = started(bridged, client, names, "c", "-p", publish, "busybox", *SERVE)
-    (binding,) = bridged.inspect(name)["NetworkSettings"]["Ports"]["80/tcp"]
+    bindings = bridged.inspect(name)["NetworkSettings"]["Ports"]["80/tcp"]
+    number = bindings[0]["HostPort"]
     if "{port}" in form:
-        assert binding["HostPort"] == str(port)
-    assert binding["HostIp"] == ("127.0.0.1" if form.startswith("127") else "0.0.0.0")
-    assert fetch("127.0.0.1", int(binding["HostPort"])) == bridged.inspect(name)["Config"]["Hostname"]
-    place = f"{binding['HostIp']}:{binding['HostPort']}"
-    assert said(bridged, client, "port", name) == f"80/tcp -> {place}\n"
-    assert said(bridged, client, "port", name, "80") == f"{place}\n"
+        assert number == str(port)
+    # The default bridge has no IPv6; without an address, the host's IPv6 addresses lead to the container all the same.
+    named = next((ip for ip in ("127.0.0.1", "0.0.0.0") if form.startswith(ip)), "")
+    assert bindings == [{"HostIp": ip, "HostPort": number} for ip in ([named] if named else ["0.0.0.0", "::"])]
+    hostname = bridged.inspect(name)["Config"]["Hostname"]
+    for address in ("127.0.0.1",) if named else ("127.0.0.1", "::1"):
+        assert fetch(address, int(number)) == hostname
+    places = [f"{named}:{number}"] if named else [f"0.0.0.0:{number}", f"[::]:{number}"]
+    assert said(bridged, client, "port", name) == "".join(f"80/tcp -> {place}\n" for place in places)
+    assert said(bridged, client, "port", name, "80") == "".join(f"{place}\n" for place in places)
     assert "Error: No public port '81' published" in said(bridged, client, "port", name, "81", code=1)
     shown = said(bridged, client, "ps", "--format", "{{.Ports}}", "-f", f"name={name}", "-f", "publish=80")
-    assert shown == f"{place}->80/tcp\n"
+    assert shown == ", ".join(f"{place}->80/tcp" for place in places) + "\n"
 
 
 def test_ranges_all_and_other_protocols(bridged, client, names):

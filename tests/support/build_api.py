@@ -79,6 +79,7 @@ class Answer:
     @property
     def metadata(self) -> dict[str, Any]:
         """Of a build with our own request."""
+        assert "aux" in self.documents[-1], self.documents[-1]
         return self.documents[-1]["aux"]["metadata"]
 
     def vertices(self) -> dict[str, dict[str, Any]]:

@@ -74,7 +74,7 @@ class Building:
         self.engine = engine
         self.client = Client()
         self.layers = LayerSession(engine.images.stores)
-        self.caches = Caches(f"{engine.home}/caches")
+        self.caches = Caches(f"{engine.home}/caches-{id(self)}")
         self.printed: defaultdict[int, bytes] = defaultdict(bytes)
         self.statuses: dict[str, BuildStatus] = {}
         self.heard = asyncio.Event()

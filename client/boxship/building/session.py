@@ -34,7 +34,7 @@ class Supplies:
         contexts: by name, what makes a tar stream of each.
         secrets: the secrets.
         agents: the SSH agents.
-        receivers: where outputs go, by their number in the request.
+        receivers: where outputs go, by their number in the request, and cache, by ``cache-to:`` and its number.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Supplies:
         contexts: Mapping[str, Chunks],
         secrets: Sequence[Secret] = (),
         agents: Sequence[Agent] = (),
-        receivers: Mapping[int, Receiver] | None = None,
+        receivers: Mapping[str, Receiver] | None = None,
     ) -> None:
         self.contexts = contexts
         self.secrets = {secret.id: secret for secret in secrets}
@@ -187,7 +187,7 @@ class Session:
             return _Sending(self, frame.stream, iter((data,)))
         if frame.method == "agent" and (agent := supplies.agents.get(frame.name)):
             return _Connected(self, frame.stream, agent)
-        if frame.method == "receive" and frame.name.isdigit() and (receiver := supplies.receivers.get(int(frame.name))):
+        if frame.method == "receive" and (receiver := supplies.receivers.get(frame.name)):
             return _Receiving(self, frame.stream, receiver)
         return None
 

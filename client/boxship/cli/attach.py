@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from boxship.cli.attached import Attached, Detached, Exit, SignalProxy
+from boxship.cli.attached import DETACHED, Attached, Detached, Exit, SignalProxy
 from boxship.cli.command import Command, Context
 from boxship.cli.flags import Options, Switch, Text
 from boxship.cli.start import enter_terminal
@@ -55,7 +55,7 @@ def _run(context: Context, options: AttachOptions, arguments: list[str]) -> int:
         try:
             attached.run()
         except Detached:
-            return 0
+            raise CommandError(DETACHED) from None
         return waiting.status()
 
 

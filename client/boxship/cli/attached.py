@@ -37,6 +37,11 @@ _OWN_SIGNALS = frozenset(
 )
 
 
+DETACHED = "read escape sequence"
+"""What ``attach`` and ``exec`` say, with status 1, when they are detached: they didn't see the end. ``run`` and ``start`` have
+done what they were asked to. Source: docker/cli, by trying."""
+
+
 class Detached(Exception):  # noqa: N818 - an outcome, not a failure
     """The detach keys were typed."""
 

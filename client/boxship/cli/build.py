@@ -96,6 +96,15 @@ def _cache(text: str, place: str) -> CacheOption:
     return CacheOption(type=kind, attrs=given)
 
 
+def _directories(options: tuple[CacheOption, ...], name: str, key: str) -> list[tuple[str, str]]:
+    """The directories of ours among the caches, with what the daemon calls them."""
+    return [
+        (f"{name}:{number}", option.attrs[key])
+        for number, option in enumerate(options)
+        if option.type == "local" and option.attrs.get(key)
+    ]
+
+
 def _provenance(options: BuildOptions) -> dict[str, str] | None:
     """What is asked of the provenance attestation, None for none."""
     asked: dict[str, str] | None = None
@@ -206,6 +215,7 @@ def _checks(options: BuildOptions) -> bool:
 
 
 def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int:
+    from boxship.building.state import BuildState
     from boxship.cli.build_run import run_build
 
     if options.progress not in ("auto", "plain", "quiet", "rawjson", "tty"):
@@ -219,8 +229,25 @@ def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int
     contexts: dict[str, Any] = {} if source.chunks is None else {"context": source.chunks}
     for name, directory in directories.items():
         contexts[name] = lambda directory=directory: pack_directory(directory, patterns_of(directory))
+    for name, directory in _directories(request.cache_from, "cache-from", "src"):
+        # One that isn't there makes the build slower, and the daemon tells of it.
+        if os.path.isdir(directory):
+            contexts[name] = lambda directory=directory: pack_directory(directory, ())
     progress = "quiet" if options.quiet else options.progress
-    result = run_build(context, request, contexts=contexts, secrets=secrets, agents=agents, outputs=outputs, progress=progress)
+    state = BuildState()
+    result = run_build(
+        context,
+        request,
+        contexts=contexts,
+        secrets=secrets,
+        agents=agents,
+        outputs=outputs,
+        caches=dict(_directories(request.cache_to, "cache-to", "dest")),
+        progress=progress,
+        state=state,
+    )
+    if request.check:
+        return _conclude(context, len(state.warnings))
     if options.iidfile and result.id:
         _write(options.iidfile, result.id.encode())
     if options.metadata_file:
@@ -228,6 +255,13 @@ def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int
     if progress == "quiet" and result.id:
         context.print(result.id)
     return 0
+
+
+def _conclude(context: Context, warnings: int) -> int:
+    """The last line of a check, and its exit status: advice is what it looks for, and so its failure."""
+    found = f"{warnings} warning{'s have' if warnings > 1 else ' has'} been found!" if warnings else "no warnings found."
+    context.print(f"Check complete, {found}")
+    return 1 if warnings else 0
 
 
 def _write(path: str, data: bytes) -> None:

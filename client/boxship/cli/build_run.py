@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from boxship.building.live import LiveView
-from boxship.building.outputs import Receiver, receiver_of
+from boxship.building.outputs import Directory, Receiver, receiver_of
 from boxship.building.plain import PlainView
 from boxship.building.session import Chunks, Session, Supplies
 from boxship.building.state import BuildState
@@ -26,6 +26,7 @@ from boxship.types.build_request import BuildRequest, BuildResult
 PROGRESS = "boxship.build.progress"
 RESULT = "boxship.build.result"
 _TICK = 0.1
+_RULER = "-" * 20
 _JSON = [("Content-Type", "application/json")]
 
 
@@ -50,7 +51,9 @@ def run_build(
     secrets: Sequence[Secret],
     agents: Sequence[Agent],
     outputs: Sequence[Output],
+    caches: Mapping[str, str],
     progress: str,
+    state: BuildState,
 ) -> BuildResult:
     """Have the daemon build, supply what it asks for, and show how it goes.
 
@@ -61,18 +64,19 @@ def run_build(
         secrets: what commands may see.
         agents: what commands may use.
         outputs: the request's outputs, in its order.
+        caches: the directories that cache goes to, by the names that the daemon has for them.
         progress: ``auto``, ``plain``, ``tty``, ``rawjson`` or ``quiet``.
+        state: gets what the daemon tells of the build.
 
     Raises:
         APIError: the daemon refused.
         StreamError: the build failed.
     """
-    receivers: dict[int, Receiver] = {}
+    receivers: dict[str, Receiver] = {name: Directory(path) for name, path in caches.items()}
     for number, output in enumerate(outputs):
         if receiver := receiver_of(output):
-            receivers[number] = receiver
+            receivers[str(number)] = receiver
     supplies = Supplies(contexts, secrets, agents, receivers)
-    state = BuildState()
     with Session(context.api, supplies) as session, _showing(state, progress) as view, _explained_by(session):
         query = {"version": "boxship", "session": session.id}
         headers = [*_JSON, registry_config_header(context)]
@@ -102,6 +106,8 @@ def _follow(lines: Iterator[bytes], view: View) -> BuildResult:
         if "errorDetail" in message or "error" in message:
             detail = message.get("errorDetail") or {}
             view.close()
+            if excerpt := detail.get("excerpt"):
+                _write(f"{_RULER}\n{excerpt}\n{_RULER}\n".encode("utf-8", "replace"))
             raise StreamError(str(detail.get("message") or message.get("error")))
         aux = message.get("aux")
         if message.get("id") == PROGRESS:
@@ -212,7 +218,9 @@ def _epilogue(state: BuildState, kind: str) -> None:
         count = len(state.warnings)
         parts.append(f"\n {count} warning{'s' if count > 1 else ''} found:\n")
         parts.extend(
-            f" - {warning.rule}: {warning.message}" + (f" (line {warning.line})\n" if warning.line else "\n")
+            (f" - {warning.rule}: " if warning.rule else " - ")
+            + warning.message
+            + (f" (line {warning.line})\n" if warning.line else "\n")
             for warning in state.warnings
         )
     if parts:

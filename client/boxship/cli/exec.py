@@ -75,7 +75,7 @@ def _import() -> None:
 
 
 def _attach(context: Context, options: ExecOptions, exec_id: str, *, stdin: bool) -> int:
-    from boxship.cli.attached import Attached, Detached, WindowFollower
+    from boxship.cli.attached import DETACHED, Attached, Detached, WindowFollower
     from boxship.streams import start_exec
 
     with ExitStack() as stack:
@@ -91,7 +91,7 @@ def _attach(context: Context, options: ExecOptions, exec_id: str, *, stdin: bool
         try:
             attached.run()
         except Detached:
-            return 0
+            raise CommandError(DETACHED) from None
     return _exit_code(context, exec_id)
 
 

@@ -154,10 +154,14 @@ class ImagePruneResponse(Struct, rename="pascal", frozen=True):
 
 
 class ErrorDetail(Struct, frozen=True):
-    """An error inside a JSON stream."""
+    """An error inside a JSON stream.
+
+    ``excerpt``, which Docker doesn't have, are the lines of a Dockerfile that an error is about, with those around them.
+    """
 
     message: str
     code: int | UnsetType = UNSET
+    excerpt: str | UnsetType = UNSET
 
 
 class ProgressDetail(Struct, frozen=True):

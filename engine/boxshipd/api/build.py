@@ -6,7 +6,6 @@ Source: Docker Engine API v1.51, ImageBuild and BuildPrune; moby daemon/server/r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
@@ -55,6 +54,8 @@ class _View(Protocol):
 
     def failure(self, error: Exception) -> list[ProgressMessage]: ...
 
+    def is_refusal(self, error: Exception) -> bool: ...
+
 
 class BuildOperations:
     """The operations on builds."""
@@ -76,8 +77,7 @@ class BuildOperations:
             if version not in ("", "1"):
                 raise InvalidParameter(f'invalid version "{version}"')
             request = classic_request(call.query)
-            with contextlib.closing(BodySession(_body(call), self._builder.scratch)) as session:
-                return await self._run(call, request, session, ClassicView(quiet=request.quiet))
+            return await self._run(call, request, BodySession(_body(call)), ClassicView(quiet=request.quiet))
 
     async def _build_ours(self, call: Call) -> StreamResponse:
         request = await call.json(BuildRequest)
@@ -94,7 +94,7 @@ class BuildOperations:
                 async for what in told:
                     response = await _write(call, response, _messages(view, what))
             except DaemonError as error:
-                if response is None and isinstance(error, InvalidParameter | NotImplementedHere):
+                if response is None and view.is_refusal(error):
                     raise
                 response = await _write(call, response, view.failure(error))
         return response or await call.open_stream("application/json")

@@ -42,6 +42,9 @@ class ContainerOperations:
         request = await call.json(CreateRequest)
         if all(getattr(request, name) == getattr(_EMPTY_CONFIG, name) for name in _EMPTY_CONFIG.__struct_fields__):
             raise InvalidParameter("config cannot be empty in order to create a container")
+        wanted = request.networking_config.endpoints_config if request.networking_config is not None else None
+        if call.version < (1, 44) and wanted is not None and len(wanted) > 1:
+            raise InvalidParameter(f"Container cannot be created with multiple network endpoints: {', '.join(wanted)}")
         platform = call.query.text("platform") if call.version >= (1, 41) else ""
         return json_response(await self._containers.create(call.query.text("name"), request, platform), 201)
 

@@ -51,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST",
         "/containers/create",
         limits="takes the annotation or label `io.boxship.health-on-failure` (none, kill, restart, stop) beside Docker's; "
-        "links set no environment variables; a network has to be there already; with a user namespace, only network `none`",
+        "a network has to be there already",
     ),
     Operation("ContainerInspect", "GET", "/containers/{id}/json"),
     Operation("ContainerTop", "GET", "/containers/{id}/top"),
@@ -127,7 +127,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "NetworkCreate",
         "POST",
         "/networks/create",
-        limits="drivers bridge, macvlan and ipvlan (where the kernel has it) with addresses of the default IPAM driver; "
+        limits="drivers bridge, macvlan and ipvlan (where the kernel has it) with the IPAM drivers default and null; "
         "a driver's option that isn't known is refused",
     ),
     Operation("NetworkConnect", "POST", "/networks/{id}/connect"),

@@ -9,8 +9,9 @@ from boxship.types.build_request import BuildResult
 from boxship.types.images import ErrorDetail, ProgressMessage
 from msgspec import UNSET
 
-from boxshipd.builder.errors import StepFailed
+from boxshipd.builder.errors import ChecksFailed, DockerfileError, StepFailed
 from boxshipd.builder.plan import Plan
+from boxshipd.errors import InvalidParameter, NotImplementedHere
 
 PROGRESS = "boxship.build.progress"
 RESULT = "boxship.build.result"
@@ -32,6 +33,15 @@ class BoxshipView:
         return [ProgressMessage(id=RESULT, aux=result)]
 
     def failure(self, error: Exception) -> list[ProgressMessage]:
-        """It has failed."""
-        code = error.code if isinstance(error, StepFailed) else UNSET
-        return [ProgressMessage(error=str(error), error_detail=ErrorDetail(message=str(error), code=code))]
+        """It has failed, with the advice that made it fail, if that did."""
+        detail = ErrorDetail(
+            message=str(error),
+            code=error.code if isinstance(error, StepFailed) else UNSET,
+            excerpt=error.excerpt or UNSET if isinstance(error, DockerfileError) else UNSET,
+        )
+        advice = self.progress(BuildProgress(warnings=error.warnings)) if isinstance(error, ChecksFailed) else []
+        return [*advice, ProgressMessage(error=detail.message, error_detail=detail)]
+
+    def is_refusal(self, error: Exception) -> bool:
+        """Whether an error is an answer of its own, if nothing has been told yet: one about the Dockerfile has more to tell."""
+        return isinstance(error, InvalidParameter | NotImplementedHere) and not isinstance(error, DockerfileError)

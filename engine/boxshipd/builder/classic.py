@@ -21,6 +21,7 @@ from msgspec import UNSET
 from boxshipd.builder.errors import StepFailed
 from boxshipd.builder.graph import Graph, ImageSource
 from boxshipd.builder.plan import Line, Plan
+from boxshipd.errors import InvalidParameter, NotImplementedHere
 from boxshipd.images.digest import parse_digest
 from boxshipd.images.output import bar
 
@@ -93,6 +94,10 @@ class ClassicView:
         messages = [*self._held, *self._remaining()]
         code = error.code if isinstance(error, StepFailed) else UNSET
         return [*messages, ProgressMessage(error=str(error), error_detail=ErrorDetail(message=str(error), code=code))]
+
+    def is_refusal(self, error: Exception) -> bool:
+        """Whether an error is an answer of its own, if nothing has been told yet."""
+        return isinstance(error, InvalidParameter | NotImplementedHere)
 
     def _told(self, messages: list[ProgressMessage]) -> list[ProgressMessage]:
         if not self._quiet:

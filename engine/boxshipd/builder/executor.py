@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from boxrun.container.spec import Resources
@@ -12,6 +12,7 @@ from boxshipd.builder.graph import Operation, Vertex
 from boxshipd.builder.progress import Reporter
 from boxshipd.builder.results import Result
 from boxshipd.builder.session import Session
+from boxshipd.builder.trees.archive import ArchiveTree
 
 Op_contra = TypeVar("Op_contra", bound=Operation, contravariant=True)
 
@@ -25,12 +26,15 @@ class Surroundings:
         resources: limits for commands.
         entitlements: what commands may be allowed beyond the usual: ``network.host``, ``security.insecure``.
         registry_auth: the request's ``X-Registry-Config``: accounts by registry.
+        contexts: by name, the contexts that have been read from already, with everything that is in them. A client sends one
+            once: who needs it as well makes a tree of its own of this one.
     """
 
     session: Session
     resources: Resources
     entitlements: frozenset[str] = frozenset()
     registry_auth: str = ""
+    contexts: dict[str, ArchiveTree] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,9 +113,10 @@ class Copy(Struct, frozen=True, kw_only=True, tag="copy"):
     """Copy files of another input into the file system.
 
     ``input``: the place among the vertex's inputs of what is copied from. ``sources``: paths in it, with wildcards.
-    ``directory``: the destination is one, whatever is there (it ended in a slash, or there are several sources). ``owner`` as
-    ``--chown`` has it (names are those of the file system that is changed); empty for 0:0, except that ``keep_owner`` leaves
-    what the source has. ``mode`` as ``--chmod`` has it, octal or symbolic. ``unpack``: archives among the sources are unpacked.
+    ``directory``: the destination is one, whatever is there (it ended in a slash). ``many``: it didn't, but there are several
+    sources, so a directory must be there. ``owner`` as ``--chown`` has it (names are those of the file system that is changed);
+    empty for 0:0, except that ``keep_owner`` leaves what the source has. ``mode`` as ``--chmod`` has it, octal or symbolic.
+    ``unpack``: archives among the sources are unpacked.
     ``parents``: the sources' directories are kept, from ``/./`` on where a source has it. ``exclude``: patterns relative to the
     source. ``times``: seconds since the epoch for all files, None to keep theirs.
     """
@@ -124,6 +125,7 @@ class Copy(Struct, frozen=True, kw_only=True, tag="copy"):
     sources: tuple[str, ...]
     destination: str
     directory: bool = False
+    many: bool = False
     owner: str = ""
     keep_owner: bool = False
     mode: str = ""
@@ -134,13 +136,14 @@ class Copy(Struct, frozen=True, kw_only=True, tag="copy"):
 
 
 class MakeFile(Struct, frozen=True, kw_only=True, tag="file"):
-    """Write a file: what a heredoc of COPY says."""
+    """Write a file: what a heredoc of COPY says. ``many`` as with ``Copy``."""
 
     path: str
     data: bytes
     owner: str = ""
     mode: str = ""
     directory: bool = False
+    many: bool = False
     name: str = ""
     times: int | None = None
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from boxshipd.builder.cache.service import BuildCache
 from boxshipd.builder.executor import Executor, Surroundings
-from boxshipd.builder.graph import ContextSource, Diff, Exec, Files, ImageSource, Merge, Operation
+from boxshipd.builder.graph import ContextSource, Diff, Exec, Files, GitSource, HttpSource, ImageSource, Merge, Operation
 from boxshipd.builder.layers import LayerSession
 from boxshipd.builder.ops.context import ContextExecutor
 from boxshipd.builder.ops.diff import DiffExecutor
 from boxshipd.builder.ops.execution import Engine, ExecExecutor
+from boxshipd.builder.ops.fetched import Fetched
 from boxshipd.builder.ops.files import FilesExecutor, Selected
+from boxshipd.builder.ops.git import GitExecutor
+from boxshipd.builder.ops.http import HttpExecutor
 from boxshipd.builder.ops.image import ImageExecutor
 from boxshipd.builder.ops.merge import MergeExecutor
 from boxshipd.builder.ops.scoped import Scoped
@@ -46,6 +49,7 @@ def open_builder(
     cache: BuildCache,
     workers: Workers,
     publish: Publish,
+    proxies: Callable[[], Mapping[str, str]],
 ) -> Builder:
     """Make the builder.
 
@@ -60,6 +64,7 @@ def open_builder(
         cache: what is kept of builds.
         workers: the threads for it.
         publish: where events go.
+        proxies: the variables that name the daemon's proxies, for programs.
     """
     scratch = os.path.join(data_root, "build", "scratch")
     # What a crash has left.
@@ -67,8 +72,11 @@ def open_builder(
     os.makedirs(scratch, mode=0o700)
     engine = Engine(transients=containers.transients, networks=networks, runtime=runtime, caches=cache, workers=workers)
     selected = Selected()
+    repositories, downloads = (Fetched(os.path.join(data_root, "build", name)) for name in ("repositories", "downloads"))
     makers: Mapping[type[Operation], Callable[[LayerSession], Executor[Any]]] = {
         ImageSource: lambda layers: ImageExecutor(images, distribution, layers),
+        GitSource: lambda _: GitExecutor(repositories, workers, proxies),
+        HttpSource: lambda _: HttpExecutor(distribution, downloads, workers, scratch),
         ContextSource: lambda _: ContextExecutor(workers, scratch, images.stores.limits),
         Exec: lambda layers: ExecExecutor(engine, layers),
         Files: lambda layers: FilesExecutor(layers, workers, scratch, images.stores.limits, selected),
@@ -97,6 +105,5 @@ def open_builder(
             solver=Solver(executors, cache, scheduler, workers),
             resolver=resolver,
             publish=publish,
-            scratch=scratch,
         )
     )

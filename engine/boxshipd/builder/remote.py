@@ -15,14 +15,13 @@ from boxship.archive.tar_writer import END
 from boxshipd.builder.graph import ContextSource, GitSource, HttpSource
 from boxshipd.builder.planner.git_references import parse_git_context
 from boxshipd.builder.session import Session
-from boxshipd.builder.sessions import CONTEXT
-from boxshipd.errors import DaemonError, InvalidParameter, NotFound
+from boxshipd.builder.sessions import CONTEXT, BodySession
+from boxshipd.errors import DaemonError, InvalidParameter
 from boxshipd.images.unpack.compression import detect
 
 if TYPE_CHECKING:
     from boxshipd.images.distribution import Distribution
 
-_SHORTHAND = ("github.com/", "git@")
 _HEAD = 512
 _TAR_MAGIC = slice(257, 262)
 _DOCKERFILE_LIMIT = 2 << 20
@@ -70,27 +69,24 @@ async def remote_context(distribution: Distribution, remote: str, session: Sessi
         except DaemonError as error:
             raise InvalidParameter(f"error downloading remote context {remote}: {error}") from error
         head = await _head(chunks)
+        text = None
         if detect(head[:6]) or head[_TAR_MAGIC] == b"ustar":
-            yield RemoteContext(ContextSource(), _WithContext(session, _preceded(head, chunks)))
+            archive = _preceded(head, chunks)
         else:
             text = await _text(head, chunks, remote, media_type)
-            yield RemoteContext(ContextSource(), _WithContext(session, _once(END)), text)
+            archive = _once(END)
+        yield RemoteContext(ContextSource(), _WithContext(session, BodySession(archive)), text)
 
 
 class _WithContext:
     """A client's session, whose build context is another."""
 
-    def __init__(self, session: Session, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, session: Session, body: BodySession) -> None:
         self._session = session
-        self._chunks: AsyncIterator[bytes] | None = chunks
+        self._body = body
 
     async def context(self, name: str) -> AsyncIterator[bytes]:
-        if name != CONTEXT:
-            return await self._session.context(name)
-        chunks, self._chunks = self._chunks, None
-        if chunks is None:
-            raise NotFound("the build's context has been read already")
-        return chunks
+        return await (self._body if name == CONTEXT else self._session).context(name)
 
     async def secret(self, secret_id: str) -> bytes:
         return await self._session.secret(secret_id)

@@ -6,15 +6,18 @@ Source: moby daemon/server/router/build, builder/dockerfile/builder.go; the mess
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from boxrun.container.spec import Resources
-from boxship.types.build_request import BuildOutput, BuildRequest
+from boxship.types.build_request import BuildOutput, BuildRequest, CacheOption
 from boxship.types.host import HostConfig, Ulimit
 from msgspec.structs import replace
 
+from boxshipd.builder.cache.options import CachePlace, destinations, sources
 from boxshipd.builder.exporters import options
 from boxshipd.builder.exporters.options import OutputOptions
+from boxshipd.builder.provenance import ProvenanceOptions, read_options
 from boxshipd.containers.resources import build_resources
 from boxshipd.containers.validation import validate_resources, validate_ulimit
 from boxshipd.errors import InvalidParameter, NotImplementedHere
@@ -24,6 +27,7 @@ from boxshipd.images.model import Platform
 NETWORK_HOST, INSECURE = "network.host", "security.insecure"
 _ENTITLEMENTS = frozenset({NETWORK_HOST, INSECURE})
 _EPOCH = "SOURCE_DATE_EPOCH"
+_INLINE = "BUILDKIT_INLINE_CACHE"
 _HOST = re.compile(r"[^:=\s]+[:=]\S+")
 
 
@@ -39,6 +43,9 @@ class Checked:
         ulimits: the same in ``graph.Exec``'s words.
         entitlements: what commands may be allowed.
         epoch: SOURCE_DATE_EPOCH, None where it isn't given.
+        provenance: what is to be attested; None for nothing.
+        cache_from: where cache comes from.
+        cache_to: where it goes to.
     """
 
     request: BuildRequest
@@ -48,6 +55,9 @@ class Checked:
     ulimits: tuple[str, ...]
     entitlements: frozenset[str]
     epoch: int | None
+    provenance: ProvenanceOptions | None
+    cache_from: tuple[CachePlace, ...] = ()
+    cache_to: tuple[CachePlace, ...] = ()
 
 
 def check(request: BuildRequest) -> Checked:
@@ -80,7 +90,23 @@ def check(request: BuildRequest) -> Checked:
         ulimits=_ulimits(request),
         entitlements=frozenset(allowed),
         epoch=_epoch(request),
+        provenance=_provenance(request, outputs),
+        cache_from=sources(request.cache_from),
+        cache_to=destinations([*request.cache_to, *_inline(request)]),
     )
+
+
+def _inline(request: BuildRequest) -> list[CacheOption]:
+    """What a build argument of BuildKit's asks for, which all clients can give."""
+    return [CacheOption(type="inline")] if (request.build_args.get(_INLINE) or "").lower() in ("1", "t", "true") else []
+
+
+def _provenance(request: BuildRequest, outputs: Sequence[OutputOptions]) -> ProvenanceOptions | None:
+    wanted = read_options(request.provenance)
+    for output in outputs:
+        if wanted is not None and output.kind in ("local", "tar"):
+            raise NotImplementedHere(f"provenance is not supported for outputs of type {output.kind}")
+    return wanted
 
 
 def _resources(request: BuildRequest) -> Resources:

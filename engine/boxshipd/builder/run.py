@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 from boxship.types.build_request import BuildResult
 
 from boxshipd.builder.cache.service import BuildCache
+from boxshipd.builder.cache.transfer import CacheTransfer
 from boxshipd.builder.dockerfile.ignore import ignore_files
 from boxshipd.builder.executor import Surroundings
 from boxshipd.builder.exporters.configuration import BuiltImage
@@ -18,6 +21,7 @@ from boxshipd.builder.graph import ContextSource, GitSource, HttpSource, Input
 from boxshipd.builder.plan import Plan, PlanOptions, Resolver
 from boxshipd.builder.planner.planning import plan
 from boxshipd.builder.progress import Sink
+from boxshipd.builder.provenance import Invocation, Provenance
 from boxshipd.builder.remote import RemoteContext, remote_context
 from boxshipd.builder.request import Checked
 from boxshipd.builder.resolver import BuildResolver
@@ -51,7 +55,6 @@ class Parts:
         resolver: makes what answers a plan's questions, for one build: its surroundings, whether registries are asked for
             images that are here, and who is told.
         publish: where events go.
-        scratch: a directory on the data root's file system, for what is kept while a build lasts.
     """
 
     images: Images
@@ -61,7 +64,6 @@ class Parts:
     solver: Solver
     resolver: Callable[[Surroundings, bool, Sink], BuildResolver]
     publish: Publish
-    scratch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Run:
         self._session = session
         self._accounts = accounts
         self._feed = feed
+        self._started = time.time()
+        self._dockerfile_text = b""
 
     async def build(self) -> Outcome:
         """Do all of it.
@@ -109,10 +113,11 @@ class Run:
                 self._feed.tell(planned)
                 if self._request.check:
                     return Outcome(BuildResult())
-                return await self._carry_out(planned, around)
+                return await self._carry_out(planned, around, context.source)
 
     async def _plan(self, resolver: Resolver, context: RemoteContext) -> Plan:
         text = context.dockerfile if context.dockerfile is not None else await self._dockerfile(resolver, context.source)
+        self._dockerfile_text = text
         return await plan(text, await self._options(resolver, context), resolver)
 
     async def _dockerfile(self, resolver: Resolver, source: ContextSource | GitSource | HttpSource) -> bytes:
@@ -170,7 +175,7 @@ class Run:
                 return text.decode("utf-8", "surrogateescape")
         return ""
 
-    async def _carry_out(self, planned: Plan, around: Surroundings) -> Outcome:
+    async def _carry_out(self, planned: Plan, around: Surroundings, context: ContextSource | GitSource | HttpSource) -> Outcome:
         wanted = list(
             dict.fromkeys(
                 output
@@ -179,21 +184,45 @@ class Run:
                 if output is not None
             )
         )
-        async with self._parts.solver.solve(planned.graph, wanted, around, self._feed.progress) as results:
+        transfer = CacheTransfer(self._parts.images, self._parts.distribution, around, self._feed.progress)
+        async with (
+            transfer.taken(self._checked.cache_from) as imported,
+            self._parts.solver.solve(planned.graph, wanted, around, self._feed.progress, imported) as results,
+        ):
             found = dict(zip(wanted, results, strict=True))
+            inline = any(place.kind == "inline" for place in self._checked.cache_to)
+            solved = tuple(await results.solved(everything=False)) if inline else ()
             built = [
                 BuiltImage(
                     image,
                     _file_system(found, image.output),
                     tuple(_file_system(found, step.output) if step.output is not None else None for step in image.steps),
+                    solved,
                 )
                 for image in planned.images
             ]
-            return await self._export(built, around)
+            outcome = await self._export(built, around, self._provenance(planned, context))
+            await transfer.give(self._checked.cache_to, results)
+            return outcome
 
-    async def _export(self, built: Sequence[BuiltImage], around: Surroundings) -> Outcome:
+    def _provenance(self, planned: Plan, context: ContextSource | GitSource | HttpSource) -> Provenance | None:
+        """What makes statements about the images, if there are to be any."""
+        if self._checked.provenance is None:
+            return None
+        invocation = Invocation(
+            id=secrets.token_hex(16),
+            request=self._request,
+            graph=planned.graph,
+            dockerfile=self._dockerfile_text,
+            context=context,
+            started=self._started,
+            finished=time.time(),
+        )
+        return Provenance(invocation, self._checked.provenance, self._parts.images.stores.catalogue)
+
+    async def _export(self, built: Sequence[BuiltImage], around: Surroundings, provenance: Provenance | None) -> Outcome:
         """Make the outputs, one after the other."""
-        exporter = Exporter(self._parts.images, self._parts.distribution, around, self._feed.progress)
+        exporter = Exporter(self._parts.images, self._parts.distribution, around, self._feed.progress, provenance)
         result = BuildResult()
         names: tuple[Reference, ...] = ()
         for number, output in enumerate(self._checked.outputs):

@@ -42,11 +42,6 @@ class Builder:
         """What is kept of builds."""
         return self._parts.cache
 
-    @property
-    def scratch(self) -> str:
-        """A directory on the data root's file system, for what is kept while a build lasts."""
-        return self._parts.scratch
-
     async def build(self, request: BuildRequest, session: Session, accounts: str = "") -> AsyncGenerator[Told, None]:
         """Build, and tell of it. Closed early, it ends the build, of which nothing is left then.
 

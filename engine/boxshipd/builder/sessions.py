@@ -13,7 +13,6 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 from boxshipd.builder.session_streams import Send, Stream, Streams
-from boxshipd.builder.trees.spool import Spool
 from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotFound
 
 CONTEXT = "context"
@@ -25,68 +24,28 @@ _APPEARS_WITHIN = 10.0
 _SECRET_LIMIT = 500 * 1024
 """Bytes. Source: BuildKit session/secrets (MaxSecretSize)."""
 _BLOCK = 64 * 1024
-_KEPT_BLOCK = 1 << 20
 
 
 class BodySession:
-    """The session of a classic request. To be closed in the end.
-
-    A context may be asked for several times, and a body comes once: it is kept while it is read.
+    """The session of a classic request.
 
     Args:
         chunks: the request's body, which is the context; None where it isn't.
-        scratch: a directory of the daemon's, on whose file system it is kept.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes] | None = None, scratch: str = "") -> None:
+    def __init__(self, chunks: AsyncIterator[bytes] | None = None) -> None:
         self._chunks = chunks
-        self._scratch = scratch
-        self._spool: Spool | None = None
-        self._size = 0
-        self._fetching = asyncio.Lock()
-
-    def close(self) -> None:
-        """Let go of what was kept. Idempotent."""
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            spool.close()
 
     async def context(self, name: str) -> AsyncIterator[bytes]:
-        """The request's body.
+        """The request's body, once.
 
         Raises:
             NotFound: another context, or none was sent.
-            OSError: the disk refused.
         """
         if name != CONTEXT or self._chunks is None:
             raise NotFound(f"context {name}: the client doesn't supply it")
-        return self._body()
-
-    async def _body(self) -> AsyncIterator[bytes]:
-        """All of it, from the beginning: what was kept, then what is still to come."""
-        offset = 0
-        while offset < self._size or await self._keep_more(offset):
-            assert self._spool is not None
-            piece = await asyncio.to_thread(self._spool.read, offset, min(_KEPT_BLOCK, self._size - offset))
-            offset += len(piece)
-            yield piece
-
-    async def _keep_more(self, known: int) -> bool:
-        """Keep the next block of the body, unless more than ``known`` bytes are kept by now; whether there is more."""
-        async with self._fetching:
-            if self._size > known:
-                return True
-            assert self._chunks is not None
-            pieces: list[bytes] = []
-            length = 0
-            while length < _KEPT_BLOCK and (piece := await anext(self._chunks, b"")):
-                pieces.append(piece)
-                length += len(piece)
-            if self._spool is None:
-                self._spool = await asyncio.to_thread(Spool, self._scratch)
-            await asyncio.to_thread(self._spool.append, b"".join(pieces))
-            self._size += length
-            return length > 0
+        chunks, self._chunks = self._chunks, None
+        return chunks
 
     async def secret(self, secret_id: str) -> bytes:
         """There are none.

@@ -32,7 +32,7 @@ from boxshipd.containers.spec_builder import build_spec
 from boxshipd.containers.times import rfc3339
 from boxshipd.containers.validation import validate_config, validate_host_config, validate_request
 from boxshipd.containers.volumes import ContainerVolumes, Preparation
-from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound, NotImplementedHere
+from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.events import Events
 from boxshipd.health import settings as health
 from boxshipd.images.service import Image, Images
@@ -114,11 +114,6 @@ class Creator:
         validate_host_config(config, host)
         validate_runtime(host, self.settings)
         remapping = check_remapped(host, Remapping(self.settings.uid_mappings, self.settings.gid_mappings))
-        if remapping and any(self._networks.is_real(name) for name in endpoints_of(host, networking)):
-            raise NotImplementedHere(
-                f"network {host.network_mode}: containers with a user namespace of their own can't be on networks yet "
-                "(use --network none, or --userns host)"
-            )
         validate_storage(host, self.settings.data_root)
         config = replace(config, hostname=self._hostname(config, host, container_id))
         words = [*_words(config.entrypoint), *_words(config.cmd)]

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from boxrun.container.spec import Spec
 from boxrun.network.contract import PlugRequest
 from boxrun.supervisor.contract import ContainerStatus, StartReply
+from msgspec.structs import replace
 
 from boxshipd.containers.attach import Pending, close_pending
 from boxshipd.containers.exits import Exits
@@ -148,6 +149,9 @@ class Lifecycle:
         """Ask the runtime. An outcome that got lost with the connection is settled by the listing that follows."""
         spec = container.spec or build_spec(container, self.settings, self._registry.find)
         container.spec = None
+        more = self._networking.links.environment(container)
+        if more:
+            spec = replace(spec, process=replace(spec.process, env=(*spec.process.env, *more)))
         make_host_directories(container.config.host_config)
         check_exclusive(container, self._registry)
         await _replayed(container.attachments)

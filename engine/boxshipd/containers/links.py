@@ -1,36 +1,28 @@
 """``--link``: other containers by names that only this one knows.
 
-On the default bridge they are lines in /etc/hosts, elsewhere answers of the container's own name server.
-Source: moby daemon/links.go, container_operations_unix.go (addLegacyLinks), opts/parse.go (ParseLink).
+On the default bridge they are lines in /etc/hosts and variables, elsewhere answers of the container's own name server.
+Source: moby daemon/links.go, container_operations_unix.go (addLegacyLinks, setupLinkedContainers), delete.go (rmLink).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from boxrun.network.contract import Protocol, Way
 from boxship.types.host import HostConfig
 from boxship.types.networks import EndpointSettings
 
+from boxshipd.containers.link_names import parse_link, split_name
+from boxshipd.containers.link_variables import variables
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
-from boxshipd.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
+from boxshipd.errors import Conflict, InvalidParameter, NotFound
 from boxshipd.networks import options
 from boxshipd.networks.model import BRIDGE, Lease, Network
+from boxshipd.networks.ports import parse_port
 from boxshipd.networks.service import Networks
 
-
-def parse_link(text: str) -> tuple[str, str]:
-    """A link's container and alias.
-
-    Raises:
-        InvalidParameter: it is none.
-    """
-    parts = text.split(":")
-    if not text or len(parts) > 2:
-        raise InvalidParameter(f"bad format for links: {text}" if text else "empty string specified for links")
-    # Docker's own form in a stored configuration: /name:/parent/alias.
-    alias = parts[1].rpartition("/")[2] if len(parts) == 2 else parts[0]
-    return parts[0].removeprefix("/"), alias.removeprefix("/")
+_PROTOCOLS: dict[str, Protocol] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
 
 
 class Links:
@@ -45,7 +37,6 @@ class Links:
 
         Raises:
             InvalidParameter: one is malformed, or there is no such container.
-            NotImplementedHere: they would have to open a way between containers that are kept apart.
         """
         for settings in endpoints:
             for text in settings.links or ():
@@ -54,9 +45,8 @@ class Links:
             for text in host.links or ():
                 parse_link(text)
             return
-        bridge = self._networks.of_mode(BRIDGE)
         for text in host.links or ():
-            name, alias = parse_link(text)
+            name, _ = parse_link(text)
             try:
                 other = self._registry.find(name)
             except NotFound:
@@ -66,8 +56,6 @@ class Links:
                     "conflicting options: host type networking can't be used with links. "
                     "This would result in undefined behavior"
                 )
-            if bridge is not None and not options.flag(bridge.options, options.ICC, True):
-                raise NotImplementedHere(f"--link {name}:{alias} is not available where --icc=false keeps containers apart")
 
     def of_bridge(self, container: Container) -> list[tuple[str, Sequence[str]]]:
         """The links of a container on the default bridge: an address, and what it is called.
@@ -88,6 +76,69 @@ class Links:
             lease = _on(other, bridge)
             found += [(address, names_of(other, alias)) for address in (lease.addresses if lease is not None else ())]
         return found
+
+    def ways(self, container: Container) -> tuple[Way, ...]:
+        """The ports that links open to a container on the default bridge, where that keeps containers apart (``icc``)."""
+        host, bridge = container.config.host_config, self._networks.of_mode(BRIDGE)
+        if not host.links or bridge is None or options.flag(bridge.options, options.ICC, True) or not _on(container, bridge):
+            return ()
+        found: list[Way] = []
+        for text in host.links:
+            other = self._registry.find(parse_link(text)[0])
+            lease = _on(other, bridge)
+            if lease is not None:
+                address = lease.ipv4.partition("/")[0]
+                ports = map(parse_port, other.config.config.exposed_ports or ())
+                found += [Way(protocol=_PROTOCOLS[protocol], address=address, port=number) for number, protocol in ports]
+        return tuple(found)
+
+    def environment(self, container: Container) -> list[str]:
+        """The variables that the links of a container on the default bridge set, but for those it sets itself."""
+        host, config = container.config.host_config, container.config.config
+        bridge = self._networks.of_mode(BRIDGE)
+        if not host.links or bridge is None or not _on(container, bridge):
+            return []
+        found: list[str] = []
+        for text in host.links:
+            name, alias = parse_link(text)
+            try:
+                other = self._registry.find(name)
+            except NotFound:
+                continue
+            lease, its = _on(other, bridge), other.config.config
+            if lease is not None:
+                ports = [parse_port(port) for port in its.exposed_ports or ()]
+                address = lease.ipv4.partition("/")[0]
+                found += variables(f"/{container.name}/{alias}", address, ports, its.env or ())
+        own = {entry.partition("=")[0] for entry in config.env or ()}
+        return [entry for entry in found if entry.partition("=")[0] not in own]
+
+    def parse_name(self, ref: str) -> tuple[Container, str]:
+        """A link by its name: the container that has it, and the alias.
+
+        Raises:
+            Conflict: it is a container's own name.
+            NotFound: there is no such link.
+        """
+        parent, alias = split_name(ref)
+        if not parent:
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        container = self._registry.find(parent)
+        if not any(parse_link(text)[1] == alias for text in container.config.host_config.links or ()):
+            raise NotFound(f"No such link: {ref}")
+        return container, alias
+
+    def lines(self, container: Container, alias: str) -> list[str]:
+        """The lines of /etc/hosts that a link on the default bridge has made."""
+        bridge = self._networks.of_mode(BRIDGE)
+        name = next(name for name, other in map(parse_link, container.config.host_config.links or ()) if other == alias)
+        try:
+            other = self._registry.find(name)
+        except NotFound:
+            return []
+        lease = _on(other, bridge) if bridge is not None else None
+        names = " ".join(names_of(other, alias))
+        return [f"{address}\t{names}\n" for address in (lease.addresses if lease is not None else ())]
 
     def of_endpoints(
         self, container: Container, settings: Sequence[tuple[Network, EndpointSettings]]

@@ -9,7 +9,7 @@ from boxrun.network import contract
 from boxship.types.networks import EndpointSettings
 from msgspec.structs import replace
 
-from boxshipd.containers import name_files, publishing
+from boxshipd.containers import name_files
 from boxshipd.containers.model import Container
 from boxshipd.containers.network_config import dns_names
 from boxshipd.containers.networking import ContainerNetworking, endpoint_of
@@ -105,8 +105,8 @@ class Joining:
             wanted.append((network, settings))
         held = {lease.network for lease in container.state.leases}
         wanted = [(item, wish) for item, wish in wanted if item.id in held]
-        state, places = container.state, publishing.places(wanted, container.state.leases)
-        kept = tuple(item for item in state.published if publishing.place(item, places) is not None)
+        state, places = container.state, self._networking.places(wanted, container.state.leases)
+        kept = tuple(item for item in state.published if places.of(item.host_ip) is not None)
         self._networks.leases.ports.release([item for item in state.published if item not in kept])
         state.published = kept
         if not kept:

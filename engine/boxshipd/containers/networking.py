@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from boxrun.network import contract
 from boxship.types.networks import EndpointSettings
@@ -121,13 +121,17 @@ class ContainerNetworking:
         Raises:
             InternalError: one is taken, with Docker's message.
         """
-        places = publishing.places(settings, container.state.leases)
+        places = self.places(settings, container.state.leases)
         avoid = self._avoid.get(container.id, frozenset())
         try:
             return publishing.allocate(container.config, places, self._networks.leases.ports, avoid)
         except InternalError as error:
             main = places.v4 or places.v6
             raise InternalError(self._port_failure(container, main.endpoint if main else "", str(error))) from error
+
+    def places(self, settings: Sequence[tuple[Network, EndpointSettings]], leases: Sequence[Lease]) -> publishing.Places:
+        """The endpoints that ports lead to."""
+        return publishing.places(settings, leases, relay=self._networks.settings.userland_proxy)
 
     @staticmethod
     def _port_failure(container: Container, endpoint_id: str, text: str) -> str:
@@ -141,7 +145,8 @@ class ContainerNetworking:
         return contract.PlugRequest(
             container=container.id,
             endpoints=tuple(endpoint_of(lease, wanted[lease.network]) for lease in state.leases),
-            ports=self.ports(state.published, publishing.places(settings, state.leases)),
+            ports=self.ports(state.published, self.places(settings, state.leases)),
+            ways=self.links.ways(container),
             resolver=self._resolver(container, settings, known),
         )
 
@@ -242,7 +247,8 @@ class ContainerNetworking:
             lease = ends.get(failed.endpoint)
             inside = ""
             if lease is not None:
-                address = lease.ipv6 if ":" in failed.host_address else lease.ipv4
+                own, other = (lease.ipv6, lease.ipv4) if ":" in failed.host_address else (lease.ipv4, lease.ipv6)
+                address = own or other
                 inside = ":" + join(address.partition("/")[0], failed.container_port)
             outside = join(failed.host_address, failed.host_port)
             text = f"failed to bind host port {outside}{inside}/{failed.protocol}: address already in use"

@@ -15,22 +15,38 @@ from boxshipd.containers.model import Config
 from boxshipd.errors import DaemonError, NotImplementedHere
 from boxshipd.networks import options
 from boxshipd.networks.model import Lease, Network, Published
-from boxshipd.networks.ports import HostPorts, Wanted, exposed_ports, port_map, wanted_ports
+from boxshipd.networks.ports import HostPorts, Wanted, exposed_ports, host_has_ipv6, port_map, wanted_ports
 
 ATTEMPTS = 8
 """How many of the host's ports are tried where any would do and programs of the host have them."""
 
 
+RELAYED = ("tcp", "udp")
+"""Protocols that are relayed from one IP version to the other."""
+
+
 class Places(Struct, frozen=True):
-    """The endpoints that ports lead to, by family, and the address of the host that is meant where none is named."""
+    """The endpoints that ports lead to, by family, and the address of the host that is meant where none is named.
+
+    ``relayed`` says whether an address of the host may lead to one of the other family.
+    """
 
     v4: Lease | None = None
     v6: Lease | None = None
     binding: str = ""
+    relayed: bool = False
+
+    def of(self, host_ip: str) -> Lease | None:
+        """The endpoint to which an address of the host leads."""
+        own, other = (self.v6, self.v4) if ":" in host_ip else (self.v4, self.v6)
+        return own or (other if self.relayed else None)
 
 
-def places(settings: Sequence[tuple[Network, EndpointSettings]], leases: Sequence[Lease]) -> Places:
-    """The endpoints that ports lead to: those with the default routes, if bridges have them."""
+def places(settings: Sequence[tuple[Network, EndpointSettings]], leases: Sequence[Lease], *, relay: bool) -> Places:
+    """The endpoints that ports lead to: those with the default routes, if bridges have them.
+
+    ``relay`` says whether that is there which leads from one family to the other.
+    """
     held = {lease.network: lease for lease in leases}
     order = sorted(settings, key=lambda item: (-item[1].gw_priority, item[0].name))
     open_ones = [network for network, _ in order if network.id in held and network.driver == "bridge" and not network.internal]
@@ -41,7 +57,10 @@ def places(settings: Sequence[tuple[Network, EndpointSettings]], leases: Sequenc
             if address:
                 found.setdefault(version, (network, lease))
     binding = found[4][0].options.get(options.HOST_BINDING, "") if 4 in found else ""
+    modes = {options.GATEWAY_MODE_4: 4, options.GATEWAY_MODE_6: 6}
+    routed = any(v in found and found[v][0].options.get(name) == "routed" for name, v in modes.items())
     return Places(
+        relayed=relay and len(found) == 1 and not routed,
         v4=found[4][1] if 4 in found else None,
         v6=found[6][1] if 6 in found else None,
         binding="" if binding == "0.0.0.0" else binding,
@@ -70,8 +89,12 @@ def allocate(config: Config, where: Places, ports: HostPorts, avoid: frozenset[i
 def _addresses(wanted: Wanted, where: Places) -> list[str]:
     asked = wanted.host_ip or where.binding
     if not asked:
-        return [address for address, lease in (("0.0.0.0", where.v4), ("::", where.v6)) if lease is not None]
-    if (where.v6 if ":" in asked else where.v4) is None:
+        addresses = [address for address, lease in (("0.0.0.0", where.v4), ("::", where.v6)) if lease is not None]
+        # As Docker has it: no implicit 0.0.0.0 for a container that only has IPv6.
+        also = where.v6 is None and where.relayed and wanted.protocol in RELAYED and host_has_ipv6()
+        return [*addresses, "::"] if also else addresses
+    own = where.v6 if ":" in asked else where.v4
+    if own is None and (wanted.protocol not in RELAYED or where.of(asked) is None):
         version = 6 if ":" in asked else 4
         raise NotImplementedHere(
             f"port {wanted.port}/{wanted.protocol} can't be published at {asked}: the container has no IPv{version} address"
@@ -79,14 +102,9 @@ def _addresses(wanted: Wanted, where: Places) -> list[str]:
     return [asked]
 
 
-def place(published: Published, where: Places) -> Lease | None:
-    """The endpoint that a published port leads to."""
-    return where.v6 if ":" in published.host_ip else where.v4
-
-
 def port(published: Published, where: Places) -> Port:
     """A published port in the runtime's terms."""
-    lease = place(published, where)
+    lease = where.of(published.host_ip)
     protocol = published.protocol
     return Port(
         protocol="udp" if protocol == "udp" else "sctp" if protocol == "sctp" else "tcp",

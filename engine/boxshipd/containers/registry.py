@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 
+from boxshipd.containers.link_names import linked, split_name
 from boxshipd.containers.model import Config, Container, decode_config, decode_state, encode
 from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.state.store import Store
@@ -71,6 +72,12 @@ class Registry:
             container = self._by_id.get(id_)
             if container is not None:
                 return container
+        parent, alias = split_name(ref)
+        if parent in self._names:
+            # A link gives whom it leads to another name.
+            other = linked(self.find(parent).config.host_config.links or (), alias)
+            if other:
+                return self.find(other)
         found = [c for i, c in self._by_id.items() if i.startswith(ref)] if ref else []
         if not found:
             raise NotFound(f"No such container: {ref}")

@@ -5,6 +5,9 @@ Source: moby daemon (daemon_unix.go parseSecurityOpt), oci/caps; runc libcontain
 
 from __future__ import annotations
 
+import os
+from functools import cache
+
 from boxrun.container.capabilities import CAPABILITIES
 from boxrun.container.defaults import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from boxrun.container.spec import Seccomp
@@ -20,6 +23,8 @@ _IPC_SYSCTLS = frozenset(
     {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni"}
     | {"kernel.shm_rmid_forced"}
 )
+_UNPRIVILEGED_PORTS, _PING_GROUPS = "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"
+_OPEN = {_UNPRIVILEGED_PORTS: "0", _PING_GROUPS: "0 2147483647"}
 _UTS_SYSCTLS = frozenset({"kernel.domainname", "kernel.hostname"})
 
 
@@ -122,6 +127,34 @@ def _names(given: list[str] | str | None, field: str) -> list[str]:
             raise InvalidParameter(f'invalid {field}: unknown capability: "{upper}"')
         normal.append(upper)
     return normal
+
+
+def sysctls(config: HostConfig, *, remapped: bool) -> dict[str, str]:
+    """A container's sysctls: in a network namespace of its own anybody may bind any port and ping, unless it says otherwise.
+
+    Source: moby daemon/oci_linux.go (WithCommonOptions). In a user namespace there are no ping sockets for everybody, since the
+    groups of the range would all have to be there.
+
+    Raises:
+        InvalidParameter: one isn't of a namespace of its own.
+    """
+    given = validate_sysctls(config)
+    if config.network_mode == "host" or config.network_mode.startswith("container:"):
+        return given
+    names = [_UNPRIVILEGED_PORTS] if remapped or not _all_groups() else [_UNPRIVILEGED_PORTS, _PING_GROUPS]
+    return {name: _OPEN[name] for name in names if _there(name)} | given
+
+
+@cache
+def _all_groups() -> bool:
+    """Whether every group is there: not so where this daemon is in a user namespace itself."""
+    with open("/proc/self/gid_map", encoding="ascii") as file:
+        return file.read().split() == ["0", "0", "4294967295"]
+
+
+@cache
+def _there(sysctl: str) -> bool:
+    return os.path.exists(f"/proc/sys/{sysctl.replace('.', '/')}")
 
 
 def validate_sysctls(config: HostConfig) -> dict[str, str]:

@@ -44,6 +44,7 @@ from boxshipd.containers.settings import Settings
 from boxshipd.containers.stats import Collector, Follower
 from boxshipd.containers.top import Top
 from boxshipd.containers.transients import Transients
+from boxshipd.containers.unlinking import Unlinking
 from boxshipd.containers.updating import Updating
 from boxshipd.containers.volumes import ContainerVolumes, volume_uses
 from boxshipd.errors import Conflict, DaemonError, InvalidParameter, NotFound, NotImplementedHere
@@ -97,8 +98,6 @@ class Containers:
         self._scheduler = scheduler
         self._directories = Directories(settings.data_root)
         self._registry = Registry(store, self._directories.root)
-        self.execs = Execs(self._registry, events, runtime, settings)
-        """Further programs in containers."""
         self._timers = Timers()
         self._networks = networks
         self._networking = ContainerNetworking(
@@ -108,6 +107,9 @@ class Containers:
             runtime=runtime, networking=self._networking, find=self._registry.find, settings=lambda: self._settings
         )
         """Containers without a record: what runs builds' commands."""
+        self._unlinking = Unlinking(self._registry, self._networking.links, scheduler)
+        self.execs = Execs(self._registry, events, runtime, settings, linked=self._networking.links.environment)
+        """Further programs in containers."""
         self._exits = Exits(self._registry, events, runtime, self._timers)
         self._pausing = Pausing(self._registry, events, runtime, scheduler)
         self._updating = Updating(self._registry, events, runtime, scheduler)
@@ -323,14 +325,16 @@ class Containers:
     async def remove(self, ref: str, volumes: bool = False, force: bool = False, link: bool = False) -> None:
         """Remove it, killing it first where ``force``. ``volumes`` takes its anonymous volumes with it.
 
+        ``link``: remove nothing but the link ``container/alias``.
+
         Raises:
             NotFound: there is no such container.
             Conflict: it runs and not ``force``, or is being removed already.
-            NotImplementedHere: ``link``.
         """
-        container = self._registry.find(ref)
         if link:
-            raise NotImplementedHere("rm --link is not available: a link goes with its container")
+            await self._unlinking.unlink(ref)
+            return
+        container = self._registry.find(ref)
         await self._removal.remove(container, ref, force=force, volumes=volumes)
 
     async def rename(self, ref: str, name: str) -> None:

@@ -24,7 +24,7 @@ from boxshipd.containers.runtimes import foreign_runtime
 from boxshipd.containers.security_options import (
     capabilities,
     parse_security_options,
-    validate_sysctls,
+    sysctls,
     wants_writable_cgroups,
 )
 from boxshipd.containers.settings import Settings
@@ -74,7 +74,7 @@ def build_spec(container: Container, settings: Settings, find: Find) -> Spec:
         resources=build_resources(host, (*rules, *injected.rules)),
         hostname="" if host.uts_mode == "host" else (donor.config.config.hostname if donor else config.hostname),
         domainname="" if host.uts_mode == "host" else config.domainname,
-        sysctls=validate_sysctls(host),
+        sysctls=sysctls(host, remapped=bool(remapping)),
         masked_paths=_paths(host.masked_paths, MASKED_PATHS, host.privileged),
         readonly_paths=_paths(host.readonly_paths, READONLY_PATHS, host.privileged),
         seccomp=seccomp,

@@ -7,12 +7,13 @@ behind is killed and removed by the next one.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ from boxshipd.runtime.link import RuntimeLink
 log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = "/dev/shm"
-"""Where secrets are whose own place isn't in memory."""
+"""Where it is in memory, if that isn't so of the exec root: a record that is made durable there costs nothing."""
 
 _KILL_ATTEMPTS = 12
 _KILL_SECONDS = 5.0
@@ -46,13 +47,14 @@ class Places:
 
     Attributes:
         disk: on the data root's file system: ``upper`` and ``work`` of its root are in it.
-        run: below the daemon's exec root: files of its /etc, sockets, and the runtime's record of its end.
-        secret: what is in there never gets to a disk, but by swapping.
+        run: where the daemon keeps what doesn't outlive the machine: files of its /etc, sockets, secrets, and the runtime's
+            record of its end.
+        in_memory: whether that is in memory, so that nothing of it ever gets to a disk but by swapping.
     """
 
     disk: str
     run: str
-    secret: str
+    in_memory: bool
 
     @property
     def upper(self) -> str:
@@ -83,8 +85,7 @@ class Transients:
         self._find = find
         self._settings = settings
         self._disk = f"{settings().data_root}/transients"
-        self._run = f"{settings().exec_root}/transients"
-        self._in_memory = False
+        self._run, self._in_memory = _run_directory(settings().exec_root)
         self._runs: dict[str, asyncio.Future[ContainerStatus]] = {}
         self._started: set[str] = set()
         self._seen: set[str] = set()
@@ -98,11 +99,6 @@ class Transients:
         for path in (self._disk, self._run):
             os.makedirs(path, mode=0o700, exist_ok=True)
             self._left.update(os.listdir(path))
-        fd = os.open(self._run, os.O_PATH | os.O_CLOEXEC)
-        try:
-            self._in_memory = filesystem_magic(fd) == TMPFS_MAGIC
-        finally:
-            os.close(fd)
 
     async def close(self) -> None:
         """Wait until everything that has ended is let go of."""
@@ -110,10 +106,17 @@ class Transients:
             await asyncio.wait(self._tasks)
         await asyncio.get_running_loop().run_in_executor(self._pool, int)
         self._pool.shutdown()
+        with suppress(OSError):
+            os.rmdir(self._run)
 
     def has(self, container_id: str) -> bool:
         """Whether a container is one of these, and under way."""
         return container_id in self._runs
+
+    @property
+    def directories(self) -> tuple[str, str]:
+        """Where the containers' directories are: those on the disk, and the others."""
+        return self._disk, self._run
 
     @property
     def settings(self) -> Settings:
@@ -136,7 +139,6 @@ class Transients:
                 os.mkdir(found.work, 0o700)
                 os.mkdir(found.run, 0o700)
                 os.mkdir(f"{found.run}/runtime", 0o700)
-                os.mkdir(found.secret, 0o700)
             except OSError as error:
                 raise InternalError(f"make the directories of a container: {error.strerror or error}") from error
             yield found
@@ -144,9 +146,7 @@ class Transients:
             self._pool.submit(self._remove, container_id)
 
     def _places(self, container_id: str) -> Places:
-        run = f"{self._run}/{container_id}"
-        secret = f"{run}/secret" if self._in_memory else f"{_SHARED_MEMORY}/boxship-{container_id}"
-        return Places(f"{self._disk}/{container_id}", run, secret)
+        return Places(f"{self._disk}/{container_id}", f"{self._run}/{container_id}", self._in_memory)
 
     async def run(self, container: Container, change: Callable[[Spec], Awaitable[Spec]], output: int) -> ContainerStatus:
         """Run a container to its end. Cancelled, it is killed, and waited for.
@@ -203,13 +203,12 @@ class Transients:
             if not ended.done():
                 await self._kill(container.id, ended)
         finally:
-            started = container.id in self._started
             self._started.discard(container.id)
             del self._runs[container.id]
             ended.cancel()
             await self._networking.unplugged(container)
-            if started:
-                self._spawn(self._release(container.id))
+            # Whether it was ever started is no matter: of a start whose answer got lost nobody knows.
+            self._spawn(self._release(container.id))
 
     async def _kill(self, container_id: str, ended: asyncio.Future[ContainerStatus]) -> None:
         """Kill a container, if it runs, and wait until it has ended; whom nothing ends is left to the next listing."""
@@ -219,6 +218,9 @@ class Transients:
                     return
             except DaemonError as error:
                 log.info("kill container %s: %s", container_id, error)
+                if self._runtime.closed:
+                    # The next daemon does it.
+                    return
             if (await asyncio.wait([ended], timeout=_KILL_SECONDS))[0]:
                 return
         log.warning("container %s doesn't end", container_id)
@@ -263,7 +265,7 @@ class Transients:
 
     def _remove(self, container_id: str) -> None:
         places = self._places(container_id)
-        for path in (places.secret, places.run, places.disk):
+        for path in (places.run, places.disk):
             try:
                 remove_tree(path)
             except OSError as error:
@@ -273,6 +275,29 @@ class Transients:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _run_directory(exec_root: str) -> tuple[str, bool]:
+    """Where what doesn't outlive the machine goes, and whether that is in memory."""
+    own = f"{exec_root}/transients"
+    os.makedirs(exec_root, mode=0o711, exist_ok=True)
+    if _in_memory(exec_root):
+        return own, True
+    if _in_memory(_SHARED_MEMORY):
+        name = hashlib.blake2b(os.path.realpath(exec_root).encode(), digest_size=8).hexdigest()
+        return f"{_SHARED_MEMORY}/boxship-{name}", True
+    return own, False
+
+
+def _in_memory(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return filesystem_magic(fd) == TMPFS_MAGIC
+    finally:
+        os.close(fd)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:

@@ -5,6 +5,8 @@ Source: moby daemon/exec.go and daemon/exec_linux.go.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from boxrun.container.defaults import ALL_CAPABILITIES
 from boxrun.container.spec import Process, Seccomp
 from msgspec import structs
@@ -16,7 +18,7 @@ from boxshipd.execs.model import ExecConfig
 
 
 def program_of_exec(
-    config: ExecConfig, container: Container, settings: Settings, console_size: tuple[int, int]
+    config: ExecConfig, container: Container, settings: Settings, console_size: tuple[int, int], linked: Sequence[str]
 ) -> tuple[Process, Seccomp]:
     """The program and its filter.
 
@@ -25,6 +27,7 @@ def program_of_exec(
         container: the container it runs in.
         settings: the daemon's.
         console_size: height and width of its terminal, 0 for the kernel's default.
+        linked: the variables that the container's links set.
 
     Raises:
         InvalidParameter, NotImplementedHere: the container's own configuration isn't valid any more.
@@ -34,7 +37,7 @@ def program_of_exec(
     changed = structs.replace(
         process,
         args=config.command,
-        env=environment(own, config.env, tty=config.tty),
+        env=environment(own, (*linked, *config.env), tty=config.tty),
         cwd=config.working_dir or process.cwd,
         user=config.user or process.user,
         capabilities=ALL_CAPABILITIES if config.privileged else process.capabilities,

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import logging
 import secrets
+from collections.abc import Callable, Sequence
 
 from boxrun.shim.keys import parse_keys
 from boxrun.supervisor.contract import (
@@ -62,9 +63,19 @@ class Execs:
         events: where to publish.
         runtime: the connection to the runtime.
         settings: the daemon's.
+        linked: the variables that a container's links set.
     """
 
-    def __init__(self, containers: Registry, events: Events, runtime: RuntimeLink, settings: Settings) -> None:
+    def __init__(
+        self,
+        containers: Registry,
+        events: Events,
+        runtime: RuntimeLink,
+        settings: Settings,
+        *,
+        linked: Callable[[Container], Sequence[str]],
+    ) -> None:
+        self._linked = linked
         self.settings = settings
         self._containers = containers
         self._events = events
@@ -152,7 +163,8 @@ class Execs:
             raise Conflict(f"exec command {exec_id} is already running")
         _require_running(container)
         size = _size(console_size) if exec_.config.tty and console_size else exec_.config.console_size
-        process, seccomp = program_of_exec(exec_.config, container, self.settings, size)
+        linked = self._linked(container)
+        process, seccomp = program_of_exec(exec_.config, container, self.settings, size, linked)
         request = ExecRequest(
             id=container.id,
             exec_id=exec_.id,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from boxshipd.images import platform, reference
+from boxshipd.images.attestations import attached
 from boxshipd.images.content import ContentStore, Session
 from boxshipd.images.model import ImageConfig, Platform, decode
 from boxshipd.images.record import IndexRecord, Layer, Meaning, Record, describe_index, describe_manifest
@@ -62,7 +63,7 @@ class Catalogue:
             )
         self._names = {name: Meaning(image, index) for name, image, index in names}
         for index in {meaning.index for meaning in self._names.values() if meaning.index}:
-            self._indexes[index] = describe_index(self._content.read(index))
+            self._indexes[index] = self._described(self._content.read(index))
         for index, image in members:
             if index in self._indexes:
                 self._indexes[index].images.add(image)
@@ -150,7 +151,7 @@ class Catalogue:
 
     def content(self) -> tuple[set[str], set[str]]:
         """Everything in use: digests of blobs, and chain ids of snapshots."""
-        blobs = set(self._indexes)
+        blobs: set[str] = set().union(*(index.blobs for index in self._indexes.values()))
         chains: set[str] = set()
         for record in self._records.values():
             blobs |= record.blobs
@@ -291,8 +292,7 @@ class Catalogue:
             for image, at in tagged:
                 self._records[image] = replace(self._records[image], tagged=at)
             for digest in unused:
-                del self._indexes[digest]
-                self._left_blobs.add(digest)
+                self._left_blobs |= self._indexes.pop(digest).blobs
             if index is not None and names:
                 self._indexes.setdefault(index.descriptor.digest, index)
 
@@ -314,9 +314,14 @@ class Catalogue:
         self._left_chains.update(layer.chain for layer in record.layers)
 
     def _keep_index(self, session: Session, data: bytes) -> IndexRecord:
-        described = describe_index(data)
+        described = self._described(data)
         session.put(data)
         self._content.sync()
+        return described
+
+    def _described(self, data: bytes) -> IndexRecord:
+        described = describe_index(data)
+        described.attached = attached(self._content, described.manifests)
         return described
 
     async def _commit(self, change: Callable[[], _Change]) -> None:

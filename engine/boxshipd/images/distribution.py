@@ -20,7 +20,8 @@ from yarl import URL
 
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
-from boxshipd.images import platform, reference
+from boxshipd.images import artifacts, platform, reference
+from boxshipd.images.artifacts import Artifact
 from boxshipd.images.manifest_push import ManifestPusher
 from boxshipd.images.model import DOCUMENT_LIMIT, ImageConfig, Platform, decode
 from boxshipd.images.output import Output
@@ -267,6 +268,31 @@ class Distribution:
             image = decode(ImageConfig, data, "image configuration")
             platforms = [DistributionPlatform(image.architecture, image.os, image.os_version or "", None, image.variant or "")]
         return DistributionInspect(OCIDescriptor(document.media_type, document.digest, len(document.data)), platforms)
+
+    async def artifact(self, name: Reference, config: AuthConfig) -> Artifact:
+        """The manifest or index of a name in a registry, with access to what it lists.
+
+        Raises:
+            NotFound: there is none.
+            RegistryError: the registry can't be asked.
+        """
+        places = await self._client.repositories(name, for_registry(config, name.domain), "pull")
+        remote = Remote(name, places)
+        return Artifact(remote, await remote.resolve(name.digest or name.tag), self._downloads, self._threads)
+
+    async def put_artifact(self, name: Reference, config: AuthConfig, document: Document) -> None:
+        """Put a manifest into a registry, after the blobs that it lists, which the content store has, pinned.
+
+        Raises:
+            RegistryError: the registry doesn't take it.
+        """
+        places = await self._client.repositories(name, for_registry(config, name.domain), "push")
+        content = self._images.stores.content
+
+        async def job(_: Job) -> None:
+            await artifacts.put(places[-1], name.tag, document, content, self._threads, self._uploads)
+
+        await self._scheduler.run("push", str(name), job, cancellable=True)
 
     async def manifest(self, text: str, config: AuthConfig) -> Document:
         """The manifest or index of a name in a registry, as it is there.

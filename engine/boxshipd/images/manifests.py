@@ -20,13 +20,10 @@ from msgspec import UNSET
 
 from boxshipd.errors import NotFound
 from boxshipd.images.assembly import Stores
+from boxshipd.images.attestations import REFERENCE_DIGEST, is_attestation
 from boxshipd.images.catalogue import IndexRecord, Record
 from boxshipd.images.image import ImageUse
 from boxshipd.images.model import MANIFEST_TYPES, Descriptor, Platform
-
-_REFERENCE_TYPE = "vnd.docker.reference.type"
-_REFERENCE_DIGEST = "vnd.docker.reference.digest"
-_ATTESTATION = "attestation-manifest"
 
 
 def manifest_summaries(
@@ -43,25 +40,37 @@ def manifest_summaries(
     if index is None:
         return [_of_image(stores, record.manifest, record, uses)]
     here = {found.manifest.digest: found for image in index.images if (found := stores.catalogue.get(image))}
-    return [_summary(stores, descriptor, here.get(descriptor.digest), uses) for descriptor in index.manifests]
+    return [
+        _of_attestation(stores, descriptor, index)
+        if is_attestation(descriptor)
+        else _summary(stores, descriptor, here.get(descriptor.digest), uses)
+        for descriptor in index.manifests
+    ]
 
 
 def _summary(
     stores: Stores, descriptor: Descriptor, record: Record | None, uses: Callable[[str], Sequence[ImageUse]]
 ) -> ManifestSummary:
-    annotations = descriptor.annotations or {}
     if record is not None:
         return _of_image(stores, descriptor, record, uses)
     nothing = ManifestSize(total=0, content=0)
-    if annotations.get(_REFERENCE_TYPE) == _ATTESTATION:
-        about = AttestationData(annotations.get(_REFERENCE_DIGEST, ""))
-        return ManifestSummary(
-            descriptor.digest, _shown(descriptor), available=False, size=nothing, kind="attestation", attestation_data=about
-        )
     if descriptor.media_type not in MANIFEST_TYPES:
         return ManifestSummary(descriptor.digest, _shown(descriptor), available=False, size=nothing, kind="unknown")
     data = ManifestImageData(_platform(descriptor.platform or Platform()), [], UnpackedSize(0))
     return ManifestSummary(descriptor.digest, _shown(descriptor), available=False, size=nothing, kind="image", image_data=data)
+
+
+def _of_attestation(stores: Stores, descriptor: Descriptor, index: IndexRecord) -> ManifestSummary:
+    here = descriptor.digest in index.attached
+    content = sum(_size(stores, blob) for blob in index.attached.get(descriptor.digest, ()))
+    return ManifestSummary(
+        descriptor.digest,
+        _shown(descriptor),
+        available=here,
+        size=ManifestSize(total=content, content=content),
+        kind="attestation",
+        attestation_data=AttestationData((descriptor.annotations or {}).get(REFERENCE_DIGEST, "")),
+    )
 
 
 def _of_image(

@@ -102,7 +102,10 @@ class History(Struct, frozen=True, omit_defaults=True):
 
 
 class ImageConfig(Struct, frozen=True):
-    """An image's configuration; its digest is the image's id."""
+    """An image's configuration; its digest is the image's id.
+
+    ``build_cache`` is what it says of its own layers to builds (``boxshipd.builder.cache.document``).
+    """
 
     rootfs: RootFS
     architecture: str = ""
@@ -115,6 +118,7 @@ class ImageConfig(Struct, frozen=True):
     docker_version: str | UnsetType = UNSET
     config: ContainerConfig | None = None
     history: list[History] | None = None
+    build_cache: Any = field(name="boxship.build.cache.v1", default=UNSET)
 
 
 class ArchivedImage(Struct, rename="pascal", frozen=True):

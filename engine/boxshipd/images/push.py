@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from boxshipd.errors import NotFound
-from boxshipd.images import lookup
+from boxshipd.images import artifacts, lookup
 from boxshipd.images.catalogue import IndexRecord, Record
 from boxshipd.images.digest import parse_digest
 from boxshipd.images.layer_media import foreign
@@ -92,8 +92,8 @@ class Pusher:
         index = self._catalogue.index_of(name)
         if wanted is None and index is not None:
             here = {variant.manifest.digest: variant for variant in self._catalogue.variants(name)}
-            if all(entry.digest in here for entry in index.manifests):
-                return Selected(name, tuple(here[entry.digest] for entry in index.manifests), index)
+            if all(entry.digest in here or entry.digest in index.attached for entry in index.manifests):
+                return Selected(name, tuple(here[entry.digest] for entry in index.manifests if entry.digest in here), index)
         return Selected(name, (record,), None)
 
     async def push(self, place: Repository, name: Reference, selected: Sequence[Selected], output: Output) -> None:
@@ -119,6 +119,7 @@ class Pusher:
         if selected.index is not None:
             for document in found:
                 await manifests.put(place, document.digest, document)
+            await self._attestations(place, selected.index)
             described = selected.index.descriptor
             data = await asyncio.to_thread(self._content.read, described.digest)
             top = documents.read(data, described.media_type, described.digest)
@@ -129,6 +130,17 @@ class Pusher:
         output.message(f"{selected.name.tag}: digest: {top.digest} size: {len(top.data)}")
         output.aux(PushResult(selected.name.tag, top.digest, len(top.data)))
         self._images.announce("push", selected.records[0], selected.name)
+
+    async def _attestations(self, place: Repository, index: IndexRecord) -> None:
+        """Bring there what an index lists beside its images."""
+        with self._content.session() as session:
+            for digest in index.blobs:
+                session.claim(digest)
+            for entry in index.manifests:
+                if entry.digest in index.attached:
+                    data = await asyncio.to_thread(self._content.read, entry.digest)
+                    document = documents.read(data, entry.media_type, entry.digest)
+                    await artifacts.put(place, entry.digest, document, self._content, self._threads, self._slots)
 
     async def _blobs(self, place: Repository, selected: Selected, found: Sequence[Document], output: Output) -> None:
         """Bring all blobs of all manifests there, side by side."""

@@ -72,11 +72,18 @@ class IndexRecord:
         descriptor: where its blob is.
         manifests: what it lists.
         images: the ids of the images here that came with it.
+        attached: by the digest of each attestation's manifest that is here, the digests of all that it is made of.
     """
 
     descriptor: Descriptor
     manifests: Sequence[Descriptor]
     images: set[str] = field(default_factory=set)
+    attached: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def blobs(self) -> set[str]:
+        """The digests of the index itself and of all that its attestations here are made of."""
+        return {self.descriptor.digest}.union(*self.attached.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ _NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
 )
+NO_ADDRESSES = "null"
+"""The IPAM driver that gives out none."""
+
 DRIVERS = ("bridge", "ipvlan", "macvlan")
 """Those that a network can be made with."""
 
@@ -53,14 +56,18 @@ def draft(request: api.NetworkCreateRequest, settings: NetworkDefaults, source: 
         if given or request.internal or (ipam is not None and (ipam.config or ipam.options)):
             raise Forbidden("user-specified configurations are not supported if the network depends on a configuration network")
         given, ipv4, ipv6 = source.options, source.ipv4, source.ipv6
-    if not ipv4 and not ipv6 and not request.config_only:
+    manager = (ipam.driver if ipam is not None else "") or "default"
+    bare = manager == NO_ADDRESSES and driver != "bridge"
+    if not ipv4 and not ipv6 and not request.config_only and not bare:
         raise InvalidParameter("IPv4 or IPv6 must be enabled")
     validate_ipam(ipam, ipv6=ipv6)
     options.validate(driver, given)
-    if ipam is not None and ipam.driver not in {"", "default"}:
-        raise NotFound(f'plugin "{ipam.driver}" not found')
+    if manager not in {"default", NO_ADDRESSES}:
+        raise NotFound(f'plugin "{manager}" not found')
     if ipam is not None and ipam.options:
-        raise InvalidParameter(f"invalid IPAM options {', '.join(sorted(ipam.options))}: the default IPAM driver has none")
+        raise InvalidParameter(f"invalid IPAM options {', '.join(sorted(ipam.options))}: the {manager} IPAM driver has none")
+    if manager == NO_ADDRESSES:
+        _check_without_addresses(ipam, ipv4=ipv4, ipv6=ipv6)
     subnets, warnings = _configured(ipam, ipv6=ipv6)
     network = Network(
         id=secrets.token_hex(32),
@@ -72,12 +79,26 @@ def draft(request: api.NetworkCreateRequest, settings: NetworkDefaults, source: 
         ipv6=ipv6,
         internal=source.internal if source is not None else request.internal,
         attachable=request.attachable,
+        ipam_driver=manager,
         options=dict(given),
         labels=dict(request.labels or {}),
         config_only=request.config_only,
         config_from=source.name if source is not None else "",
     )
     return network, warnings
+
+
+def _check_without_addresses(ipam: api.IPAM | None, *, ipv4: bool, ipv6: bool) -> None:
+    """A network whose containers find their addresses themselves can't have any family that we would give out addresses of.
+
+    Source: moby libnetwork/ipams/null, drivers/macvlan (CreateNetwork).
+    """
+    for config in (ipam.config if ipam is not None else None) or ():
+        what = "subpool" if not config.subnet and config.ip_range else "pool"
+        raise InvalidParameter(f"null ipam driver does not handle specific address {what} requests")
+    for version, wanted in ((4, ipv4), (6, ipv6)):
+        if wanted:
+            raise InvalidParameter(f"ipv{version} pool is empty")
 
 
 def _check_names(request: api.NetworkCreateRequest) -> None:

@@ -125,6 +125,7 @@ def describe(network: Network) -> contract.NetworkSpec:
         interface=bridge_name(network) if network.driver == "bridge" else given.get(options.PARENT, ""),
         foreign=network.foreign,
         mode=given.get(options.MODES[network.driver][0], "") if network.driver in options.MODES else "",
+        flag=given.get(options.IPVLAN_FLAG, ""),
         mtu=options.mtu(given),
         internal=network.internal,
         icc=options.flag(given, options.ICC, True),

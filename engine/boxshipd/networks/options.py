@@ -29,6 +29,7 @@ PREFIX = "com.docker.network.container_iface_prefix"
 ENABLE_4 = "com.docker.network.enable_ipv4"
 ENABLE_6 = "com.docker.network.enable_ipv6"
 PARENT = "parent"
+IPVLAN_FLAG = "ipvlan_flag"
 ENDPOINT_IFNAME = "com.docker.network.endpoint.ifname"
 ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
 
@@ -38,7 +39,7 @@ KNOWN: Mapping[str, frozenset[str]] = {
     "bridge": _GENERAL
     | {NAME, ICC, MASQUERADE, HOST_BINDING, INHIBIT, GATEWAY_MODE_4, GATEWAY_MODE_6, TRUSTED, DEFAULT, HOST_IPV4, HOST_IPV6},
     "macvlan": _GENERAL | {PARENT, "macvlan_mode"},
-    "ipvlan": _GENERAL | {PARENT, "ipvlan_mode", "ipvlan_flag"},
+    "ipvlan": _GENERAL | {PARENT, "ipvlan_mode", IPVLAN_FLAG},
 }
 MODES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "macvlan": ("macvlan_mode", ("bridge", "private", "vepa", "passthru")),
@@ -82,8 +83,8 @@ def validate(driver: str, options: Mapping[str, str]) -> None:
             raise InvalidParameter(
                 f"requested {driver} mode '{options[mode]}' is not valid, '{allowed[0]}' mode is the default"
             )
-    if options.get("ipvlan_flag", "bridge") not in {"bridge", "private", "vepa"}:
-        raise InvalidParameter(f"unknown ipvlan flag '{options['ipvlan_flag']}'")
+    if options.get(IPVLAN_FLAG, "bridge") not in {"bridge", "private", "vepa"}:
+        raise InvalidParameter(f"unknown ipvlan flag '{options[IPVLAN_FLAG]}'")
 
 
 def truth(name: str, text: str) -> bool:

@@ -6,6 +6,7 @@ Source: moby daemon/network.go (buildPortsRelatedCreateEndpointOptions), libnetw
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 
 from boxship.types.containers import ContainerConfig
@@ -179,6 +180,16 @@ def _clash(one: str, other: str) -> bool:
 def join(address: str, port: int) -> str:
     """An address and a port as Go writes them."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def host_has_ipv6() -> bool:
+    """Whether programs of the host can listen at IPv6 addresses. Source: moby libnetwork/netutils (IsV6Listenable)."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _dynamic_range() -> tuple[int, int]:

@@ -27,6 +27,7 @@ class NetworkDefaults(Struct, frozen=True, kw_only=True):
         mtu: of the default bridge; 0 for the kernel's own.
         default_options: options that networks get by their driver.
         host_gateway: addresses that ``host-gateway`` means; empty for the default bridge's.
+        userland_proxy: whether ports of the host are relayed that lead to an address of the other IP version.
     """
 
     identity: str = ""
@@ -45,6 +46,7 @@ class NetworkDefaults(Struct, frozen=True, kw_only=True):
     mtu: int = 0
     default_options: dict[str, dict[str, str]] = {}
     host_gateway: tuple[str, ...] = ()
+    userland_proxy: bool = True
 
     @property
     def interface(self) -> str:

@@ -125,6 +125,11 @@ class RuntimeLink:
         """Whether a supervisor is connected now."""
         return self._listed.is_set()
 
+    @property
+    def closed(self) -> bool:
+        """Whether there is no supervisor, nor will be one."""
+        return self._keeper is None or self._keeper.done()
+
     async def call(
         self,
         method: UnaryMethod[Request, Reply],
@@ -269,7 +274,7 @@ class RuntimeLink:
     async def _ready(self) -> Channel:
         """The channel, as soon as its listing has been taken in."""
         if not self._listed.is_set():
-            if self._keeper is None or self._keeper.done():
+            if self.closed:
                 raise Unavailable("the supervisor is not connected")
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):

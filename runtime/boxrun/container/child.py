@@ -21,11 +21,14 @@ from boxrun.linux import process
 class Child(Program):
     """The container's first process: makes the container around itself and becomes its program."""
 
-    def __init__(self, prepared: Prepared, stdio: tuple[int, int, int] | None, report_fd: int, go_fd: int) -> None:
+    def __init__(
+        self, prepared: Prepared, stdio: tuple[int, int, int] | None, report_fd: int, go: tuple[int, int] = (-1, -1)
+    ) -> None:
+        """``go``: the ends of the pipe by which it is let go on, where it has a user namespace of its own."""
         super().__init__(prepared.spec.process, prepared, stdio, report_fd, init=prepared.spec.init)
         self._prepared = prepared
         self._spec = prepared.spec
-        self._go_fd = go_fd
+        self._go_fd, self._go_end = go
 
     def _enter(self) -> None:
         self._step = "cgroup"
@@ -42,8 +45,10 @@ class Child(Program):
         super()._detach()
         adjustment = self._settings.oom_score_adj
         if self._go_fd >= 0:
+            # With an end of its own it would wait for ever for one that has died.
+            os.close(self._go_end)
             if os.read(self._go_fd, 1) != b"g":
-                raise StartError("namespaces", 0, "the parent ended before it wrote the id mappings")
+                raise StartError("namespaces", 0, "nobody was there any more to let the container go on")
             process.set_ids(0, 0)
         elif adjustment is not None:
             self._step = "oom_score_adj"

@@ -45,7 +45,8 @@ def overlay(root: Root, make: Make) -> int:
         lower = tuple(_descriptor(clones[path]) for path in root.lower)
         if root.upper:
             own = _descriptor(clones[base])
-            direct = Root(lower=lower, upper=f"{own}/{upper}", work=f"{own}/{os.path.basename(root.work)}")
+            work = f"{own}/{os.path.basename(root.work)}"
+            direct = Root(lower=lower, upper=f"{own}/{upper}", work=work, volatile=root.volatile)
         else:
             direct = Root(lower=lower, upper="", work="")
         try:
@@ -57,7 +58,8 @@ def overlay(root: Root, make: Make) -> int:
         except OSError as error:
             if error.errno != EINVAL:
                 raise
-        return _in_a_namespace(Root(lower=root.lower, upper=root.upper, work=root.work), clones, owner, make)
+        plain = Root(lower=root.lower, upper=root.upper, work=root.work, volatile=root.volatile)
+        return _in_a_namespace(plain, clones, owner, make)
     finally:
         for fd in clones.values():
             os.close(fd)

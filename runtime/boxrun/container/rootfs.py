@@ -31,9 +31,13 @@ def _overlay(root: Root) -> int:
     opened: list[int] = []
     try:
         layers = [_short(path, opened) for path in root.lower]
-        own = [("index", "off")]
+        own: list[tuple[str, str | None]] = [("index", "off")]
         if root.upper:
             own = [("upperdir", _short(root.upper, opened)), ("workdir", _short(root.work, opened)), *own]
+        if root.volatile:
+            # Else its unmounting, which a container's last process does while it ends, waits for all that is written anywhere
+            # on the upper directory's file system. Since Linux 5.10.
+            own.append(("volatile", None))
         try:
             return mounts.new_mount("overlay", [*(("lowerdir+", layer) for layer in layers), *own])
         except OSError as error:

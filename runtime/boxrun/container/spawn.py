@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from errno import EINVAL, ENOSYS
 from types import TracebackType
 from typing import Final, Self
@@ -82,7 +83,12 @@ class Spawned:
         self.close()
 
 
-def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
+Plug = Callable[[int, int], None]
+"""Told of a container's own network namespace before anything happens in it; the second descriptor is the end of a pipe into
+which ``g`` has to be written for the container to go on. Both stay the caller's."""
+
+
+def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None, plug: Plug | None = None) -> Spawned:
     """Clone the container's first process; it goes on by itself to its program.
 
     ``prepared`` is used up: its descriptors are closed in this process. Only for single-threaded processes; the caller becomes
@@ -91,6 +97,7 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
     Args:
         prepared: what :func:`boxrun.container.prepare.prepare` returned.
         stdio: descriptors for standard input, output and error; None for a terminal, or to hand on the caller's own.
+        plug: for a container with a user namespace of its own, which has to own the network namespace as well.
 
     Raises:
         SetupError: the process couldn't be made.
@@ -113,7 +120,7 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
             else:
                 pid, pidfd = clone(prepared.namespaces.clone_flags, prepared.group.fd, report_end)
                 if pid == 0:
-                    Child(prepared, stdio, report_end, go_end).run()
+                    Child(prepared, stdio, report_end, (go_end, go_fd)).run()
     except OSError as error:
         os.close(report_fd)
         raise SetupError("clone", error.errno or 0, f"{error.filename}: {(error.strerror or '').lower()}") from error
@@ -125,7 +132,7 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None) -> Spawned:
             os.close(go_end)
     spawned = Spawned(pid, pidfd, report_fd, console_fd, prepared.warnings)
     if go_fd >= 0:
-        _let_go(prepared, spawned, go_fd)
+        _let_go(prepared, spawned, go_fd, plug)
     return spawned
 
 
@@ -139,7 +146,7 @@ def _borrow(prepared: Prepared, stdio: tuple[int, int, int] | None, report_end: 
         return None
     if planned.new & {"user", "time"} or spec.seccomp.mode == "custom":
         return None
-    child = Child(prepared.for_child(), stdio, report_end, -1)
+    child = Child(prepared.for_child(), stdio, report_end)
     try:
         return vfork.spawn(planned.clone_flags | process.CLONE_CLEAR_SIGHAND, prepared.group.fd, child.run)
     except OSError as error:
@@ -206,14 +213,21 @@ def _catch_up(flags: int, cgroup_fd: int | None) -> None:
     kernel_namespaces.unshare(flags & ~kernel_namespaces.CLONE_NEWPID)
 
 
-def _let_go(prepared: Prepared, spawned: Spawned, go_fd: int) -> None:
-    """Write the id mappings that a new user namespace can't write itself, then let the child go on."""
+def _let_go(prepared: Prepared, spawned: Spawned, go_fd: int, plug: Plug | None) -> None:
+    """Write the id mappings that a new user namespace can't write itself, then let the child go on, or have it let go on."""
     spec = prepared.spec
     try:
         namespaces.map_ids(spawned.pid, spec.uid_mappings, spec.gid_mappings)
         if spec.process.oom_score_adj is not None:
             set_oom_score_adj(str(spawned.pid), spec.process.oom_score_adj)
-        os.write(go_fd, b"g")
+        if plug is None:
+            os.write(go_fd, b"g")
+            return
+        namespace = os.open(f"/proc/{spawned.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            plug(namespace, go_fd)
+        finally:
+            os.close(namespace)
     except OSError as error:
         spawned.abandon()
         raise SetupError("namespaces", error.errno or 0, f"{error.filename}: {(error.strerror or '').lower()}") from error

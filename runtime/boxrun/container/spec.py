@@ -42,7 +42,8 @@ class Root(Struct, frozen=True, kw_only=True):
     """The root file system: overlay of ``lower`` (topmost first) with ``upper`` and ``work``.
 
     Mounted only inside the container's mount namespace, so that the host never sees it. With mappings, what is on the disk has
-    the ids that the container sees; ``upper`` and ``work`` are then in one directory.
+    the ids that the container sees; ``upper`` and ``work`` are then in one directory. ``volatile``: what is written is worth
+    nothing after a crash of the machine, so nobody waits for a disk; the pair of directories is mounted this once only.
     """
 
     lower: tuple[str, ...]
@@ -52,6 +53,7 @@ class Root(Struct, frozen=True, kw_only=True):
     propagation: str = "rprivate"
     uid_mappings: tuple[IDMapping, ...] = ()
     gid_mappings: tuple[IDMapping, ...] = ()
+    volatile: bool = False
 
 
 class Mount(Struct, frozen=True, kw_only=True):
@@ -64,7 +66,7 @@ class Mount(Struct, frozen=True, kw_only=True):
     A bind with ``container`` (the id of a running one whose ipc namespace is joined) takes the tmpfs that is mounted at
     ``source`` in there, without anything of it being mounted in the host.
     ``overlay`` shows the directories ``lower`` (topmost first) as one read-only tree, or as one that is written to ``upper``,
-    with ``work`` beside it. ``filesystem`` is a file system of the
+    with ``work`` beside it, and is volatile as a root may be. ``filesystem`` is a file system of the
     type ``filesystem`` on ``source``, which may be a device or what the type takes instead; it is made in the host's network
     namespace. With mappings a bind's source has the ids that the container sees (id-mapped mounts).
     ``subpath`` takes only that path inside a bind's source or an overlay, resolved so that it can't leave it.

@@ -97,6 +97,7 @@ def overlay(mount: Mount) -> int:
             work=mount.work,
             uid_mappings=mount.uid_mappings,
             gid_mappings=mount.gid_mappings,
+            volatile=bool(mount.upper),
         )
         tree_fd = rootfs.detached_overlay(root)
     else:

@@ -34,6 +34,7 @@ class NetworkSpec(Struct, frozen=True, kw_only=True):
             Empty for a macvlan network without a parent, whose containers only reach each other.
         foreign: the bridge was there before, made by somebody else: it isn't removed with the network.
         mode: of macvlan (bridge, private, vepa, passthru) or ipvlan (l2, l3, l3s), empty for the first of these.
+        flag: of ipvlan (bridge, private, vepa), empty for the first of these.
         mtu: 0 for the kernel's default.
         internal: nothing leaves it, and nobody but the host reaches it.
         icc: containers on it reach each other's unpublished ports.
@@ -58,6 +59,7 @@ class NetworkSpec(Struct, frozen=True, kw_only=True):
     interface: str = ""
     foreign: bool = False
     mode: str = ""
+    flag: str = ""
     mtu: int = 0
     internal: bool = False
     icc: bool = True
@@ -120,7 +122,8 @@ class Port(Struct, frozen=True, kw_only=True):
     """A published port.
 
     ``host_address`` is one of the host's, or ``0.0.0.0`` or ``::`` for all of its family; it leads to the endpoint's first
-    address of that family, and must not be asked for where that has none. ``host_port`` 0: the kernel chooses. On an endpoint
+    address of that family, or where that has none to one of the other family: TCP and UDP are relayed then, and the container
+    sees the host as their source. ``host_port`` 0: the kernel chooses. On an endpoint
     whose network is ``routed`` it opens the container's port and the host's part is ignored.
     """
 
@@ -129,6 +132,14 @@ class Port(Struct, frozen=True, kw_only=True):
     endpoint: str
     host_address: str = "0.0.0.0"
     host_port: int = 0
+
+
+class Way(Struct, frozen=True, kw_only=True):
+    """A port of another container's by its IPv4 address, which is open to this one although theirs is a network without icc."""
+
+    protocol: Protocol
+    address: str
+    port: int
 
 
 class Resolver(Struct, frozen=True, kw_only=True):
@@ -151,11 +162,15 @@ class Resolver(Struct, frozen=True, kw_only=True):
 
 
 class PlugRequest(Struct, frozen=True, kw_only=True):
-    """Make a sandbox for ``container`` with these endpoints, replacing what it had. Without endpoints it has just ``lo``."""
+    """Make a sandbox for ``container`` with these endpoints, replacing what it had. Without endpoints it has just ``lo``.
+
+    ``ways`` end when the containers do to which they lead.
+    """
 
     container: str
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[Port, ...] = ()
+    ways: tuple[Way, ...] = ()
     resolver: Resolver | None = None
 
 
@@ -209,6 +224,7 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...] = ()
     plugged: tuple[Plugged, ...] = ()
     ports: tuple[Port, ...] = ()
+    ways: tuple[Way, ...] = ()
     resolver: Resolver | None = None
 
 
@@ -266,11 +282,13 @@ class Policy(Struct, frozen=True, kw_only=True):
             if a program of the host listened there.
         forward_drop: where the host forwards only because a network needed it, nothing is forwarded between the interfaces
             that it had before.
+        relay_loopback: published ports are relayed at ``::1`` where the firewall can't serve them there.
     """
 
     guarded: tuple[Listener, ...] = ()
     respect_input: bool = False
     forward_drop: bool = True
+    relay_loopback: bool = True
 
 
 class NetworkFeatures(Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ class Firewall:
         self._policy = Policy()
         self._forward_drop: tuple[str, ...] = ()
         self._gate: gate.Gate | None = None
+        self._loopback_relayed = False
         self._built = False
 
     def close(self) -> None:
@@ -123,12 +124,24 @@ class Firewall:
         if self._built or self._networks:
             self.rebuild()
 
+    def relay_loopback(self, relayed: bool) -> None:
+        """Leave what the host sends to ``::1`` to the relay, or translate it. Raises KernelRefusalError."""
+        if relayed != self._loopback_relayed:
+            self._loopback_relayed = relayed
+            if self._built:
+                self.rebuild()
+
     def rebuild(self) -> None:
         """Make the tables anew, in one transaction. Raises KernelRefusalError."""
         old = Batch("inet", self.table)
         old.add_table()
         old.delete_table()
-        batch = rules.skeleton(self.table, gate=self._gate is not None, forward_drop=bool(self._forward_drop))
+        batch = rules.skeleton(
+            self.table,
+            gate=self._gate is not None,
+            forward_drop=bool(self._forward_drop),
+            relayed_loopback=self._loopback_relayed,
+        )
         for network in self._networks.values():
             rules.add_network(batch, network)
             rules.add_elements(batch, rules.network_elements(network))

@@ -8,7 +8,7 @@ Published ports are elements of maps, looked at by a handful of rules, so a pack
     local        output, nat        the same for those of the host itself
     leaving      postrouting, nat   masquerading, by the network that a packet comes from
     forward      forward, filter    who may reach which network
-    api          input, filter      containers don't reach the engine's own listeners
+    api          input, filter      containers don't reach the engine's own listeners, nor the relay from internal networks
 """
 
 from __future__ import annotations
@@ -54,6 +54,16 @@ def published(protocol: Protocol, host: Address, host_port: int, container: Addr
     return f"ports{host.version}", _key(number, host.packed, _port(host_port)), value
 
 
+def way(protocol: Protocol, source: Address, target: Address, port: int) -> Element:
+    """The element of a container's port that is open to another on their network without icc."""
+    return "ways", _key(source.packed, target.packed, bytes([PROTOCOLS[protocol]]), _port(port)), b""
+
+
+def relayed(protocol: Protocol, host_port: int) -> Element:
+    """The element of a port of the host at which the relay listens for others than the host itself."""
+    return "relayed", _key(bytes([PROTOCOLS[protocol]]), _port(host_port)), b""
+
+
 def opened(protocol: Protocol, container: Address, container_port: int) -> Element:
     """The element of a port that a routed network opens."""
     key = _key(bytes([PROTOCOLS[protocol]]), container.packed, _port(container_port))
@@ -78,13 +88,14 @@ def interface(name: str) -> bytes:
     return nft.interface_name(name)
 
 
-def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False) -> Batch:
+def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False, relayed_loopback: bool = False) -> Batch:
     """Table, sets and base chains.
 
     Args:
         table: its name.
         gate: only what comes from the set ``inside`` is translated; the rest meets the host's input rules first.
         forward_drop: nothing is forwarded between the interfaces in the set ``before``.
+        relayed_loopback: what the host sends to ``::1`` is left to the relay.
     """
     batch = Batch("inet", table)
     batch.add_table()
@@ -103,6 +114,9 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False) -> B
         batch.rule("arriving", outside, nft.verdict("return"))
     # A neighbour on a host's link is not the host.
     batch.rule("arriving", nft.version(4), loopback_destination(), nft.verdict("return"))
+    if relayed_loopback:
+        destination6 = [nft.address_field(6, "destination"), nft.compare(_LOOPBACK6)]
+        batch.rule("local", nft.version(6), destination6, nft.verdict("return"))
     for chain in ("arriving", "local"):
         for rule in translations():
             batch.rule(chain, rule)
@@ -116,6 +130,9 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False) -> B
     if forward_drop:
         old = [nft.meta("iifname"), nft.lookup("before"), nft.meta("oifname"), nft.lookup("before")]
         batch.rule("forward", old, nft.verdict("drop"))
+    _, by_port = port_lookups(4)
+    inner = [nft.meta("iifname"), nft.lookup("internal")]
+    batch.rule("api", inner, by_port, nft.lookup("relayed"), nft.verdict("drop"))
     port = nft.port_field("destination", REGISTER)
     batch.rule("api", from_network, nft.protocol(_TCP), port, nft.lookup("guarded"), nft.reset())
     for version in (4, 6):
@@ -137,7 +154,9 @@ def _sets(batch: Batch) -> None:
         batch.add_set(f"several{version}", size, concatenated(address))
         batch.add_set(f"guarded{version}", size + 4, concatenated(address, "port"))
     batch.add_set("guarded", 2, concatenated("port"))
-    for name in ("networks", "inside", "before"):
+    batch.add_set("relayed", 8, concatenated("protocol", "port"))
+    batch.add_set("ways", 16, concatenated("address4", "address4", "protocol", "port"))
+    for name in ("networks", "internal", "inside", "before"):
         batch.add_set(name, 16, concatenated("interface"))
     for name in ("entering_networks", "leaving_networks", "from_networks", "to_networks"):
         batch.add_set(name, 16, concatenated("interface"), verdicts=True)
@@ -192,7 +211,9 @@ def network_elements(network: NetworkSpec) -> list[Element]:
     """The elements by which packets find a network's chains."""
     name = nft.interface_name(network.interface)
     outgoing, incoming, leaving, entering = chains_of(network)
+    inner: list[Element] = [("internal", name, b"")] if network.internal else []
     return [
+        *inner,
         ("entering_networks", name, nft.jump_data(entering)),
         ("networks", name, b""),
         ("from_networks", name, nft.jump_data(outgoing)),
@@ -232,7 +253,8 @@ def incoming_rules(network: NetworkSpec) -> list[list[Expression]]:
     if network.icc:
         rules = [[*inside, accept]]
     else:
-        rules = [[*inside, *established, accept], [*inside, *translated(), accept], [*inside, drop]]
+        rules = [[*inside, *established, accept], [*inside, *translated(), accept]]
+        rules += [[*inside, *nft.version(4), *_along_ways(), accept], [*inside, drop]]
     if network.internal:
         return [*rules, [drop]]
     rules.append([*established, accept])
@@ -240,6 +262,17 @@ def incoming_rules(network: NetworkSpec) -> list[list[Expression]]:
         rules += [[*nft.version(version), *rule, accept] for rule in _entrances(version, mode)]
     rules += [[*nft.comes_from(name), accept] for name in network.trusted_interfaces]
     return [*rules, [drop]]
+
+
+def _along_ways() -> list[Expression]:
+    """Go on only along a way; the packet is IPv4."""
+    return [
+        nft.address_field(4, "source"),
+        nft.address_field(4, "destination", REGISTER + 1),
+        nft.meta("l4proto", REGISTER + 2),
+        nft.port_field("destination", REGISTER + 3),
+        nft.lookup("ways"),
+    ]
 
 
 def _entrances(version: int, mode: Literal["nat", "nat-unprotected", "routed", "isolated"]) -> list[list[Expression]]:

@@ -1,4 +1,4 @@
-"""The host's end of networks: bridges with their addresses, and parents of macvlan networks.
+"""The host's end of networks: bridges with their addresses, and parents of macvlan and ipvlan networks.
 
 Done once for each network, by pyroute2's codecs. What is ours bears the network's id as its alias, so that nothing of anybody
 else's is ever changed or removed.
@@ -17,8 +17,9 @@ from errno import EEXIST, ENODEV, EOPNOTSUPP
 from typing import Any, Final
 
 from boxrun.network import rtnetlink
-from boxrun.network.contract import NetworkSpec
+from boxrun.network.contract import Driver, NetworkSpec
 from boxrun.network.errors import KernelRefusalError, NetworkError
+from boxrun.network.features import why_not
 from boxrun.network.netlink import CREATE, EXCLUSIVE, NetlinkSocket, Request
 from boxrun.network.state import Forwarding
 
@@ -27,7 +28,11 @@ _NEWLINK, _GETLINK, _GETADDR = 16, 18, 22
 _ALIAS: Final = "boxship network "
 _SYSCTL: Final = "/proc/sys/net"
 _FORWARDING: Final = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
-MACVLAN_MODES: Final = ("bridge", "private", "vepa", "passthru")
+MODES: Final[dict[Driver, tuple[str, ...]]] = {
+    "macvlan": ("bridge", "private", "vepa", "passthru"),
+    "ipvlan": ("l2", "l3", "l3s"),
+}
+IPVLAN_FLAGS: Final = ("bridge", "private", "vepa")
 
 
 def check(network: NetworkSpec) -> None:
@@ -56,10 +61,8 @@ def ensure(network: NetworkSpec) -> None:
     with NetlinkSocket() as route:
         if network.driver == "bridge":
             _ensure_bridge(route, network)
-        elif network.driver == "macvlan":
-            _ensure_parent(route, network)
         else:
-            raise NetworkError(f"network {network.id}: {ipvlan_missing()}", "unsupported")
+            _ensure_parent(route, network)
 
 
 def remove(network: NetworkSpec) -> None:
@@ -72,8 +75,13 @@ def remove(network: NetworkSpec) -> None:
             route.run([rtnetlink.delete_link(link["index"])])
 
 
+def mode_of(network: NetworkSpec) -> str:
+    """The mode of a macvlan or ipvlan network."""
+    return network.mode or MODES[network.driver][0]
+
+
 def parent_name(network: NetworkSpec) -> str:
-    """The interface that sandboxes hang on; that of a macvlan network without a parent is one of ours."""
+    """The interface that sandboxes hang on; that of a network without a parent is one of ours."""
     return network.interface or f"bxm{network.id[:11]}"
 
 
@@ -83,11 +91,6 @@ def index_of(network: NetworkSpec) -> int:
         return socket.if_nametoindex(parent_name(network))
     except OSError as error:
         raise NetworkError(f"network {network.name or network.id}: no interface {parent_name(network)}", "interface") from error
-
-
-def ipvlan_missing() -> str:
-    """Why ipvlan can't be had."""
-    return "this kernel has no ipvlan driver"
 
 
 def _ensure_bridge(route: NetlinkSocket, network: NetworkSpec) -> None:
@@ -162,8 +165,12 @@ def forwarding(network: NetworkSpec) -> list[str]:
 
 
 def _ensure_parent(route: NetlinkSocket, network: NetworkSpec) -> None:
-    if network.mode and network.mode not in MACVLAN_MODES:
-        raise NetworkError(f"network {network.name}: unknown macvlan mode {network.mode}", "unsupported")
+    if mode_of(network) not in MODES[network.driver]:
+        raise NetworkError(f"network {network.name}: unknown {network.driver} mode {network.mode}", "unsupported")
+    if network.driver == "ipvlan" and (network.flag or IPVLAN_FLAGS[0]) not in IPVLAN_FLAGS:
+        raise NetworkError(f"network {network.name}: unknown ipvlan flag {network.flag}", "unsupported")
+    if why := why_not(network.driver):
+        raise NetworkError(f"network {network.name}: {why}", "unsupported")
     name = parent_name(network)
     if _link(route, name) is None:
         if not network.interface:

@@ -74,6 +74,11 @@ def text(kind: int, value: str) -> bytes:
     return attribute(kind, value.encode() + b"\0")
 
 
+def u16(kind: int, value: int) -> bytes:
+    """A number of 16 bits in the host's order."""
+    return attribute(kind, struct.pack("=H", value))
+
+
 def u32(kind: int, value: int) -> bytes:
     """A number of 32 bits in the host's order."""
     return attribute(kind, struct.pack("=I", value))

@@ -10,10 +10,11 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 
+from boxrun.network.boxes import Box
 from boxrun.network.contract import NetworkSpec
 from boxrun.network.errors import NetworkError
 from boxrun.network.namespaces import NetThread
-from boxrun.network.sandboxes import Box, Plumber
+from boxrun.network.sandboxes import Plumber
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import sys
 from errno import EADDRNOTAVAIL, EEXIST, ENODEV, EPERM, ESRCH
 from typing import Final
 
-from boxrun.network.netlink import CREATE, EXCLUSIVE, REPLACE, Request, attribute, attributes, nested, text, u32
+from boxrun.network.netlink import CREATE, EXCLUSIVE, REPLACE, Request, attribute, attributes, nested, text, u16, u32
 
 _NEWLINK, _DELLINK, _SETLINK = 16, 17, 19
 _NEWADDR, _DELADDR = 20, 21
@@ -134,10 +134,20 @@ def link_by_name(name: str) -> bytes:
 
 def add_macvlan(name: str, index: int, *, parent: int, namespace: int, mode: str, mtu: int) -> Request:
     """A macvlan on ``parent`` in another namespace."""
-    data = nested(_INFO_DATA, u32(1, {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}[mode]))
+    data = u32(1, {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}[mode])
+    return _add_on(parent, "macvlan", data, name=name, index=index, namespace=namespace, mtu=mtu)
+
+
+def add_ipvlan(name: str, index: int, *, parent: int, namespace: int, mode: str, flag: str, mtu: int) -> Request:
+    """An ipvlan on ``parent`` in another namespace; it has its parent's MAC address."""
+    data = u16(1, {"l2": 0, "l3": 1, "l3s": 2}[mode]) + u16(2, {"bridge": 0, "private": 1, "vepa": 2}[flag])
+    return _add_on(parent, "ipvlan", data, name=name, index=index, namespace=namespace, mtu=mtu)
+
+
+def _add_on(parent: int, kind: str, data: bytes, *, name: str, index: int, namespace: int, mtu: int) -> Request:
     body = _link(index) + text(_IFNAME, name) + u32(5, parent) + u32(_NET_NS_FD, namespace) + (u32(_MTU, mtu) if mtu else b"")
-    body += nested(_LINKINFO, text(_INFO_KIND, "macvlan"), data)
-    return Request(_NEWLINK, CREATE | EXCLUSIVE, body, f"make macvlan {name}")
+    body += nested(_LINKINFO, text(_INFO_KIND, kind), nested(_INFO_DATA, data))
+    return Request(_NEWLINK, CREATE | EXCLUSIVE, body, f"make {kind} {name}")
 
 
 def add_kind(name: str, kind: str, parent: int = 0) -> Request:

@@ -12,123 +12,20 @@ import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from typing import Final
 
 from boxrun.network import firewall_rules as rules
 from boxrun.network import links, namespaces, nftables, rtnetlink
-from boxrun.network.contract import Endpoint, NetworkSpec, Plugged, Port, Resolver, Sandbox
+from boxrun.network.boxes import FIRST_INDEX, Box, Cable
+from boxrun.network.contract import Endpoint, NetworkSpec, Sandbox
 from boxrun.network.errors import KernelRefusalError, NetworkError
-from boxrun.network.firewall_rules import Element
-from boxrun.network.netlink import NetlinkSocket
-
-FIRST_INDEX: Final = 64
-"""The number of a sandbox's first interface: behind those that some kernels put into every namespace."""
+from boxrun.network.netlink import NetlinkSocket, Request
 
 SERVER: Final = "127.0.0.11"
 _TABLE: Final = "boxship-dns"
 _LOOPBACK: Final = 1
 _DEFAULTS: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 _QUEUE: Final = 256
-
-
-@dataclass
-class Cable:
-    """An endpoint that is plugged in; ``index`` is its interface's number in the sandbox."""
-
-    endpoint: Endpoint
-    network: NetworkSpec
-    index: int
-    interface: str
-    mac: str
-
-    @property
-    def addresses(self) -> list[rtnetlink.Interface]:
-        """The addresses."""
-        return [ipaddress.ip_interface(address) for address in self.endpoint.addresses]
-
-    def first(self, version: int) -> rules.Address | None:
-        """The address that ports lead to."""
-        return next((address.ip for address in self.addresses if address.version == version), None)
-
-
-@dataclass
-class Box:
-    """A sandbox: its namespace's descriptor and what is in it.
-
-    ``ready`` is the host's end's name and number while nothing is plugged in but a cable without an address. ``servers`` are
-    the name server's sockets until they are handed over. ``installed`` is what the firewall has of it.
-    """
-
-    namespace: int
-    route: NetlinkSocket
-    container: str = ""
-    next_index: int = FIRST_INDEX
-    ready: tuple[str, int] | None = None
-    servers: tuple[socket.socket, socket.socket] | None = None
-    cables: dict[str, Cable] = field(default_factory=dict)
-    ports: tuple[Port, ...] = ()
-    holders: dict[Port, socket.socket] = field(default_factory=dict)
-    resolver: Resolver | None = None
-    installed: list[Element] = field(default_factory=list)
-
-    def close(self) -> None:
-        """Let go of everything; where no process is in it, the kernel takes the namespace apart."""
-        self.close_servers()
-        for sock in self.holders.values():
-            sock.close()
-        self.holders.clear()
-        self.route.close()
-        if self.namespace >= 0:
-            os.close(self.namespace)
-            self.namespace = -1
-
-    def close_servers(self) -> None:
-        """Close the name server's sockets."""
-        for sock in self.servers or ():
-            sock.close()
-        self.servers = None
-
-    @property
-    def record(self) -> Sandbox:
-        """What is noted of it."""
-        return Sandbox(
-            container=self.container,
-            endpoints=tuple(cable.endpoint for cable in self.cables.values()),
-            plugged=self.plugged,
-            ports=self.ports,
-            resolver=self.resolver,
-        )
-
-    @property
-    def plugged(self) -> tuple[Plugged, ...]:
-        """The endpoints as they came to be."""
-        return tuple(Plugged(endpoint=key, interface=c.interface, mac=c.mac) for key, c in self.cables.items())
-
-    def elements(self) -> list[Element]:
-        """The firewall's elements that belong to it."""
-        found = [element for port in self.ports for element in self._port_elements(port)]
-        if len(self.cables) > 1:
-            found += [rules.several(address.ip) for cable in self.cables.values() for address in cable.addresses]
-        return found
-
-    def _port_elements(self, port: Port) -> Iterator[Element]:
-        cable = self.cables[port.endpoint]
-        host = ipaddress.ip_address(port.host_address)
-        address = cable.first(host.version)
-        if address is None:
-            raise NetworkError(
-                f"publish {port.host_address}:{port.host_port}: no IPv{host.version} address", "unsupported", port
-            )
-        if routed(cable.network, host.version):
-            yield rules.opened(port.protocol, address, port.container_port)
-        else:
-            yield rules.published(port.protocol, host, port.host_port, address, port.container_port)
-
-
-def routed(network: NetworkSpec, version: int) -> bool:
-    """Whether the network's ports are opened instead of translated."""
-    return (network.gateway_mode_v4 if version == 4 else network.gateway_mode_v6) == "routed"
 
 
 class Plumber:
@@ -176,6 +73,20 @@ class Plumber:
             undo.pop_all()
         return box
 
+    def adopt(self, namespace: int, *, servers: bool) -> Box:
+        """Have a namespace that somebody else has made be a sandbox; the descriptor stays his. Raises NetworkError, OSError."""
+        with ExitStack() as undo:
+            own = os.dup(namespace)
+            undo.callback(os.close, own)
+            with namespaces.inside(own, self.home):
+                route = undo.enter_context(NetlinkSocket())
+                route.run([rtnetlink.link_up(_LOOPBACK)])
+                box = Box(own, route)
+                if servers:
+                    box.servers = self._listen()
+            undo.pop_all()
+        return box
+
     def _plug_host_end(self, host: str, network: NetworkSpec) -> int:
         """Plug the host's end in; returns its number."""
         self._route.run([rtnetlink.enslave(host, links.index_of(network))])
@@ -219,8 +130,10 @@ class Plumber:
         name = endpoint.interface or _free_name(network.prefix, [cable.interface for cable in box.cables.values()])
         if not links.NAME.fullmatch(name) or any(cable.interface == name for cable in box.cables.values()):
             raise NetworkError(f"interface name {name!r} can't be had", "interface")
+        if network.driver == "ipvlan" and endpoint.mac:
+            raise NetworkError("ipvlan interfaces do not support custom mac address assignment", "unsupported")
         first = endpoint.addresses[0] if endpoint.addresses else endpoint.id
-        mac = endpoint.mac or links.fixed_mac(network.id, first)
+        mac = "" if network.driver == "ipvlan" else endpoint.mac or links.fixed_mac(network.id, first)
         taken = network.driver == "bridge" and box.ready is not None
         index = FIRST_INDEX if taken else box.next_index
         cable = Cable(endpoint, network, index, name, mac)
@@ -243,14 +156,9 @@ class Plumber:
         """Have the cable's interface in the sandbox; returns the number of the bridge's port, 0 for none."""
         network = cable.network
         if network.driver != "bridge":
-            parent = links.index_of(network)
-            mode = network.mode or links.MACVLAN_MODES[0]
-            request = rtnetlink.add_macvlan(
-                cable.interface, cable.index, parent=parent, namespace=box.namespace, mode=mode, mtu=network.mtu
-            )
             with namespaces.inside(box.namespace, self.home):
                 links.write_sysctl("ipv6/conf/default/disable_ipv6", "1")
-            self._route.run([request])
+            self._route.run([_on_parent(box, cable)])
             with namespaces.inside(box.namespace, self.home):
                 links.write_sysctl("ipv6/conf/default/disable_ipv6", "0")
             box.next_index += 1
@@ -270,7 +178,8 @@ class Plumber:
     def _configure(self, box: Box, cable: Cable) -> None:
         addresses = cable.addresses
         v6 = any(address.version == 6 for address in addresses)
-        requests = [rtnetlink.set_address(cable.index, cable.mac), rtnetlink.link_up(cable.index)]
+        requests = [rtnetlink.set_address(cable.index, cable.mac)] if cable.mac else []
+        requests.append(rtnetlink.link_up(cable.index))
         requests += [rtnetlink.add_address(cable.index, address) for address in addresses]
         for route in cable.endpoint.routes:
             gateway = ipaddress.ip_address(route.gateway) if route.gateway else None
@@ -301,6 +210,10 @@ class Plumber:
             chosen = next(iter(gateways(box.cables, version)), None)
             if chosen is not None:
                 cable, gateway = chosen
+                if cable.network.driver == "ipvlan" and links.mode_of(cable.network) != "l2":
+                    # There are no neighbours to be asked: the parent's routes decide.
+                    requests.append(rtnetlink.add_route(cable.index, destination, None))
+                    continue
                 if (
                     gateway not in next(a.network for a in cable.addresses if a.version == version)
                     and not gateway.is_link_local
@@ -319,6 +232,19 @@ class Plumber:
             port = rtnetlink.peer_of(box.route.ask(rtnetlink.link_by_index(box.cables[endpoint].index)))
             if port:
                 self._route.run([rtnetlink.reflect(port)])
+
+    def detour(self, box: Box, cable: Cable, target: rules.Address) -> None:
+        """Have packets to a neighbour go by way of the host, as those of a bridge whose ports are isolated must.
+
+        The host would tell that there is a shorter way; it isn't believed. Raises NetworkError, OSError.
+        """
+        host = next((ipaddress.ip_interface(a).ip for a in cable.network.addresses if ":" not in a), None)
+        if host is None:
+            raise NetworkError(f"network {cable.network.name}: the host has no address there to pass packets on", "unsupported")
+        with namespaces.inside(box.namespace, self.home):
+            for name in ("all", cable.interface):
+                links.write_sysctl(f"ipv4/conf/{name}/accept_redirects", "0")
+        box.route.run([rtnetlink.add_route(cable.index, ipaddress.ip_network(target), host)])
 
     def silence(self, box: Box) -> None:
         """Take the addresses away: nobody answers for them from this moment on, though the kernel takes its time."""
@@ -346,6 +272,7 @@ class Plumber:
                 following = max([FIRST_INDEX, *(index for index, _ in socket.if_nameindex())]) + 1
             box = Box(namespace, route, sandbox.container, following, cables=cables, resolver=sandbox.resolver)
             box.ports = tuple(port for port in sandbox.ports if port.endpoint in cables)
+            box.ways = sandbox.ways
             undo.pop_all()
         return box
 
@@ -375,6 +302,16 @@ def redirection(udp: int, tcp: int) -> list[nftables.Batch]:
         batch.rule("output", to, nftables.port_field("destination"), nftables.compare(asked), nftables.store(2, answered))
         batch.rule("output", back, nftables.port_field("source"), nftables.compare(answered), nftables.store(0, asked))
     return [old, batch]
+
+
+def _on_parent(box: Box, cable: Cable) -> Request:
+    """What has an interface of a macvlan or ipvlan network be in a sandbox. Raises NetworkError: there is no parent."""
+    network, parent = cable.network, links.index_of(cable.network)
+    name, index, mode = cable.interface, cable.index, links.mode_of(network)
+    if network.driver == "macvlan":
+        return rtnetlink.add_macvlan(name, index, parent=parent, namespace=box.namespace, mode=mode, mtu=network.mtu)
+    flag = network.flag or links.IPVLAN_FLAGS[0]
+    return rtnetlink.add_ipvlan(name, index, parent=parent, namespace=box.namespace, mode=mode, flag=flag, mtu=network.mtu)
 
 
 def _free_name(prefix: str, taken: Sequence[str]) -> str:

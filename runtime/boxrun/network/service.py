@@ -16,6 +16,7 @@ import msgspec
 
 from boxrun.bus import BusError, Code, Context
 from boxrun.network import conntrack, switchboard
+from boxrun.network.boxes import Box
 from boxrun.network.contract import (
     ConnectRequest,
     DisconnectRequest,
@@ -41,7 +42,7 @@ from boxrun.network.features import detect
 from boxrun.network.firewall import Monitor
 from boxrun.network.namespaces import NetThread
 from boxrun.network.pool import Pool
-from boxrun.network.sandboxes import Box
+from boxrun.network.relay.link import Relays
 from boxrun.network.state import NetworkState
 from boxrun.network.switchboard import Switchboard
 
@@ -62,6 +63,8 @@ class NetworksService(Networks):
         self._why_not = ""
         self._pool = Pool()
         self._server = NameServer(self._state.path)
+        self._relays = Relays(self._state.path)
+        self._loopback = False
         self._monitor: Monitor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -76,12 +79,15 @@ class NetworksService(Networks):
             log.warning("no networks: %s", self._why_not)
             return
         try:
-            await self._thread.run(self._board.recover, running)
+            await self._thread.run(self._board.recover, running, await self._relays.find())
         except (NetworkError, OSError) as error:
             log.error("networks: %s", error)
-        await self._server.recover(self._board.boxes, self._serve_again)
+        self._loopback = self._board.loopback
+        await self._relays.recover(self._board.boxes)
         for network in self._board.networks.values():
+            self._server.network(network)
             self._pool.want(network)
+        await self._server.recover(self._board.boxes, self._serve_again)
         self._listen()
 
     async def _serve_again(self, box: Box) -> None:
@@ -120,6 +126,17 @@ class NetworksService(Networks):
             raise BusError(Code.FAILED_PRECONDITION, reason, detail=NetworkFailure(kind="unsupported", message=reason))
         return self._board
 
+    async def _relay(self, board: Switchboard, box: Box) -> None:
+        """Have the relay carry what it is to carry of a sandbox."""
+        await self._relays.have(box)
+        await self._follow_loopback(board)
+
+    async def _follow_loopback(self, board: Switchboard) -> None:
+        """Whether ``::1`` is relayed is so for every sandbox."""
+        if board.loopback != self._loopback:
+            self._loopback = board.loopback
+            await self._relays.recover(board.boxes)
+
     async def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with _told():
             return await self._thread.run(work, *args, **kwargs)
@@ -130,7 +147,9 @@ class NetworksService(Networks):
 
     async def policy(self, request: Policy, context: Context) -> Nothing:
         """Have this policy from now on."""
-        await self._do(self._ready_board.set_policy, request)
+        board = self._ready_board
+        await self._do(board.set_policy, request)
+        await self._follow_loopback(board)
         return Nothing()
 
     async def ensure(self, request: NetworkSpec, context: Context) -> Nothing:
@@ -151,17 +170,18 @@ class NetworksService(Networks):
         """Have a sandbox ready for a container's start."""
         return await self.plug_in(request)
 
-    async def plug_in(self, request: PlugRequest) -> PlugReply:
-        """The same, for a start. Raises BusError."""
+    async def plug_in(self, request: PlugRequest, namespace: int = -1) -> PlugReply:
+        """The same, for a start; ``namespace`` is a descriptor of one that is there already. Raises BusError."""
         board = self._ready_board
         servers = request.resolver is not None and request.resolver.embedded
         bridged = (e.network for e in request.endpoints if e.network in board.networks)
         first = next((network for network in bridged if board.networks[network].driver == "bridge"), None)
-        ready = self._pool.take(first, servers=servers) if first is not None else None
+        ready = self._pool.take(first, servers=servers) if first is not None and namespace < 0 else None
         await self.unplugged(request.container)
         try:
-            box = await self._do(board.plug, request, ready)
+            box = await self._do(board.plug, request, ready, namespace)
             await self._server.serve(box)
+            await self._relay(board, box)
         except asyncio.CancelledError:
             self._spawn(self.unplugged(request.container))
             raise
@@ -174,20 +194,26 @@ class NetworksService(Networks):
 
     async def connect(self, request: ConnectRequest, context: Context) -> PlugReply:
         """Plug a further endpoint in."""
-        box, ports = await self._do(self._ready_board.connect, request.container, request.endpoint, request.ports)
+        board = self._ready_board
+        box, ports = await self._do(board.connect, request.container, request.endpoint, request.ports)
         self._server.moved(box)
+        await self._relay(board, box)
         return PlugReply(endpoints=_of(box.plugged, request.endpoint.id), ports=ports)
 
     async def disconnect(self, request: DisconnectRequest, context: Context) -> Nothing:
         """Take an endpoint away."""
-        box = await self._do(self._ready_board.disconnect, request.container, request.endpoint)
+        board = self._ready_board
+        box = await self._do(board.disconnect, request.container, request.endpoint)
         if box is not None:
             self._server.moved(box)
+            await self._relay(board, box)
         return Nothing()
 
     async def publish(self, request: PublishRequest, context: Context) -> PlugReply:
         """Change a container's published ports."""
-        box = await self._do(self._ready_board.publish, request.container, request.ports)
+        board = self._ready_board
+        box = await self._do(board.publish, request.container, request.ports)
+        await self._relay(board, box)
         return PlugReply(endpoints=box.plugged, ports=box.ports)
 
     async def unplug(self, request: SandboxRef, context: Context) -> Nothing:
@@ -209,6 +235,7 @@ class NetworksService(Networks):
             box = await self._thread.run(board.unplug, container)
             if box is not None:
                 self._server.drop(container)
+                await self._relays.drop(container)
                 self._spawn(self._bury(box))
         finally:
             del self._leaving[container]
@@ -241,6 +268,7 @@ class NetworksService(Networks):
             await self._clear(self._board)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.close(end=clear)
+        await self._relays.close(end=clear)
         if self._board is not None:
             await self._thread.run(self._board.close)
         await asyncio.to_thread(self._thread.close)

@@ -5,6 +5,7 @@ network/sandboxes/<id>       a container's ``Sandbox``, written before the conta
 network/forwarding           what we changed for the host to forward, and the interfaces that it had before
 network/policy               the ``Policy``
 network/dns.sock             where the name server answers
+network/relay.sock           where the relay does
 
 The run directory is on a tmpfs: after the machine's restart nothing of it is there, nor is any of what it tells of.
 """
@@ -97,7 +98,7 @@ class NetworkState:
                 self._unlink(f"{name}/{entry.name}")
             with suppress(OSError):
                 os.rmdir(f"{self.path}/{name}")
-        for name in ("forwarding", "policy", "dns.sock", "dns.log"):
+        for name in ("forwarding", "policy", "dns.sock", "dns.log", "relay.sock", "relay.log"):
             self._unlink(name)
         with suppress(OSError):
             os.rmdir(self.path)

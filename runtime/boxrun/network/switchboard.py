@@ -12,12 +12,14 @@ from ipaddress import ip_address
 
 import msgspec
 
-from boxrun.network import conntrack, links
+from boxrun.network import conntrack, links, ways
+from boxrun.network.boxes import Box, routed
 from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, Port
 from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
 from boxrun.network.holders import hold
-from boxrun.network.sandboxes import Box, Plumber, routed
+from boxrun.network.relay.wanted import Sockets, loopback_needs_relay, name_of, settle
+from boxrun.network.sandboxes import Plumber
 from boxrun.network.state import Forwarding, NetworkState
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ class Switchboard:
         self.firewall = Firewall(table)
         self.networks: dict[str, NetworkSpec] = {}
         self.boxes: dict[str, Box] = {}
+        self.loopback = False
+        """Whether ``::1`` is relayed."""
         self._policy = Policy()
 
     def close(self) -> None:
@@ -42,12 +46,15 @@ class Switchboard:
         self.firewall.close()
         self._plumber.close()
 
-    def recover(self, running: Mapping[str, int]) -> None:
+    def recover(self, running: Mapping[str, int], held: Sockets) -> None:
         """Find what an earlier supervisor has plugged, and remove what it hasn't finished.
 
         Args:
             running: containers with their processes.
+            held: sockets behind published ports that the relay has kept; what isn't needed of them is closed.
         """
+        self._policy = self._state.policy
+        self._look_at_loopback()
         self.networks = {network.id: network for network in self._state.networks()}
         for sandbox in self._state.sandboxes():
             try:
@@ -56,21 +63,27 @@ class Switchboard:
                 self._state.drop_sandbox(sandbox.container)
                 continue
             self.boxes[sandbox.container] = box
-            self._hold_again(box)
+            self._hold_again(box, held)
+            settle(box, loopback=self.loopback)
             box.installed = box.elements()
+        for sock in held.values():
+            sock.close()
         for network in self.networks.values():
             try:
                 links.ensure(network)
             except (NetworkError, OSError) as error:
                 log.error("network %s: %s", network.name or network.id, error)
-        self._policy = self._state.policy
         self.firewall.policy(self._policy, self._forward_drop)
         elements = [element for box in self.boxes.values() for element in box.installed]
         self.firewall.restore(self.networks.values(), elements)
 
-    def _hold_again(self, box: Box) -> None:
+    def _hold_again(self, box: Box, held: Sockets) -> None:
         for port in box.ports:
             if self._routed(box, port):
+                continue
+            kept = held.pop(name_of(port), None)
+            if kept is not None:
+                box.holders[port] = kept
                 continue
             try:
                 _, box.holders[port] = hold(port)
@@ -94,6 +107,7 @@ class Switchboard:
         """Have this policy. Raises NetworkError, OSError."""
         self._state.put_policy(policy)
         self._policy = policy
+        self._look_at_loopback()
         self.firewall.policy(policy, self._forward_drop)
 
     def ensure(self, network: NetworkSpec) -> None:
@@ -148,12 +162,13 @@ class Switchboard:
         self._state.drop_network(identity)
         del self.networks[identity]
 
-    def plug(self, request: PlugRequest, box: Box | None) -> Box:
+    def plug(self, request: PlugRequest, box: Box | None, namespace: int = -1) -> Box:
         """Have a sandbox for a container.
 
         Args:
             request: what is to be in it.
             box: one that is ready for the first endpoint of a bridge network; None where there is none.
+            namespace: what is to become the sandbox, where there is no box and that is there already; it stays the caller's.
 
         Raises:
             NetworkError: and nothing is left, ``box`` neither.
@@ -163,7 +178,9 @@ class Switchboard:
             self.unplug(request.container)
             networks = [self._network(endpoint) for endpoint in request.endpoints]
             servers = request.resolver is not None and request.resolver.embedded
-            if box is None:
+            if box is None and namespace >= 0:
+                box = self._plumber.adopt(namespace, servers=servers)
+            elif box is None:
                 first = next((network for network in networks if network.driver == "bridge"), None)
                 box = self._plumber.make(first, servers=servers)
             elif servers and box.servers is None:
@@ -174,6 +191,8 @@ class Switchboard:
             order = [endpoint.id for endpoint in request.endpoints]
             box.cables = {key: box.cables[key] for key in order}
             self._plumber.route_by_default(box)
+            box.ways = request.ways
+            ways.lay(box, self.boxes.values(), self._plumber)
             self._have_ports(box, request.ports)
             self._state.put_sandbox(box.record)
         except BaseException:
@@ -182,6 +201,14 @@ class Switchboard:
             raise
         self.boxes[request.container] = box
         return box
+
+    def _close_ways(self, gone: Box) -> None:
+        for box in self.boxes.values():
+            kept = ways.left(box, gone)
+            if kept != box.ways:
+                box.ways = kept
+                self._install(box)
+                self._state.put_sandbox(box.record)
 
     def _network(self, endpoint: Endpoint) -> NetworkSpec:
         try:
@@ -259,11 +286,13 @@ class Switchboard:
         try:
             self.firewall.change(removed=box.installed)
             box.installed = []
+            self._close_ways(box)
         except (NetworkError, OSError) as error:
             log.error("container %s: %s", box.container, error)
         for sock in box.holders.values():
             sock.close()
         box.holders.clear()
+        box.relays = {}
         self._plumber.silence(box)
 
     def _discard(self, box: Box) -> None:
@@ -291,13 +320,16 @@ class Switchboard:
         had, held = box.ports, dict(box.holders)
         new: dict[Port, socket.socket] = {}
         chosen: list[Port] = []
+        self._look_at_loopback()
         try:
             chosen.extend(self._have_port(box, port, new) for port in ports)
             box.ports = tuple(chosen)
             box.holders = {port: sock for port, sock in (held | new).items() if port in chosen}
+            settle(box, loopback=self.loopback)
             self._install(box)
         except BaseException:
             box.ports, box.holders = had, held
+            settle(box, loopback=self.loopback)
             for sock in new.values():
                 sock.close()
             raise
@@ -306,6 +338,16 @@ class Switchboard:
                 sock.close()
         for endpoint in {port.endpoint for port in box.holders if port not in held}:
             self._plumber.reflect(box, endpoint)
+
+    def _look_at_loopback(self) -> None:
+        """Somebody may have loaded br_netfilter since the last time. Where ``::1`` is relayed once, that goes on."""
+        wanted = self._policy.relay_loopback and (self.loopback or loopback_needs_relay())
+        if wanted == self.loopback:
+            return
+        self.loopback = wanted
+        self.firewall.relay_loopback(wanted)
+        for box in self.boxes.values():
+            settle(box, loopback=self.loopback)
 
     def _have_port(self, box: Box, port: Port, new: dict[Port, socket.socket]) -> Port:
         cable = box.cables.get(port.endpoint)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from boxrun.container.cgroups import Cgroups
 from boxrun.container.cgroups.errors import CgroupError
 from boxrun.container.prepare import prepare
-from boxrun.container.spawn import spawn
+from boxrun.container.spawn import Plug, spawn
 from boxrun.errors import StartFault
 from boxrun.shim.protocol import Payload
 
@@ -34,7 +34,13 @@ class Built(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def build(cgroups: Cgroups, payload: Payload, joins: Sequence[int], stdio: tuple[int, int, int] | None) -> Built:
+def build(
+    cgroups: Cgroups,
+    payload: Payload,
+    joins: Sequence[int],
+    stdio: tuple[int, int, int] | None,
+    plug: Plug | None = None,
+) -> Built:
     """Make the container that ``payload`` describes and wait until its program runs.
 
     Args:
@@ -42,6 +48,7 @@ def build(cgroups: Cgroups, payload: Payload, joins: Sequence[int], stdio: tuple
         payload: the spec and what belongs to it.
         joins: descriptors of what ``Payload.joins`` names, in its order.
         stdio: the program's stdin, stdout and stderr; None with a terminal.
+        plug: has the container's own network namespace plugged before anything happens in it.
 
     Raises:
         StartFault: it couldn't be made, and nothing is left of it.
@@ -54,7 +61,7 @@ def build(cgroups: Cgroups, payload: Payload, joins: Sequence[int], stdio: tuple
     try:
         prepared = prepare(spec, dict(zip(payload.joins, joins, strict=True)), group, payload.seccomp)
         # From here on what fails has the process reaped; what goes on in its descendants ends with the group.
-        spawned = spawn(prepared, stdio)
+        spawned = spawn(prepared, stdio, plug)
         spawned.ready()
         started_at = time_ns()
         watch = group.oom_watch()

@@ -38,6 +38,7 @@ from boxrun.shim.poller import Poller
 from boxrun.shim.protocol import (
     Attach,
     Cleaned,
+    Cloned,
     Detached,
     Exited,
     ExitRecord,
@@ -195,7 +196,11 @@ class Caretaker:
         self._look_after()
 
     def _build(self, payload: bytes, joins: Sequence[int], stdio: tuple[int, int, int] | None) -> Built:
-        return build(self._cgroups, decode_payload(payload), joins, stdio)
+        plug = self._plug if self._start.plugged_inside else None
+        return build(self._cgroups, decode_payload(payload), joins, stdio, plug)
+
+    def _plug(self, namespace: int, go_end: int) -> None:
+        self._links.report(Cloned(), (namespace, go_end))
 
     def _pipes(self) -> list[int]:
         """Make the pipes; returns the container's ends."""

@@ -106,6 +106,9 @@ class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", om
 
     Where ``exec_of`` names a container, a further program is run in that one: the payload is an ``ExecPayload``, the one
     joined descriptor the container's process 1, and the exit record is ``<id>.exit`` in ``state_dir``.
+
+    ``plugged_inside``: the container's own network namespace, which its user namespace owns, becomes its sandbox; ``Cloned``
+    says when it is there.
     """
 
     id: str
@@ -118,6 +121,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", om
     own_pid_namespace: bool = True
     joins: int = 0
     sandbox: bool = False
+    plugged_inside: bool = False
     clients: tuple[Client, ...] = ()
     exec_of: str = ""
     runtime: ForeignRuntime | None = None
@@ -192,6 +196,12 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello", tag_field="type", om
     started_at: int = 0
     warnings: tuple[str, ...] = ()
     log_dropped: int = 0
+
+
+class Cloned(Struct, frozen=True, tag="cloned", tag_field="type"):
+    """The container's process waits to be plugged in. Descriptors: its network namespace, and the end of a pipe into which
+    ``g`` has to be written for it to go on.
+    """
 
 
 class Started(Struct, frozen=True, kw_only=True, tag="started", tag_field="type", omit_defaults=True):
@@ -281,7 +291,9 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Request = Start | Attach | Resize | Hold | Probe
-Report = Hello | Joined | Started | Failed | Exited | Cleaned | OutOfMemory | Detached | Done | Held | LogDropped | Idle
+Report = (
+    Hello | Joined | Cloned | Started | Failed | Exited | Cleaned | OutOfMemory | Detached | Done | Held | LogDropped | Idle
+)
 
 _encoder = Encoder()
 decode_request = Decoder(Request).decode

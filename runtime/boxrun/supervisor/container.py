@@ -19,6 +19,7 @@ from boxrun.oci.bundle import Bundle
 from boxrun.shim import exits
 from boxrun.shim.protocol import (
     Cleaned,
+    Cloned,
     Detached,
     Exited,
     ExitRecord,
@@ -85,6 +86,8 @@ class Container:
         self.paused = False
         self.group_lock = GroupLock()
         self.traceable = True
+        self.on_clone: Callable[[int, int], None] | None = None
+        """Has the sandbox plugged where the container makes it itself; the descriptors of ``Cloned`` are its own."""
         self._awaited = False
         self._tidy = False
         self._forgotten = False
@@ -179,6 +182,8 @@ class Container:
         match report:
             case Hello():
                 self._greet(report, fds)
+            case Cloned() if len(fds) == 2 and self.on_clone is not None:
+                self.on_clone(fds.pop(0), fds.pop(0))
             case Started():
                 self._start(report, fds)
             case Failed():

@@ -15,6 +15,7 @@ from boxrun.container.cgroups import Cgroups
 from boxrun.container.seccomp.compiler import compile_profile
 from boxrun.container.spec import Namespace, Spec
 from boxrun.errors import BoxrunError, ShimError, StartFault, ZygoteError
+from boxrun.network.contract import PlugReply, PlugRequest
 from boxrun.network.service import NetworksService
 from boxrun.oci.seccomp import oci_profile
 from boxrun.shim import exits
@@ -74,8 +75,13 @@ class Starter:
         """
         async with self._admission:
             try:
-                plugged = await self._networks.plug_in(request.sandbox) if request.sandbox is not None else None
-                started = await self._start(container, request, fds, others)
+                plugged: PlugReply | None = None
+                if request.sandbox is not None and _own_user(request.spec):
+                    started, plugged = await self._start_plugging(container, request, request.sandbox, fds, others)
+                else:
+                    if request.sandbox is not None:
+                        plugged = await self._networks.plug_in(request.sandbox)
+                    started = await self._start(container, request, fds, others)
             except StartFault as fault:
                 raise _failure(fault.step, fault.errno, fault.message, fault.exit_code) from fault
             except ZygoteError as error:
@@ -86,6 +92,37 @@ class Starter:
             except BoxrunError as error:
                 raise _failure("start", 0, str(error), 128) from error
         return StartReply(pid=started.pid, started_at=started.started_at, warnings=started.warnings, sandbox=plugged)
+
+    async def _start_plugging(
+        self,
+        container: Container,
+        request: StartRequest,
+        sandbox: PlugRequest,
+        fds: Sequence[int],
+        others: Mapping[str, Container],
+    ) -> tuple[Started, PlugReply]:
+        """Start a container whose user namespace has to own its sandbox: it is plugged once the two are there."""
+        plugging: list[asyncio.Task[PlugReply]] = []
+        loop = asyncio.get_running_loop()
+        container.on_clone = lambda namespace, go: plugging.append(loop.create_task(self._plug_inside(sandbox, namespace, go)))
+        try:
+            started = await self._start(container, request, fds, others)
+        except BoxrunError:
+            for task in plugging:
+                await task  # what went wrong there is the reason
+            raise
+        finally:
+            container.on_clone = None
+        return started, await plugging[0]
+
+    async def _plug_inside(self, sandbox: PlugRequest, namespace: int, go: int) -> PlugReply:
+        try:
+            plugged = await self._networks.plug_in(sandbox, namespace)
+            os.write(go, b"g")
+            return plugged
+        finally:
+            os.close(namespace)
+            os.close(go)
 
     async def _start(
         self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
@@ -99,7 +136,8 @@ class Starter:
         program = seccomp(spec.seccomp, spec.process.capabilities)
         with ExitStack() as stack:
             joins = _joins(spec.namespaces, others, stack)
-            sandbox = self._join_sandbox(spec, joins, stack)
+            inside = request.sandbox is not None and _own_user(spec)
+            sandbox = not inside and self._join_sandbox(spec, joins, stack)
             await _admit_onlooker(spec.namespaces, others)
             payload = memfd("boxrun-spec", encode(Payload(spec=spec, seccomp=program, joins=tuple(joins))))
             stack.callback(os.close, payload)
@@ -107,20 +145,21 @@ class Starter:
             self._run.record(container.record)
             listener = stack.enter_context(self._run.listen(spec.id))
             start = _order(container.record, spec, len(joins), request.attachments, sandbox)
+            start = msgspec.structs.replace(start, plugged_inside=inside)
             return await self._attempt(container, start, [payload, listener.fileno(), *joins.values(), *fds])
 
     def _join_sandbox(self, spec: Spec, joins: dict[str, int], stack: ExitStack) -> bool:
         """Have the container's own network namespace be the sandbox that was plugged for it, if one was.
 
         Raises:
-            StartFault: the container has a user namespace, which would have to own the sandbox and doesn't exist yet.
+            StartFault: the container has a user namespace, which would have to own the sandbox, and that is there already.
         """
         own = any(n.kind == "net" and not n.container and not n.path for n in spec.namespaces)
         sandbox = self._networks.namespace_of(spec.id) if own else -1
         if sandbox < 0:
             return False
-        if any(n.kind == "user" for n in spec.namespaces):
-            raise StartFault("network", 0, "a container with a user namespace of its own can't be on a network yet")
+        if _own_user(spec):
+            raise StartFault("network", 0, "a container with a user namespace of its own is plugged in by its start")
         joins["net"] = os.dup(sandbox)
         stack.callback(os.close, joins["net"])
         return True
@@ -170,6 +209,10 @@ def _order(record: RunRecord, spec: Spec, joins: int, attachments: Sequence[Atta
         runtime=spec.runtime,
         clients=tuple(as_client(attachment) for attachment in attachments),
     )
+
+
+def _own_user(spec: Spec) -> bool:
+    return any(namespace.kind == "user" for namespace in spec.namespaces)
 
 
 def _own_pids(spec: Spec) -> bool:

@@ -272,9 +272,50 @@ def test_two_builds_of_one_epoch_give_one_digest(daemon: Daemon, tmp_path: Path)
 
 
 def test_check_finds_and_builds_nothing(daemon: Daemon, tmp_path: Path) -> None:
-    done = build(daemon, Case("", "FROM busybox as b\nRUN false\nMAINTAINER me\n"), tmp_path, "--check", code=None)
+    done = build(daemon, Case("", "FROM busybox as b\nRUN false\nMAINTAINER me\n"), tmp_path, "--check", code=1)
     assert b"FromAsCasing" in done.stderr
     assert b"MaintainerDeprecated" in done.stderr
+    assert done.stdout == b"Check complete, 2 warnings have been found!\n"
+
+
+def test_a_check_that_finds_nothing_succeeds(daemon: Daemon, tmp_path: Path) -> None:
+    done = build(daemon, Case("", "FROM busybox AS b\nRUN false\n"), tmp_path, "--check")
+    assert done.stdout == b"Check complete, no warnings found.\n"
+
+
+def test_build_arguments_that_nobody_asked_for_are_told(daemon: Daemon, tmp_path: Path) -> None:
+    done = build(daemon, Case("", "FROM scratch\nCOPY a /\n", {"a": "x"}), tmp_path, "--build-arg", "UNUSED=1")
+    assert b" - One or more build-args [UNUSED] were not consumed\n" in done.stderr
+
+
+def test_several_sources_may_go_to_a_directory_that_is_there(daemon: Daemon, tmp_path: Path) -> None:
+    files = {"a": "x", "b": "y"}
+    out = built(daemon, "FROM scratch\nWORKDIR /w\nCOPY a b /w\n", tmp_path, files)
+    assert sorted(os.listdir(out / "w")) == ["a", "b"]
+    case = Case("", "FROM scratch\nCOPY a b /w\n", files)
+    done = build(daemon, case, tmp_path / "fails", code=1)
+    assert (
+        b"When using COPY with more than one source file, the destination must be a directory and end with a /" in done.stderr
+    )
+
+
+def test_an_empty_stage_can_be_copied(daemon: Daemon, tmp_path: Path) -> None:
+    out = built(daemon, "FROM scratch AS empty\nFROM scratch\nCOPY --from=empty / /x/\n", tmp_path)
+    assert os.listdir(out) == ["x"]
+
+
+def test_what_is_wrong_in_a_dockerfile_is_shown(daemon: Daemon, tmp_path: Path) -> None:
+    done = build(daemon, Case("", "FROM scratch\nCOPY a \\\n  b /c\nRNU x\nCMD y\n"), tmp_path, code=1)
+    said = done.stderr.decode()
+    assert "   3 |       b /c\n   4 | >>> RNU x\n   5 |     CMD y\n" in said
+    assert "dockerfile parse error on line 4: unknown instruction: RNU (did you mean RUN?)" in said
+
+
+def test_advice_that_is_an_error_is_told(daemon: Daemon, tmp_path: Path) -> None:
+    done = build(daemon, Case("", "# check=error=true\nFROM scratch as a\n"), tmp_path, code=1)
+    said = done.stderr.decode()
+    assert " - FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 2)\n" in said
+    assert "lint violation found for rules: FromAsCasing" in said
 
 
 def test_outputs_are_whole_archives(daemon: Daemon, tmp_path: Path) -> None:
@@ -301,3 +342,6 @@ def test_entitlements_are_asked_for(daemon: Daemon, tmp_path: Path) -> None:
     done = build(daemon, case, tmp_path / "1", code=1)
     assert b"security.insecure" in done.stderr
     build(daemon, case, tmp_path / "2", "--allow", "security.insecure")
+    # What the cache has by now changes nothing about who may have it.
+    done = build(daemon, case, tmp_path / "3", code=1)
+    assert b"security.insecure" in done.stderr

@@ -72,3 +72,10 @@ def test_a_bind_is_mapped_where_that_is_asked_for(box, mapped):
     else:
         assert code == 1
         assert output.startswith("65534\n")
+
+
+def test_one_that_nobody_lets_go_on_any_more_says_so(box):
+    # Who was to plug the network in has died with its end of the pipe.
+    dead = "import boxrun.container.spawn as spawn; spawn._let_go = lambda prepared, spawned, go_fd, plug: os.close(go_fd)"
+    with pytest.raises(Exception, match="nobody was there any more to let the container go on"):
+        box.run("true", namespaces=NAMESPACES, before=dead, root=MAPPED, **MAPPED)

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from boxrun.container.spec import IDMapping
 from boxship.types.networks import NetworkCreateRequest
-from boxshipd.errors import NotImplementedHere
-from msgspec.structs import replace
 
 _beside = importlib.util.spec_from_file_location("engines", Path(__file__).parents[1] / "engine/conftest.py")
 engines = importlib.util.module_from_spec(_beside)
@@ -62,12 +60,18 @@ async def test_files_keep_the_ids_that_the_container_sees(engine):
     assert '"log":"0\\n"' in await said(engine, second)
 
 
-async def test_networks_are_refused_at_the_creation(engine):
-    await engine.networks.create(NetworkCreateRequest(name="web", config_only=True))
-    template = engine.networks.find("web")
-    # A network as any other, but for what the kernel would have of it, which a creation doesn't ask for.
-    engine.networks._add(replace(template, id="a" * 64, name="real", config_only=False))
-    with pytest.raises(NotImplementedHere, match="user namespace of their own can't be on networks yet"):
-        await engine.create("true", network_mode="real")
-    await engine.create("true", network_mode="real", userns_mode="host")
-    await engine.create("true", network_mode="none")
+async def test_networks(engine):
+    await engine.networks.create(NetworkCreateRequest(name="web"))
+    await engine.run("sleep", "1000", network_mode="web", name="one")
+    # Raw sockets and a /sys of one's own are for whose user namespace owns the network namespace.
+    two = await engine.run("sh", "-c", "ping -c 1 -w 20 one; ls /sys/class/net; nslookup one", network_mode="web")
+    text = await said(engine, two)
+    assert "1 packets received" in text
+    assert '"log":"eth0\\n"' in text
+    assert engine.networks.find("web").subnets[0].pool.rpartition(".")[0] in text
+    show = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range"
+    inside = await said(engine, await engine.run(*show.split(), network_mode="web"))
+    outside = await said(engine, await engine.run(*show.split(), network_mode="web", userns_mode="host"))
+    for text in (inside, outside):
+        assert '"log":"0\\n"' in text
+    assert ["2147483647" in text for text in (inside, outside)] == [False, True]

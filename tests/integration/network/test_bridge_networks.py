@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 from boxrun.bus import BusError, Code
 from boxrun.container.spec import IDMapping, Namespace
-from boxrun.network.contract import ConnectRequest, DisconnectRequest, Endpoint, NetworkFailure, Networks, NetworkSpec, Route
+from boxrun.network.contract import ConnectRequest, DisconnectRequest, Endpoint, NetworkFailure, Networks, Route
 from support.networks import Lab, address, identity
 from support.runtime import eventually
 from support.topology import FAR, FAR6, HOST, HOST6, NEIGHBOUR, inside, listening, reach, unreachable
@@ -167,18 +169,40 @@ async def test_a_bridge_of_somebody_elses_is_left_alone(lab: Lab) -> None:
     lab.net.ip(lab.net.host, "link", "delete", "bxt1")
 
 
-async def test_ipvlan_is_refused_where_the_kernel_has_none(lab: Lab) -> None:
-    with pytest.raises(BusError) as caught:
-        await lab.supervisor.bus.unary(
-            Networks.ensure, NetworkSpec(id=identity(), name="v", driver="ipvlan", interface="eth0"), timeout=10
-        )
-    assert "ipvlan" in caught.value.message
+MAPPING = (IDMapping(inside=0, outside=200000, size=65536),)
 
 
-async def test_a_user_namespace_is_refused_clearly_and_leaves_nothing(lab: Lab) -> None:
+async def test_a_user_namespace_owns_its_network_namespace(lab: Lab) -> None:
     network = await lab.network(1)
-    before = lab.kernel_state()
-    mapping = (IDMapping(inside=0, outside=200000, size=65536),)
-    with pytest.raises(BusError, match="user namespace"):
-        await lab.on(network, namespaces=(Namespace(kind="user"),), uid_mappings=mapping, gid_mappings=mapping)
-    await eventually(lambda: lab.kernel_state() == before, f"{lab.kernel_state()} instead of {before}")
+    remapped = {"namespaces": (Namespace(kind="user"),), "uid_mappings": MAPPING, "gid_mappings": MAPPING}
+    one = await lab.on(network, ports=(("tcp", 8080, 80, "0.0.0.0"),), **remapped)
+    two = await lab.on(network)
+    fd = os.open(one.path, os.O_RDONLY)
+    try:
+        owner = fcntl.ioctl(fd, 0xB701)  # NS_GET_USERNS
+        assert os.fstat(owner).st_ino == os.stat(f"/proc/{one.pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino
+        os.close(owner)
+    finally:
+        os.close(fd)
+    with listening(one.path, 80) as server:
+        assert reach(two.path, address(one), 80, server) == address(two)
+        assert reach(lab.neighbour, HOST, 8080, server) == NEIGHBOUR
+        await lab.supervisor.kill()
+        await lab.supervisor.start()
+        assert reach(lab.neighbour, HOST, 8080, server) == NEIGHBOUR
+    second = await lab.network(2)
+    await lab.supervisor.bus.unary(
+        Networks.connect, ConnectRequest(container=one.id, endpoint=lab.endpoint(second)), timeout=10
+    )
+    assert "10.2.0.2/16" in lab.net.run(lab.net.host, "nsenter", f"--net={one.path}", "ip", "address", "show", "eth1")
+
+
+async def test_a_user_namespace_whose_network_can_not_be_leaves_nothing(lab: Lab) -> None:
+    network = await lab.network(1)
+    remapped = {"namespaces": (Namespace(kind="user"),), "uid_mappings": MAPPING, "gid_mappings": MAPPING}
+    with listening(lab.host, 8080):
+        before = lab.kernel_state()
+        with pytest.raises(BusError, match="address already in use"):
+            await lab.on(network, ports=(("tcp", 8080, 80, "0.0.0.0"),), **remapped)
+        state = lab.kernel_state
+        await eventually(lambda: state() == before, f"{state()} instead of {before}")

@@ -55,3 +55,13 @@ async def test_without_a_parent_containers_reach_each_other(lab: Lab) -> None:
 async def test_a_missing_parent_is_an_error(lab: Lab) -> None:
     with pytest.raises(BusError, match="no parent interface eth7"):
         await macvlan(lab, "eth7")
+
+
+async def test_a_container_may_find_its_addresses_itself(lab: Lab) -> None:
+    network = await macvlan(lab, "eth0")
+    one = await lab.container(Endpoint(id=identity(), network=network.id))
+    shown = lab.net.run(lab.net.host, "nsenter", f"--net={one.path}", "ip", "-o", "address", "show", "eth0")
+    assert shown == ""
+    lab.net.run(lab.net.host, "nsenter", f"--net={one.path}", "ip", "address", "add", "192.0.2.77/24", "dev", "eth0")
+    with listening(lab.neighbour, 80) as server:
+        assert reach(one.path, NEIGHBOUR, 80, server) == "192.0.2.77"

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from conftest import needs_root
@@ -69,6 +70,69 @@ def test_a_new_supervisor_is_told_of_networks_and_names(own_bridged):
     run(daemon, "two", "--network", "web")
     assert resolves(daemon, "two", "one")
     assert len(set(addresses(daemon, "one").values()) | set(addresses(daemon, "two").values())) == 2
+
+
+@pytest.mark.parametrize("victims", ["boxrun.network.dns", "boxrun.network.dns boxrun.supervisor", "boxrun.network.dns then"])
+def test_names_are_told_anew_whoever_has_died(own_bridged, victims):
+    """``then``: the name server dies after another supervisor has come, which was never told by its containers' starts."""
+    daemon = own_bridged
+    daemon.cli("docker", "network", "create", "web")
+    for name in ("one", "two"):
+        run(daemon, name, "--network", "web")
+    assert resolves(daemon, "two", "one")
+    address = addresses(daemon, "one")["web"]
+    old = daemon.supervisor_pid()
+    pid = daemon.exec_root / "boxrun.pid"
+    doomed = [process(daemon, "boxrun.network.dns")]
+    if "supervisor" in victims:
+        doomed.append(old)
+    if "then" in victims:
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: (words := pid.read_text().split()) and int(words[0]) != old, "another supervisor")
+        # It has been listed, and so told of names, before it starts anything.
+        run(daemon, "three", "--network", "web")
+        assert doomed == [process(daemon, "boxrun.network.dns")]
+    for victim in doomed:
+        os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: resolves(daemon, "two", "one"), "the name is known again")
+    assert process(daemon, "boxrun.network.dns") != doomed[0]
+    reverse = daemon.cli("docker", "exec", "two", "nslookup", address).stdout.decode()
+    assert "name = one.web" in reverse
+
+
+@pytest.mark.parametrize("own_bridged", [("--icc=false",)], indirect=True)
+def test_a_link_opens_what_the_other_exposes_where_containers_are_apart(own_bridged):
+    daemon = own_bridged
+    serve = ("sh", "-c", "mkdir /w; echo hello > /w/f; httpd -p 80 -h /w; httpd -p 81 -h /w; sleep 1000")
+    daemon.cli("docker", "run", "-d", "--name", "db", "--expose", "80", "busybox", *serve)
+    for name, flags in (("web", ("--link", "db:data")), ("other", ())):
+        run(daemon, name, *flags)
+    place = addresses(daemon, "db")["bridge"]
+
+    def fetched(container: str, host: str, port: int) -> bytes:
+        command = ("timeout", "2", "wget", "-qO-", f"http://{host}:{port}/f")
+        return daemon.cli("docker", "exec", container, *command, code=None).stdout
+
+    wait_until(lambda: fetched("web", "data", 80) == b"hello\n", "what the linked container exposes")
+    assert fetched("web", "data", 81) == b""
+    assert fetched("other", place, 80) == b""
+    daemon.cli("docker", "restart", "-t", "0", "web")
+    wait_until(lambda: fetched("web", "data", 80) == b"hello\n", "the same after a restart")
+
+
+def process(daemon: Daemon, module: str) -> int:
+    """The process of the daemon's that runs a module."""
+    run_directory = str(daemon.exec_root).encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if module.encode() in words and run_directory in words:
+            return int(entry.name)
+    raise AssertionError(f"nobody runs {module}")
 
 
 @pytest.mark.parametrize("moment", range(6))

@@ -49,7 +49,7 @@ def test_ulimits_of_the_file(tmp_path):
             "the following directives are specified both as a flag and in the configuration file: "
             "data-root: (from flag: /a, from file: /b)",
         ),
-        ({}, {"userland_proxy": True}, "userland-proxy true is not available in Boxship 0.1 (only false): published ports are"),
+        ({}, {"userland_proxy_path": "/x"}, "userland-proxy-path /x is not available in Boxship 0.1 (only nothing): what"),
         ({}, {"iptables": False}, "iptables false is not available in Boxship 0.1 (only true): networks need their rules"),
         ({}, {"bip": "10.0.0.1"}, "invalid bip 10.0.0.1: it must be an IPv4 address with a prefix length"),
         ({}, {"bip6": "10.0.0.1/24"}, "invalid bip6 10.0.0.1/24: it must be an IPv6 address with a prefix length"),
@@ -86,7 +86,7 @@ def test_what_is_refused(tmp_path, flags, values, message):
 def test_features_that_are_off_may_be_named(tmp_path):
     load(
         tmp_path,
-        userland_proxy=False,
+        rootless=False,
         iptables=True,
         storage_driver="overlay2",
         features={"buildkit": False},
@@ -187,7 +187,7 @@ def test_switches_are_spelt_out():
 
 
 def test_unknown_flags_are_refused_by_name():
-    refuse_unknown(["--iptables", "--userland-proxy=false", "--firewall-backend", "nftables"])
+    refuse_unknown(["--iptables", "--rootless=false", "--firewall-backend", "nftables"])
     refuse_unknown(["-s", "overlay2", "--rootless=false", "--exec-opt", "native.cgroupdriver=cgroupfs"])
     for arguments, message in [
         (["--iptables=false"], "--iptables false is not available"),

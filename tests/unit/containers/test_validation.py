@@ -17,6 +17,7 @@ from boxship.types.host import (
     WeightDevice,
 )
 from boxshipd.config import Runtime
+from boxshipd.containers import security_options
 from boxshipd.containers.log_config import build_log, effective, parse_size
 from boxshipd.containers.machine import has_apparmor, has_selinux, validate_storage, without_effect
 from boxshipd.containers.mount_options import parse_mounts, parse_tmpfs
@@ -401,3 +402,25 @@ def test_other_drivers_of_dockers_are_not_here():
 @pytest.mark.parametrize(("text", "size"), [("10", 10), ("1k", 1024), ("1.5KiB", 1536), ("2 MB", 2 * MB), ("1g", 1 << 30)])
 def test_sizes(text, size):
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("host", "remapped", "every_group", "expected"),
+    [
+        ({}, False, True, {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}),
+        ({}, True, True, {"net.ipv4.ip_unprivileged_port_start": "0"}),
+        ({}, False, False, {"net.ipv4.ip_unprivileged_port_start": "0"}),
+        ({"network_mode": "host"}, False, True, {}),
+        ({"network_mode": "container:x"}, False, True, {}),
+        (
+            {"sysctls": {"net.ipv4.ip_unprivileged_port_start": "77"}},
+            False,
+            False,
+            {"net.ipv4.ip_unprivileged_port_start": "77"},
+        ),
+    ],
+)
+def test_anybody_may_bind_any_port_and_ping(monkeypatch, host, remapped, every_group, expected):
+    monkeypatch.setattr(security_options, "_all_groups", lambda: every_group)
+    monkeypatch.setattr(security_options, "_there", lambda name: True)
+    assert security_options.sysctls(HostConfig(**{"network_mode": "bridge", **host}), remapped=remapped) == expected

@@ -38,13 +38,30 @@ def test_every_instruction():
     assert (config.healthcheck.interval, config.healthcheck.retries) == (5_000_000_000, 2)
 
 
+def test_variables_are_those_of_the_configuration():
+    config = changed("ENV B=$A-$B C='$A'\nLABEL l=${B:-x}", "EXPOSE 8$A", "WORKDIR /${C:+c}", "CMD echo $A", "# nothing")
+    assert config.env == ["A=1", "B=1-", "C=$A"]
+    assert config.labels == {"l": "1-"}
+    assert config.exposed_ports == {"81/tcp": {}}
+    assert config.working_dir == "/c"
+    assert config.cmd == ["/bin/sh", "-c", "echo $A"]
+
+
+def test_commands_are_for_the_shell_that_the_configuration_names():
+    config = apply_changes(ContainerConfig(shell=["/bin/bash", "-ec"]), ["CMD a b"])
+    assert config.cmd == ["/bin/bash", "-ec", "a b"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ("RUN x", "run is not a valid change command"),
         ("FROM x", "from is not a valid change command"),
+        ("COPY a", "copy is not a valid change command"),
+        ("ENV a=${b", "failed to process \"${b\": syntax error: missing '}'"),
+        ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
         ("ENV", "ENV requires at least one argument"),
-        ("ENV a=b c", "Syntax error - can't find = in 'c'. Must be of the form: name=value"),
+        ("ENV a=b c", 'Syntax error - can\'t find = in "c". Must be of the form: name=value'),
         ("EXPOSE 99999", "invalid containerPort: 99999"),
         ("USER a b", "USER requires exactly one argument"),
         ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),

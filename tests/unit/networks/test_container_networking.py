@@ -10,7 +10,7 @@ from boxrun.network import contract
 from boxship.types.containers import CreateRequest
 from boxship.types.host import HostConfig
 from boxship.types.networks import EndpointIPAMConfig, EndpointSettings, NetworkingConfig, PortBinding
-from boxshipd.containers import network_view
+from boxshipd.containers import network_view, publishing
 from boxshipd.containers.network_config import canonical_mode, plan
 from boxshipd.containers.network_restoration import Restoration
 from boxshipd.errors import Conflict, DaemonError, Forbidden, InternalError, InvalidParameter, NotFound
@@ -21,7 +21,8 @@ from support.network_bench import ContainerBench, publish
 
 @pytest.fixture
 async def bench(tmp_path):
-    async with ContainerBench(tmp_path) as made:
+    # Without what depends on the machine: whether it has IPv6.
+    async with ContainerBench(tmp_path, userland_proxy=False) as made:
         yield made
 
 
@@ -304,6 +305,33 @@ async def test_ports_lead_to_the_endpoint_with_the_default_route(bench):
     request = await bench.start(container)
     web = next(end for end in request.endpoints if end.gateway_priority == 1)
     assert [(port.host_address, port.endpoint) for port in request.ports] == [("0.0.0.0", web.id), ("::", web.id)]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "host6", "port", "ip", "expected"),
+    [
+        (True, True, "8080:80/tcp", "", ["0.0.0.0", "::"]),
+        (True, True, "8080:80/sctp", "", ["0.0.0.0"]),
+        (True, False, "8080:80/tcp", "", ["0.0.0.0"]),
+        (False, True, "8080:80/tcp", "", ["0.0.0.0"]),
+        (True, True, "8080:80/udp", "::1", ["::1"]),
+        (True, True, "8080:80/sctp", "::1", "port 80/sctp can't be published at ::1: the container has no IPv6 address"),
+        (False, True, "8080:80/udp", "::1", "port 80/udp can't be published at ::1: the container has no IPv6 address"),
+    ],
+)
+async def test_an_ipv6_address_of_the_host_leads_to_ipv4(tmp_path, monkeypatch, proxy, host6, port, ip, expected):
+    monkeypatch.setattr(publishing, "host_has_ipv6", lambda: host6)
+    async with ContainerBench(tmp_path, userland_proxy=proxy) as bench:
+        container = await bench.create("c", port_bindings=publish(port, ip=ip))
+        if isinstance(expected, str):
+            with pytest.raises(DaemonError, match=expected):
+                await bench.start(container)
+            return
+        request = await bench.start(container)
+        (end,) = request.endpoints
+        assert [(port.host_address, port.endpoint) for port in request.ports] == [(address, end.id) for address in expected]
+        await bench.stop(container)
+        assert container.state.published == ()
 
 
 async def test_an_internal_network_publishes_nothing(bench):

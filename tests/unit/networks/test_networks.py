@@ -17,11 +17,12 @@ from boxshipd.runtime.errors import NetworkFailed, translated
 from support.network_bench import NetworkBench
 
 Config = api.IPAMConfig
+NULL = api.IPAM(driver="null")
 
 
 def request(name: str = "n", *configs: api.IPAMConfig, **fields) -> api.NetworkCreateRequest:
     ipam = api.IPAM(config=list(configs)) if configs else None
-    return api.NetworkCreateRequest(name=name, ipam=ipam, **fields)
+    return api.NetworkCreateRequest(**{"name": name, "ipam": ipam, **fields})
 
 
 @pytest.fixture
@@ -101,6 +102,14 @@ async def test_both_families(bench):
     assert (lease.ipv4, lease.ipv6, lease.gateway6) == ("10.9.1.2/24", "fd42:9::2/64", "fd42:9::1")
 
 
+async def test_a_network_without_addresses(bench):
+    network = await made(bench, driver="macvlan", enable_ipv4=False, ipam=NULL)
+    (lease,) = bench.networks.leases.take("c", "c", [Wish(network, api.EndpointSettings())])
+    assert (lease.addresses, lease.gateway4, lease.gateway6) == ((), "", "")
+    shown = bench.networks.inspect("n").ipam
+    assert (shown.driver, shown.config) == ("null", None)
+
+
 async def test_an_ipv6_subnet_without_ipv6_is_told_of(bench):
     answer = await bench.networks.create(request("n", Config(subnet="fd00::/64")))
     assert "fd00::/64 is not used" in answer.warning
@@ -116,6 +125,15 @@ async def test_an_ipv6_subnet_without_ipv6_is_told_of(bench):
         ({"driver": "nosuch"}, NotFound, 'plugin "nosuch" not found'),
         ({"enable_ipv4": False}, InvalidParameter, "IPv4 or IPv6 must be enabled"),
         ({"ipam": api.IPAM(driver="nosuch")}, NotFound, 'plugin "nosuch" not found'),
+        ({"ipam": NULL}, InvalidParameter, "ipv4 pool is empty"),
+        ({"ipam": NULL, "driver": "macvlan"}, InvalidParameter, "ipv4 pool is empty"),
+        ({"ipam": NULL, "enable_ipv4": False, "enable_ipv6": True}, InvalidParameter, "ipv6 pool is empty"),
+        ({"ipam": NULL, "enable_ipv4": False}, InvalidParameter, "IPv4 or IPv6 must be enabled"),
+        (
+            {"ipam": api.IPAM(driver="null", config=[Config(subnet="10.1.0.0/24")])},
+            InvalidParameter,
+            "null ipam driver does not handle specific address pool requests",
+        ),
         ({"options": {"com.docker.network.bridge.colour": "red"}}, InvalidParameter, "invalid option"),
         ({"options": {"com.docker.network.driver.mtu": "big"}}, InvalidParameter, "invalid MTU: big"),
         ({"options": {"com.docker.network.bridge.enable_icc": "x"}}, InvalidParameter, "is not a valid bool"),

@@ -82,7 +82,7 @@ def json_list(text: str) -> list[str] | None:
     """The strings of a JSON list; None for what isn't one.
 
     Raises:
-        ArgumentError: it is one, of other things.
+        ArgumentError: it is one, of other things, or of strings that no program can be given.
     """
     if not text.startswith("["):
         return None
@@ -92,6 +92,8 @@ def json_list(text: str) -> list[str] | None:
         return None
     if not all(isinstance(item, str) for item in items):
         raise ArgumentError("when using JSON array syntax, arrays must be comprised of strings only")
+    if any("\0" in item for item in items):
+        raise ArgumentError("an argument has a NUL character")
     return list(items)
 
 

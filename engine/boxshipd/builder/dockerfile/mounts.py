@@ -95,10 +95,18 @@ def check_mount(text: str) -> None:
     Raises:
         ArgumentError: it can't be right.
     """
-    for field in _fields(text):
-        key, _, value = field.partition("=")
-        if key.lower() == "from" and "$" in value[:-1]:
-            raise ArgumentError(f"'{key.lower()}' doesn't support variable expansion, define alias stage instead")
+    if "$" in mount_origin(text)[:-1]:
+        raise ArgumentError("'from' doesn't support variable expansion, define alias stage instead")
+
+
+def mount_origin(text: str) -> str:
+    """The stage or image that a ``--mount`` takes files from, which is known before variables are; empty where it says none.
+
+    Raises:
+        ArgumentError: it can't be right.
+    """
+    pairs = (field.partition("=") for field in _fields(text))
+    return next((value for key, _, value in reversed(list(pairs)) if key.lower() == "from"), "")
 
 
 def _set(mount: MountFlag, key: str, value: str, field: str) -> MountFlag:

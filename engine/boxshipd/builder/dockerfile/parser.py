@@ -30,6 +30,8 @@ from boxshipd.builder.errors import DockerfileError
 
 _T = TypeVar("_T")
 _REPLACED = ("LABEL", "MAINTAINER")
+_FILES = ("ADD", "COPY")
+"""Their heredocs are files, which may have any character; those of others are for programs' arguments."""
 
 
 def parse(text: bytes, linter: Linter | None = None) -> Dockerfile:
@@ -57,6 +59,16 @@ def parse_trigger(trigger: str, escape: str = "\\") -> Instruction:
     if len(instructions) != 1:
         raise DockerfileError(f"ONBUILD has to be one instruction, not {len(instructions)}")
     return instructions[0]
+
+
+def read_statements(text: bytes) -> list[Statement]:
+    """The instructions of a text that needn't be a whole Dockerfile, untyped: ``readers.read`` types one.
+
+    Raises:
+        DockerfileError: the text can't be right.
+    """
+    parser = _Parser(text, Linter("skip=all"))
+    return [statement for _, statement in parser.statements()]
 
 
 class _Parser:
@@ -104,11 +116,15 @@ class _Parser:
 
     def instructions(self) -> Iterator[tuple[LogicalLine, Statement, Instruction]]:
         """All instructions, as they are written and typed."""
+        for line, statement in self.statements():
+            yield line, statement, self._at(statement.span, partial(read, statement))
+
+    def statements(self) -> Iterator[tuple[LogicalLine, Statement]]:
+        """All instructions, as they are written."""
         for line in self.reader.logical():
             if line.gap:
                 self._linter.warn("NoEmptyContinuation", span=Span(line.span.last, line.span.last))
-            statement = self._statement(line)
-            yield line, statement, self._at(statement.span, partial(read, statement))
+            yield line, self._statement(line)
 
     def _statement(self, line: LogicalLine) -> Statement:
         """The statement of a line, with its heredocs, which are taken from the lines that follow."""
@@ -134,6 +150,8 @@ class _Parser:
         text = content(lines, strip_tabs=announced.strip_tabs)
         if _readable(text) != text:
             raise error_at(self.reader.lines, span, f"heredoc {announced.name} has bytes that aren't UTF-8")
+        if "\0" in text and statement.keyword not in _FILES:
+            raise error_at(self.reader.lines, span, f"heredoc {announced.name} has a NUL character")
         return replace(announced, content=text)
 
     def _at(self, span: Span, work: Callable[[], _T]) -> _T:

@@ -41,8 +41,8 @@ class Statement:
 
     @property
     def keyword(self) -> str:
-        """The keyword in upper case."""
-        return self.written.upper()
+        """The keyword in upper case; letters beyond ASCII stay, some of which would become one of its."""
+        return self.written.upper() if self.written.isascii() else self.written
 
     def trigger(self) -> Statement:
         """What an ONBUILD is to do later."""

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from boxshipd.builder.cache.document import Solved, inline
 from boxshipd.builder.plan import PlannedImage
 from boxshipd.builder.results import Snapshot
+from boxshipd.images.digest import chain_ids
 from boxshipd.images.model import History, ImageConfig, RootFS
 from boxshipd.images.record import Layer
 
@@ -28,11 +30,13 @@ class BuiltImage:
         planned: what was planned.
         snapshot: its file system.
         outputs: the file system after each of the planned steps, None after one that only changed the configuration.
+        solved: vertices that its configuration is to tell builds of, as far as its layers are theirs.
     """
 
     planned: PlannedImage
     snapshot: Snapshot
     outputs: tuple[Snapshot | None, ...]
+    solved: tuple[Solved, ...] = ()
 
     @property
     def base_layers(self) -> int:
@@ -59,8 +63,9 @@ def configuration(built: BuiltImage, layers: Sequence[Layer], made: Callable[[La
     history = _dated(history, times, built.base_layers)
     created = timestamp(epoch) if epoch is not None else (history[-1].created if history else timestamp(0))
     base = planned.base.config if planned.base is not None else None
+    diffs = [layer.diff for layer in layers]
     return ImageConfig(
-        rootfs=RootFS([layer.diff for layer in layers]),
+        rootfs=RootFS(diffs),
         architecture=planned.platform.architecture,
         os=planned.platform.os,
         variant=planned.platform.variant or UNSET,
@@ -69,6 +74,7 @@ def configuration(built: BuiltImage, layers: Sequence[Layer], made: Callable[[La
         author=planned.author or UNSET,
         config=planned.config,
         history=history,
+        build_cache=inline(built.solved, chain_ids(diffs)) or UNSET,
     )
 
 

@@ -5,16 +5,19 @@ Source: BuildKit exporter/containerimage/writer.go; OCI image specification, man
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from boxshipd.builder.exporters.configuration import BuiltImage, configuration
 from boxshipd.builder.exporters.layers import LayerMaker, made_at
 from boxshipd.builder.exporters.options import OutputOptions
 from boxshipd.builder.layers import LayerSession
+from boxshipd.builder.provenance import Provenance
 from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.attestations import attach
 from boxshipd.images.content import Blob
 from boxshipd.images.layer_media import layer_type
 from boxshipd.images.model import (
@@ -68,28 +71,47 @@ class ImageMaker:
         assembly: pins what they are made of.
         layers: makes their layers anew, where that is wanted.
         check: called now and then; it may raise to end the work.
+        provenance: makes statements about the images, if there are to be any.
     """
 
-    def __init__(self, stores: Stores, assembly: Assembly, layers: LayerSession, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        assembly: Assembly,
+        layers: LayerSession,
+        check: Callable[[], None],
+        provenance: Provenance | None = None,
+    ) -> None:
+        self._provenance = provenance
         self._stores = stores
         self._assembly = assembly
         self._layers = LayerMaker(stores, layers, assembly.session, check)
 
     def make(self, images: Sequence[BuiltImage], options: OutputOptions) -> Made:
         """Make them, and the index if there are several."""
+        if self._provenance is not None:
+            # As with BuildKit: what is attached has OCI's types, and so has all around it.
+            options = replace(options, oci=True)
         records = tuple(self._image(built, options) for built in images)
-        if len(records) == 1 and not options.index_annotations:
+        if len(records) == 1 and not options.index_annotations and self._provenance is None:
             return Made(records)
-        manifests = [
-            Descriptor(record.manifest.media_type, record.manifest.digest, record.manifest.size, None, record.platform)
-            for record in records
-        ]
         index = _Index(
             media_type=OCI_INDEX if options.oci else DOCKER_INDEX,
-            manifests=manifests,
+            manifests=[*map(_described, records), *self._attestations(records, options)],
             annotations=options.index_annotations or UNSET,
         )
-        return Made(records, encode(index))
+        data = encode(index)
+        self._assembly.session.put(data)
+        return Made(records, data)
+
+    def _attestations(self, records: Sequence[Record], options: OutputOptions) -> Iterator[Descriptor]:
+        """What is attached to the images, for the index."""
+        if self._provenance is None:
+            return
+        for record in records:
+            statement = self._provenance.statement(record, options.names)
+            predicate = self._provenance.options.predicate_type
+            yield attach(self._assembly.session, record.manifest.digest, statement, predicate)
 
     def _image(self, built: BuiltImage, options: OutputOptions) -> Record:
         layers = self._layers.make(built, options)
@@ -111,3 +133,8 @@ class ImageMaker:
                 annotations=options.annotations or UNSET,
             )
         )
+
+
+def _described(record: Record) -> Descriptor:
+    manifest = record.manifest
+    return Descriptor(manifest.media_type, manifest.digest, manifest.size, None, record.platform)

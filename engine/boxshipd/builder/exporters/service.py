@@ -16,7 +16,9 @@ from boxshipd.builder.exporters.options import OutputOptions
 from boxshipd.builder.exporters.step import Step, shown
 from boxshipd.builder.layers import LayerSession
 from boxshipd.builder.progress import Sink
+from boxshipd.builder.provenance import Provenance
 from boxshipd.images.archive.save import write_archive
+from boxshipd.images.attestations import attached
 from boxshipd.images.lookup import Selected
 from boxshipd.images.record import describe_index
 from boxshipd.images.reference import Reference
@@ -38,9 +40,18 @@ class Exporter:
         distribution: pushes them.
         around: the build's client.
         sink: who is told.
+        provenance: makes statements about images, if there are to be any.
     """
 
-    def __init__(self, images: Images, distribution: Distribution, around: Surroundings, sink: Sink) -> None:
+    def __init__(
+        self,
+        images: Images,
+        distribution: Distribution,
+        around: Surroundings,
+        sink: Sink,
+        provenance: Provenance | None = None,
+    ) -> None:
+        self._provenance = provenance
         self._images = images
         self._distribution = distribution
         self._around = around
@@ -68,7 +79,7 @@ class Exporter:
         async with self._images.assembling(lambda *_: cancellation.check()) as assembly:
             layers = LayerSession(stores)
             try:
-                maker = ImageMaker(stores, assembly, layers, cancellation.check)
+                maker = ImageMaker(stores, assembly, layers, cancellation.check, self._provenance)
                 with step.part("exporting layers"):
                     made = await self._images.workers.run(lambda: maker.make(built, output), cancellation)
                 if output.kind == "image":
@@ -85,13 +96,16 @@ class Exporter:
             for name in output.names:
                 with step.part(f"pushing {name}"):
                     await self._push(name, step)
-        return _result(made, output)
+        return _result(made, output, self._provenance)
 
     async def _send_archive(self, made: Made, output: OutputOptions, destination: str) -> None:
-        index = describe_index(made.index) if made.index is not None else None
+        content = self._images.stores.content
+        index = None
+        if made.index is not None:
+            index = describe_index(made.index)
+            index.attached = attached(content, index.manifests)
         first, *others = made.records
         selected = Selected(first, tuple(others), index, list(output.names))
-        content = self._images.stores.content
         async with contextlib.aclosing(self._images.workers.iterate(write_archive(content, [selected]))) as chunks:
             await self._around.session.receive(destination, chunks)
 
@@ -110,7 +124,7 @@ class Exporter:
             await self._around.session.receive(destination, chunks)
 
 
-def _result(made: Made, output: OutputOptions) -> BuildResult:
+def _result(made: Made, output: OutputOptions, provenance: Provenance | None) -> BuildResult:
     """What programs are told of an image, as buildx writes it with ``--metadata-file``."""
     record = made.records[0]
     described = describe_index(made.index).descriptor if made.index is not None else record.manifest
@@ -119,9 +133,11 @@ def _result(made: Made, output: OutputOptions) -> BuildResult:
         "containerimage.descriptor": described,
         "containerimage.digest": described.digest,
     }
-    if made.index is not None:
+    if len(made.records) > 1:
         # The configuration would be that of one of several.
         del metadata["containerimage.config.digest"]
+    if provenance is not None:
+        metadata["buildx.build.provenance"] = provenance.predicate()
     if output.names:
         metadata["image.name"] = ",".join(str(name) for name in output.names)
     return BuildResult(id=record.id, metadata=metadata)

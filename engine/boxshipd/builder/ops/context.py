@@ -39,12 +39,22 @@ class ContextExecutor:
         return ""
 
     async def run(self, op: ContextSource, work: Work) -> list[Result]:
-        """See Executor.
+        """See Executor. All of a context that is read is noted in ``Surroundings.contexts``, as long as its tree is open.
 
         Raises:
             NotFound: the client has no such context.
             HostileOrBroken: it isn't an archive that can be used.
         """
+        contexts = work.around.contexts
+        known = contexts.get(op.name)
+        if known is not None and known.is_open:
+            return [await self._workers.run(lambda: known.without(Matcher(op.exclude)))]
+        tree = await self._read(op, work)
+        if not op.exclude:
+            contexts[op.name] = tree
+        return [tree]
+
+    async def _read(self, op: ContextSource, work: Work) -> ArchiveTree:
         chunks = await work.around.session.context(op.name)
         cancellation = Cancellation()
         made: list[ArchiveTree] = []
@@ -64,7 +74,7 @@ class ContextExecutor:
             for tree in made:
                 tree.close()
             raise
-        return list(made)
+        return made[0]
 
 
 async def _reported(chunks: AsyncIterator[bytes], name: str, report: Reporter) -> AsyncIterator[bytes]:

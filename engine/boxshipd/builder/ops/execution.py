@@ -75,7 +75,12 @@ class ExecExecutor:
         self._layers = layers
 
     async def key(self, op: Exec, work: Work) -> str:
-        """See Executor. What a command is told of the machine it runs on, and who its client is, isn't part of it."""
+        """See Executor. What a command is told of the machine it runs on, and who its client is, isn't part of it.
+
+        Raises:
+            Forbidden: it wants what the build isn't entitled to, which another build's being so doesn't change.
+        """
+        check_entitled(op, work.around.entitlements)
         hosts = tuple(entry.replace("=", ":", 1).partition(":")[0] for entry in op.extra_hosts)
         lasting = replace(op, proxy=(), extra_hosts=hosts, cgroup_parent="")
         inputs = [await self._content(position, op, given) for position, given in enumerate(work.inputs)]
@@ -161,7 +166,7 @@ class ExecExecutor:
                 layers = (missing, *layers)
         return replace(
             spec,
-            root=replace(spec.root, lower=layers, upper=places.upper, work=places.work),
+            root=replace(spec.root, lower=layers, upper=places.upper, work=places.work, volatile=True),
             mounts=mounts,
             resources=replace(work.around.resources, devices=spec.resources.devices),
         )

@@ -16,8 +16,8 @@ from boxshipd.containers.network_config import canonical_mode
 from boxshipd.containers.remapping import Remapping, check_remapped
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.validation import validate_host_config
-from boxshipd.errors import InvalidParameter, NotImplementedHere
-from boxshipd.networks.model import BRIDGE, HOST, NONE
+from boxshipd.errors import InvalidParameter
+from boxshipd.networks.model import BRIDGE
 from boxshipd.networks.service import Networks
 
 HOSTNAME = "buildkitsandbox"
@@ -39,7 +39,6 @@ def container_of(
 
     Raises:
         InvalidParameter: there is no such network, or a limit or host can't be.
-        NotImplementedHere: with user namespaces, it is to be on a network.
     """
     insecure = op.security == "insecure"
     mode = canonical_mode(op.network, networks)
@@ -53,16 +52,16 @@ def container_of(
         cgroup_parent=op.cgroup_parent,
         init=False,
     )
+    joins = mode.startswith("container:")
     config = ContainerConfig(
-        hostname=op.hostname or HOSTNAME, user=op.user, env=list(env), working_dir=op.cwd, cmd=list(op.args)
+        hostname=op.hostname or ("" if joins else HOSTNAME),
+        user=op.user,
+        env=list(env),
+        working_dir=op.cwd,
+        cmd=list(op.args),
     )
     validate_host_config(config, host)
     remapping = check_remapped(host, Remapping(settings.uid_mappings, settings.gid_mappings))
-    own = mode not in {HOST, NONE} and not mode.startswith("container:")
-    if remapping and own and (mode != BRIDGE or networks.of_mode(BRIDGE) is not None):
-        raise NotImplementedHere(
-            f"network {mode}: commands in a user namespace of their own can't be on networks yet (use --network none)"
-        )
     record = Config(
         id=container_id,
         created=time.time_ns(),

@@ -279,8 +279,10 @@ class MountMaker:
             self._made.env.append(f"{mount.env}={os.fsdecode(data)}")
         if not target:
             return
+        if not self._places.in_memory:
+            raise InternalError(f"secret {secret_id}: neither the daemon's exec root nor /dev/shm is in memory")
         self._number += 1
-        path = f"{self._places.secret}/{self._number}"
+        path = f"{self._places.run}/secret-{self._number}"
         mode = _SECRET_MODE if mount.mode is None else mount.mode
         await asyncio.to_thread(_write, path, data, mode, mount.uid, mount.gid)
         options = ("nosuid", "nodev", "noexec")

@@ -167,14 +167,20 @@ class FilesExecutor:
         if isinstance(action, MakeDirectory):
             path = target.resolve(action.path.encode("utf-8", "surrogateescape"))
             target.make_directories(path, action.mode, given.made_owner, given.made_time)
-        elif isinstance(action, MakeFile):
+            return
+        if isinstance(action, MakeFile):
             placing = Placing(target, action.path, directory=action.directory, given=given)
+            if action.many:
+                placing.demand_directory(_keyword(work))
             placing.put_new(placing.place(action.name.encode("utf-8", "surrogateescape")), action.data)
         else:
             tree = self._tree(work.inputs[action.input], stack)
             selection = self._selection(action, tree, work, check)
             placing = Placing(target, action.destination, directory=action.directory, given=given)
-            for pick in selection.picks():
+            picks = list(selection.picks())
+            if action.many or (len(picks) > 1 and not action.parents):
+                placing.demand_directory(_keyword(work))
+            for pick in picks:
                 archive = self._archive(pick.entry, tree, check, stack) if action.unpack else None
                 if archive is None:
                     placing.copy(pick, selection, tree)
@@ -198,7 +204,7 @@ class FilesExecutor:
 
     def _selection(self, action: Copy, tree: Tree, work: Work, check: Callable[[], None]) -> Selection:
         def missing(path: str) -> SourceMissing:
-            keyword = (work.vertex.instruction.split() or ["COPY"])[0].upper()
+            keyword = _keyword(work)
             if isinstance(work.inputs[action.input], Snapshot):
                 return SourceMissing(f"{keyword} failed: stat {path}: file does not exist")
             return SourceMissing(
@@ -222,3 +228,8 @@ class FilesExecutor:
         if not isinstance(below, Snapshot):
             raise InvalidParameter("files can only be copied into a file system")
         return below
+
+
+def _keyword(work: Work) -> str:
+    """The instruction's, for messages."""
+    return (work.vertex.instruction.split() or ["COPY"])[0].upper()

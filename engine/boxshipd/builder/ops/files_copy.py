@@ -94,6 +94,18 @@ class Placing:
         self._path = path
         self._given = given
 
+    def demand_directory(self, keyword: str) -> None:
+        """Check that the destination is a directory, or is to be one, as several sources need it.
+
+        Raises:
+            InvalidParameter: it isn't.
+        """
+        present = None if self._is_directory else self._target.entry(self._target.resolve(self._path))
+        if not self._is_directory and (present is None or present.kind != "directory"):
+            raise InvalidParameter(
+                f"When using {keyword} with more than one source file, the destination must be a directory and end with a /"
+            )
+
     def destination(self) -> bytes:
         """Where the destination is, with what has to be above it."""
         needed = self._path if self._is_directory else self._path.rpartition(b"/")[0]

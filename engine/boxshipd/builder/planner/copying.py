@@ -15,7 +15,7 @@ from boxshipd.builder.graph import Copy as CopyAction
 from boxshipd.builder.planner.inputs import Inputs
 from boxshipd.builder.planner.paths import clean, destination
 from boxshipd.builder.planner.remote_sources import is_remote, plan_remote
-from boxshipd.builder.planner.transfer import Transfer
+from boxshipd.builder.planner.transfer import Target, Transfer
 from boxshipd.builder.planner.turn import Turn
 
 _OCTAL = re.compile(r"[0-7]+")
@@ -94,27 +94,24 @@ def _plan(turn: Turn, transfer: Transfer) -> None:
 
 def _actions(turn: Turn, transfer: Transfer, inputs: Inputs, name: str) -> tuple[Action, ...]:
     """One action for each run of sources of one kind, in order, so that later ones lie above earlier ones."""
-    target = destination(transfer.destination, turn.state.directory)
-    directory = target.endswith("/")
-    if not directory and len(transfer.sources) + len(transfer.documents) > 1:
-        raise DockerfileError(
-            f"When using {transfer.keyword} with more than one source file, "
-            "the destination must be a directory and end with a /"
-        )
+    path = destination(transfer.destination, turn.state.directory)
+    several = len(transfer.sources) + len(transfer.documents) > 1 and not transfer.parents
+    target = Target(path=path, directory=path.endswith("/"), many=several and not path.endswith("/"))
     actions: list[Action] = []
     for remote, sources in groupby(transfer.sources, is_remote):
         if remote:
-            actions += [plan_remote(turn, transfer, inputs, each, (target, directory), name=name) for each in sources]
+            actions += [plan_remote(turn, transfer, inputs, each, target, name=name) for each in sources]
         else:
-            actions.append(_local(turn, transfer, inputs, tuple(sources), (target, directory)))
+            actions.append(_local(turn, transfer, inputs, tuple(sources), target))
     for document, data in transfer.documents:
         actions.append(
             MakeFile(
-                path=target,
+                path=target.path,
                 data=data,
                 owner=transfer.owner,
                 mode=transfer.mode,
-                directory=directory,
+                directory=target.directory,
+                many=target.many,
                 name=document,
                 times=turn.setting.epoch,
             )
@@ -122,15 +119,16 @@ def _actions(turn: Turn, transfer: Transfer, inputs: Inputs, name: str) -> tuple
     return tuple(actions)
 
 
-def _local(turn: Turn, transfer: Transfer, inputs: Inputs, sources: tuple[str, ...], target: tuple[str, bool]) -> CopyAction:
+def _local(turn: Turn, transfer: Transfer, inputs: Inputs, sources: tuple[str, ...], target: Target) -> CopyAction:
     """Files of the context or of another stage."""
     origin, keep_owner = _origin(turn, transfer, sources)
     return CopyAction(
         input=inputs.place(origin),
         # Where a source's directories are kept, what is before and after its ``/./`` means something.
-        sources=sources if transfer.parents else tuple(map(clean, sources)),
-        destination=target[0],
-        directory=target[1],
+        sources=sources if transfer.parents else tuple(clean(each).lstrip("/") or "/" for each in sources),
+        destination=target.path,
+        directory=target.directory,
+        many=target.many,
         owner=transfer.owner,
         keep_owner=keep_owner and not transfer.owner,
         mode=transfer.mode,

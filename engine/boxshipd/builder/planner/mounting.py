@@ -6,7 +6,6 @@ Source: BuildKit frontend/dockerfile/dockerfile2llb/convert_runmount.go, convert
 
 from __future__ import annotations
 
-import csv
 import posixpath
 from dataclasses import dataclass, field
 
@@ -37,13 +36,6 @@ class Mounting:
     def add(self, source: Input | None, mount: Mount) -> None:
         """Add a mount of an input, or of nothing."""
         self.mounts.append(mount if source is None else replace(mount, input=self.inputs.place(source)))
-
-
-def mount_origin(text: str) -> str:
-    """The stage or image that a ``--mount`` takes files from, as far as it says, before its variables are expanded."""
-    fields = next(csv.reader([text]), [])
-    found = [value for key, _, value in (field.partition("=") for field in fields) if key.lower() == "from"]
-    return found[-1] if found else ""
 
 
 def plan_mounts(turn: Turn, instruction: Run, mounting: Mounting) -> None:

@@ -15,7 +15,7 @@ from boxshipd.builder.errors import DockerfileError
 from boxshipd.builder.graph import Copy, GitSource, HttpSource
 from boxshipd.builder.planner.git_references import GitReference, parse_git
 from boxshipd.builder.planner.inputs import Inputs
-from boxshipd.builder.planner.transfer import Transfer
+from boxshipd.builder.planner.transfer import Target, Transfer
 from boxshipd.builder.planner.turn import Turn
 from boxshipd.images.digest import parse_digest
 
@@ -28,7 +28,7 @@ def is_remote(source: str) -> bool:
     return source.startswith(("http://", "https://")) or parse_git(source) is not None
 
 
-def plan_remote(turn: Turn, transfer: Transfer, inputs: Inputs, source: str, target: tuple[str, bool], *, name: str) -> Copy:
+def plan_remote(turn: Turn, transfer: Transfer, inputs: Inputs, source: str, target: Target, *, name: str) -> Copy:
     """The action that puts a file or a repository where it belongs.
 
     Args:
@@ -36,7 +36,7 @@ def plan_remote(turn: Turn, transfer: Transfer, inputs: Inputs, source: str, tar
         transfer: the instruction.
         inputs: gets the source as an input.
         source: a URL or a repository.
-        target: where to, and whether that is a directory.
+        target: where to.
         name: the step's.
 
     Raises:
@@ -50,8 +50,9 @@ def plan_remote(turn: Turn, transfer: Transfer, inputs: Inputs, source: str, tar
     return Copy(
         input=place,
         sources=(path,),
-        destination=target[0],
-        directory=target[1],
+        destination=target.path,
+        directory=target.directory,
+        many=target.many,
         owner=transfer.owner,
         mode=transfer.mode,
         unpack=bool(transfer.unpack) and not repository,
@@ -73,7 +74,7 @@ def _http(transfer: Transfer, url: str) -> tuple[HttpSource, str]:
     if transfer.checksum:
         parse_digest(transfer.checksum)
     name = _file_name(url)
-    return HttpSource(url=url, checksum=transfer.checksum, filename=name), _WILDCARDS.sub(r"\\\1", f"/{name}")
+    return HttpSource(url=url, checksum=transfer.checksum, filename=name), _WILDCARDS.sub(r"\\\1", name)
 
 
 def _file_name(url: str) -> str:

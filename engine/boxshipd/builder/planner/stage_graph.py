@@ -13,11 +13,11 @@ from msgspec.structs import replace
 
 from boxshipd.builder.dockerfile import instructions
 from boxshipd.builder.dockerfile.instructions import Add, Copy, From, Instruction, OnBuild, Run, Workdir
+from boxshipd.builder.dockerfile.mounts import mount_origin
 from boxshipd.builder.dockerfile.parser import parse_trigger
 from boxshipd.builder.dockerfile.suggestions import did_you_mean
 from boxshipd.builder.errors import DockerfileError
 from boxshipd.builder.planner.bases import SCRATCH
-from boxshipd.builder.planner.mounting import mount_origin
 from boxshipd.builder.planner.named_contexts import find_context
 from boxshipd.builder.planner.naming import upper_keyword
 from boxshipd.builder.planner.places import placed

@@ -5,6 +5,14 @@ from __future__ import annotations
 from msgspec import Struct
 
 
+class Target(Struct, frozen=True, kw_only=True):
+    """Where sources go: a path, and what it must be, as ``graph.Copy`` has it."""
+
+    path: str
+    directory: bool
+    many: bool
+
+
 class Transfer(Struct, frozen=True, kw_only=True):
     """COPY or ADD with its variables expanded. ``unpack`` is None where nothing is said."""
 

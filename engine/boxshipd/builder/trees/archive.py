@@ -85,6 +85,22 @@ class ArchiveTree(Tree):
             raise
 
     @property
+    def is_open(self) -> bool:
+        """Whether it can still be read from."""
+        return self._spool.is_open
+
+    def without(self, exclude: Matcher) -> ArchiveTree:
+        """A tree of the same archive that lasts as long as it likes.
+
+        Args:
+            exclude: what is left out.
+
+        Raises:
+            OSError: there are no descriptors left.
+        """
+        return ArchiveTree(self._spool.share(), self._index.without(exclude), self._scratch)
+
+    @property
     def digest(self) -> str:
         """As the base's."""
         with self._lock:

@@ -52,7 +52,8 @@ class DiskTree(Tree):
         """As the base's."""
         fd = self._lowers.open(path)
         if fd is None:
-            return None
+            # Without any layer there is still a root, with nothing in it.
+            return None if path else Entry(path=b"", kind="directory", mode=0o755)
         try:
             status = os.fstat(fd)
             return _entry(path, status, fd, {} if stat.S_ISLNK(status.st_mode) else read_xattrs(f"/proc/self/fd/{fd}"))

@@ -7,11 +7,13 @@ would lead outside is refused.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from boxshipd.builder.dockerfile.ignore import Matcher
 from boxshipd.builder.results import Entry, Kind
 from boxshipd.builder.trees.paths import follow, join, shown
 from boxshipd.images.errors import InvalidArchive, LimitExceeded
@@ -123,6 +125,15 @@ class Index:
             entry = self.entries.get(path)
             if entry is not None and not self._names.get(path):
                 self._forget(path)
+
+    def without(self, exclude: Matcher) -> Index:
+        """The same files but for those that a matcher matches."""
+        left = Index()
+        left.entries, left.data = dict(self.entries), dict(self.data)
+        left._names = {path: dict(names) for path, names in self._names.items()}
+        left._sorted = set(self._sorted)
+        left.leave_out({path for path in self.entries if path and exclude.matches(os.fsdecode(path))})
+        return left
 
     def children(self, path: bytes) -> list[Entry]:
         """What a directory has, by the names' bytes."""

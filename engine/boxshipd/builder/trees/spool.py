@@ -22,9 +22,13 @@ class Spool:
 
     Args:
         directory: whose file system it is on.
+        shared: a descriptor of another one's file, which is to be this one's as well.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, shared: int = -1) -> None:
+        if shared >= 0:
+            self._fd = shared
+            return
         try:
             self._fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -33,6 +37,15 @@ class Spool:
             # A file system without unnamed files.
             self._fd, path = tempfile.mkstemp(dir=directory)
             os.unlink(path)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is."""
+        return self._fd >= 0
+
+    def share(self) -> Spool:
+        """The same file, closed when this one and that one are."""
+        return Spool("", os.dup(self._fd))
 
     def append(self, data: bytes) -> None:
         """Write at the end."""

@@ -8,7 +8,7 @@ Source: moby image/tarexport/save.go; OCI image specification, image-layout.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from boxshipd.images.archive.names import blob_path
 from boxshipd.images.catalogue import Record
@@ -40,22 +40,27 @@ def write_archive(content: ContentStore, selections: Sequence[Selected]) -> Iter
         blobs = sorted({digest for selection in selections for digest in _blobs(selection)})
         for digest in blobs:
             session.claim(digest)
-        yield _header("blobs/", 0, directory=True)
-        for algorithm in sorted({parse_digest(digest).algorithm for digest in blobs}):
-            yield _header(f"blobs/{algorithm}/", 0, directory=True)
-        for digest in blobs:
-            yield from _blob(content, digest)
         # A name for several platforms is one image there: readers of that document know of no others.
         single = {selection.record.id: selection for selection in selections}
         manifests = {selection.record.id: _manifest(content, selection.record) for selection in selections}
         archived = [_archived(record, _all_names(selections, record), manifests[record.id]) for record in _records(single)]
-        yield _file("index.json", encode(_index(selections)))
-        yield _file("manifest.json", encode(archived))
-        yield _file("oci-layout", LAYOUT)
+        files = {"index.json": encode(_index(selections)), "manifest.json": encode(archived), "oci-layout": LAYOUT}
         if repositories := _repositories(selections):
-            yield _file("repositories", encode(repositories))
-        # Two empty blocks end an archive.
-        yield bytes(2 * _BLOCK)
+            files["repositories"] = encode(repositories)
+        yield from written(content, blobs, files)
+
+
+def written(content: ContentStore, blobs: Sequence[str], files: Mapping[str, bytes]) -> Iterator[bytes]:
+    """An archive of blobs, which are pinned, in the places of an OCI layout, and of small files."""
+    yield _header("blobs/", 0, directory=True)
+    for algorithm in sorted({parse_digest(digest).algorithm for digest in blobs}):
+        yield _header(f"blobs/{algorithm}/", 0, directory=True)
+    for digest in blobs:
+        yield from _blob(content, digest)
+    for name, data in files.items():
+        yield _file(name, data)
+    # Two empty blocks end an archive.
+    yield bytes(2 * _BLOCK)
 
 
 def _records(single: dict[str, Selected]) -> list[Record]:
@@ -69,7 +74,7 @@ def _all_names(selections: Sequence[Selected], record: Record) -> list[Reference
 def _blobs(selection: Selected) -> set[str]:
     """Everything that an image, in all its platforms, is made of."""
     found = {digest for record in (selection.record, *selection.others) for digest in record.blobs}
-    return found | {selection.index.descriptor.digest} if selection.index is not None else found
+    return found | selection.index.blobs if selection.index is not None else found
 
 
 def _blob(content: ContentStore, digest: str) -> Iterator[bytes]:

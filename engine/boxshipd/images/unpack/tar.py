@@ -115,11 +115,15 @@ class TarReader:
             raise LimitExceeded(f"archive member has {self._left} bytes, more than the {limit} allowed")
         return b"".join(self.data())
 
-    def _fill(self) -> None:
+    def _more(self) -> bool:
+        """Read on; whether there is anything."""
         self._begins += len(self._buffer)
         self._buffer = self._source.read(CHUNK)
         self._position = 0
-        if not self._buffer:
+        return bool(self._buffer)
+
+    def _fill(self) -> None:
+        if not self._more():
             raise InvalidArchive("unexpected EOF in archive")
 
     def _take(self, size: int) -> bytes:
@@ -143,12 +147,16 @@ class TarReader:
         if self._left:
             for _ in self.data():
                 pass
-        if self._padding:
-            if self._position + self._padding <= len(self._buffer):
-                self._position += self._padding
-            else:
-                self._take(self._padding)
+        if self._position + self._padding <= len(self._buffer):
+            self._position += self._padding
             self._padding = 0
+        # The last file's may be missing, as Go's reader has it: Docker's command line leaves it out of contexts that it
+        # has put a Dockerfile into.
+        while self._padding and (self._position < len(self._buffer) or self._more()):
+            skipped = min(self._padding, len(self._buffer) - self._position)
+            self._position += skipped
+            self._padding -= skipped
+        self._padding = 0
 
     def _begin_data(self, size: int) -> None:
         self._left = size
@@ -156,12 +164,8 @@ class TarReader:
 
     def _header(self) -> bytes | None:
         """The next header block, or None at the archive's end."""
-        if self._position == len(self._buffer):
-            self._begins += len(self._buffer)
-            self._buffer = self._source.read(CHUNK)
-            self._position = 0
-            if not self._buffer:
-                return None
+        if self._position == len(self._buffer) and not self._more():
+            return None
         block = self._take(BLOCK)
         if block == _ZERO:
             self._drain()

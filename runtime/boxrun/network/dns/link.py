@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
-import subprocess
-import sys
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
+from boxrun.network.boxes import Box
+from boxrun.network.companion.link import Companion
 from boxrun.network.contract import Names, NamesChange, NetworkSpec, Record
 from boxrun.network.dns import protocol
 from boxrun.network.errors import NetworkError
-from boxrun.network.sandboxes import Box
 
 log = logging.getLogger(__name__)
 
 _PIECE: Final = 200
 _ANSWER_SECONDS: Final = 5.0
-
-Order = tuple[msgspec.Struct, tuple[socket.socket, ...]]
 
 
 class NameServer:
@@ -33,17 +26,14 @@ class NameServer:
 
     def __init__(self, directory: str) -> None:
         """``directory`` is where its socket is."""
-        self._directory = directory
-        self._socket: socket.socket | None = None
-        self._queue: deque[Order] = deque()
+        self._companion = Companion(directory, "dns", "boxrun.network.dns", heard=self._hear, died=self._died)
+        self._post = self._companion.post
         self._names: dict[str, dict[str, Record]] = {}
         self._networks: dict[str, str] = {}
         self._boxes: Mapping[str, Box] = {}
         self._serve_again: Callable[[Box], Awaitable[None]] | None = None
         self._kept: set[str] = set()
         self._known: asyncio.Future[set[str]] | None = None
-        self._starting = asyncio.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def recover(self, boxes: Mapping[str, Box], serve_again: Callable[[Box], Awaitable[None]]) -> None:
@@ -54,7 +44,7 @@ class NameServer:
             serve_again: makes a sandbox's sockets anew.
         """
         self._boxes, self._serve_again = boxes, serve_again
-        if not self._connect():
+        if not self._companion.connect():
             await self._serve_all(())
             return
         self._known = asyncio.get_running_loop().create_future()
@@ -87,10 +77,8 @@ class NameServer:
         if not _served(box) or box.servers is None:
             box.close_servers()
             return
-        if self._socket is None:
-            async with self._starting:
-                if self._socket is None:
-                    await self._start()
+        if not self._companion.there:
+            await self._start()
         assert box.resolver is not None
         servers, box.servers = box.servers, None
         self._post(protocol.Serve(container=box.container, networks=_networks(box), resolver=box.resolver), servers)
@@ -144,124 +132,33 @@ class NameServer:
         self._serve_again = None
         for task in list(self._tasks):
             task.cancel()
-        if end:
-            self._post(protocol.End())
-        self._hang_up()
-        if end and self._process is not None:
-            await asyncio.to_thread(_reap, self._process)
+        await self._companion.close(protocol.End() if end else None)
 
     # The process.
 
     async def _start(self) -> None:
-        path = f"{self._directory}/dns.sock"
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-                # Through the directory's descriptor: an address has 108 bytes, whatever the path has.
-                listening.bind(f"/proc/self/fd/{fd}/dns.sock")
-                listening.listen(4)
-                self._process = await asyncio.to_thread(self._spawn, listening)
-        finally:
-            os.close(fd)
-        if not self._connect():
-            raise OSError("the name server doesn't answer")
+        if not await self._companion.start():
+            return
         for identity, name in self._networks.items():
             self._post(protocol.Network(id=identity, name=name))
         for identity, records in self._names.items():
             self._post_change(NamesChange(network=identity, records=tuple(records.values()), whole=True))
 
-    def _spawn(self, listening: socket.socket) -> subprocess.Popen[bytes]:
-        run = os.path.dirname(self._directory)
-        with open(f"{self._directory}/dns.log", "ab") as log_file:
-            return subprocess.Popen(
-                [sys.executable, "-P", "-m", "boxrun.network.dns", str(listening.fileno()), run],
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=log_file,
-                pass_fds=[listening.fileno()],
-                start_new_session=True,
-            )
-
-    def _connect(self) -> bool:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            sock.connect(f"/proc/self/fd/{fd}/dns.sock")
-        except OSError:
+    def _hear(self, data: bytes, socks: Sequence[socket.socket]) -> None:
+        for sock in socks:
             sock.close()
-            return False
-        finally:
-            os.close(fd)
-        self._socket = sock
-        asyncio.get_running_loop().add_reader(sock, self._hear)
-        return True
-
-    def _hear(self) -> None:
-        if self._socket is None:
-            return
-        try:
-            received = protocol.receive(self._socket)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = None
-        if received is None:
-            self._died()
-            return
-        kept = protocol.decode_kept(received[0])
+        kept = protocol.decode_kept(data)
         self._kept.update(kept.containers)
         if kept.last and self._known is not None and not self._known.done():
             self._known.set_result(self._kept)
 
     def _died(self) -> None:
-        self._hang_up()
-        for _, socks in self._queue:
-            _close(socks)
-        self._queue.clear()
         if self._serve_again is None:
             return
         log.error("the name server has died: another takes its place")
-        if self._process is not None:
-            self._process.poll()
         task = asyncio.get_running_loop().create_task(self._serve_all(()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _hang_up(self) -> None:
-        if self._socket is not None:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._socket)
-            loop.remove_writer(self._socket)
-            self._socket.close()
-            self._socket = None
-
-    # Messages.
-
-    def _post(self, message: msgspec.Struct, socks: tuple[socket.socket, ...] = ()) -> None:
-        """Send a message, now or when there is room."""
-        if self._socket is None:
-            _close(socks)
-            return
-        self._queue.append((message, socks))
-        if len(self._queue) == 1:
-            self._flush()
-
-    def _flush(self) -> None:
-        while self._queue and self._socket is not None:
-            message, socks = self._queue[0]
-            try:
-                protocol.send(self._socket, message, [sock.fileno() for sock in socks])
-            except BlockingIOError:
-                asyncio.get_running_loop().add_writer(self._socket, self._flush)
-                return
-            except OSError as error:
-                log.error("the name server can't be told: %s", error)
-            self._queue.popleft()
-            _close(socks)
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_writer(self._socket)
 
 
 def _served(box: Box) -> bool:
@@ -270,16 +167,3 @@ def _served(box: Box) -> bool:
 
 def _networks(box: Box) -> tuple[str, ...]:
     return tuple(cable.endpoint.network for cable in box.cables.values())
-
-
-def _close(socks: Sequence[socket.socket]) -> None:
-    for sock in socks:
-        sock.close()
-
-
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

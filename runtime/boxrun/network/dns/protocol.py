@@ -1,18 +1,11 @@
-"""What supervisor and name server say to each other: a message in each datagram of a seqpacket socket."""
+"""What supervisor and name server say to each other (``companion.wire``)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from socket import CMSG_LEN, CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
-from struct import pack, unpack
-
 from msgspec import Struct
-from msgspec.msgpack import Decoder, Encoder
+from msgspec.msgpack import Decoder
 
 from boxrun.network.contract import NamesChange, Resolver
-
-LARGEST = 128 << 10
-"""Bytes of a message."""
 
 
 class Serve(Struct, frozen=True, kw_only=True, tag="serve"):
@@ -73,28 +66,5 @@ class End(Struct, frozen=True, tag="end"):
 
 Order = Serve | Moved | Drop | Change | Network | Keep | End
 
-encode = Encoder().encode
 decode_order = Decoder(Order).decode
 decode_kept = Decoder(Kept).decode
-
-_FDS = 2
-_ANCILLARY = CMSG_SPACE(4 * _FDS)
-
-
-def send(sock: socket, message: Struct, fds: Sequence[int] = ()) -> None:
-    """Send a message with copies of ``fds``. Raises OSError."""
-    ancillary = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
-    sock.sendmsg([encode(message)], ancillary)
-
-
-def receive(sock: socket) -> tuple[bytes, list[int]] | None:
-    """A message and its descriptors; None at the end. Raises OSError, BlockingIOError."""
-    data, ancillary, _, _ = sock.recvmsg(LARGEST, _ANCILLARY, MSG_CMSG_CLOEXEC)
-    fds: list[int] = []
-    for level, kind, content in ancillary:
-        if level == SOL_SOCKET and kind == SCM_RIGHTS:
-            fds.extend(unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4]))
-    return (data, fds) if data else None
-
-
-__all__ = ["CMSG_LEN", "Change", "Drop", "End", "Keep", "Kept", "Moved", "Network", "Order", "Serve"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
+from boxrun.network.companion.process import Orders
 from boxrun.network.dns import protocol
 from boxrun.network.dns.answers import Answers, Client
 from boxrun.network.dns.cache import Cache
@@ -106,72 +104,23 @@ class NameServerProcess:
     """Every container's listener, and the supervisor's orders."""
 
     def __init__(self, listening: socket.socket) -> None:
-        self._listening = listening
-        self._supervisor: socket.socket | None = None
+        self._orders = Orders(listening, self._do)
         self._directory = Directory()
         self._answers = Answers(self._directory, Cache())
         self._listeners: dict[str, Listener] = {}
         self._keep: set[str] = set()
-        self._ended = asyncio.Event()
-        self._orders: asyncio.Queue[tuple[protocol.Order, list[int]]] = asyncio.Queue()
 
     async def run(self) -> None:
         """Serve until told to end."""
-        loop = asyncio.get_running_loop()
-        self._listening.setblocking(False)
-        loop.add_reader(self._listening, self._accept)
-        worker = loop.create_task(self._obey())
-        await self._ended.wait()
-        worker.cancel()
+        await self._orders.run()
         for listener in self._listeners.values():
             listener.close()
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            sock, _ = self._listening.accept()
-            sock.setblocking(False)
-            self._leave()  # there is one supervisor; an older one has died
-            self._supervisor = sock
-            asyncio.get_running_loop().add_reader(sock, self._hear)
-
-    def _leave(self) -> None:
-        if self._supervisor is not None:
-            asyncio.get_running_loop().remove_reader(self._supervisor)
-            self._supervisor.close()
-            self._supervisor = None
-
-    def _hear(self) -> None:
-        if self._supervisor is None:
-            return
-        try:
-            received = protocol.receive(self._supervisor)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = None
-        if received is None:
-            self._leave()
-            return
-        data, fds = received
-        try:
-            self._orders.put_nowait((protocol.decode_order(data), fds))
-        except msgspec.MsgspecError as error:  # a newer supervisor's
-            log.warning("an order that nobody understands: %s", error)
-            for fd in fds:
-                os.close(fd)
-
-    async def _obey(self) -> None:
-        while True:
-            order, fds = await self._orders.get()
-            try:
-                await self._do(order, fds)
-            except (OSError, ValueError) as error:
-                log.error("%s: %s", type(order).__name__, error)
-
-    async def _do(self, order: protocol.Order, fds: list[int]) -> None:
+    async def _do(self, data: bytes, socks: list[socket.socket]) -> None:
+        order = protocol.decode_order(data)
         match order:
             case protocol.Serve():
-                await self._serve(order, [socket.socket(fileno=fd) for fd in fds])
+                await self._serve(order, socks)
             case protocol.Moved():
                 if order.container in self._listeners:
                     self._listeners[order.container].client.settle(order.networks, order.resolver)
@@ -185,9 +134,9 @@ class NameServerProcess:
                 else:
                     self._directory.forget(order.id)
             case protocol.Keep():
-                self._kept(order)
+                await self._kept(order)
             case protocol.End():
-                self._ended.set()
+                self._orders.end()
 
     async def _serve(self, order: protocol.Serve, socks: list[socket.socket]) -> None:
         self._drop(order.container)
@@ -210,7 +159,7 @@ class NameServerProcess:
         if listener is not None:
             listener.close()
 
-    def _kept(self, order: protocol.Keep) -> None:
+    async def _kept(self, order: protocol.Keep) -> None:
         self._keep.update(order.containers)
         if not order.last:
             return
@@ -221,5 +170,4 @@ class NameServerProcess:
         kept = list(self._listeners)
         pieces = [tuple(kept[start : start + _PIECE]) for start in range(0, len(kept), _PIECE)] or [()]
         for number, piece in enumerate(pieces, 1):
-            if self._supervisor is not None:
-                protocol.send(self._supervisor, protocol.Kept(containers=piece, last=number == len(pieces)))
+            await self._orders.answer(protocol.Kept(containers=piece, last=number == len(pieces)))

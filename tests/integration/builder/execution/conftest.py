@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from support.building import Building
 from support.engine import Engine
 from support.leaks import leaks
@@ -19,9 +20,8 @@ if os.geteuid() != 0:
     collect_ignore_glob = ["test_*.py"]
 
 
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A short path of its own; nothing of what was below it may be left in the kernel."""
+@contextlib.contextmanager
+def _home() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="boxship-test-", dir="/tmp"))
     yield path
     try:
@@ -31,7 +31,14 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def engine(home: Path) -> AsyncIterator[Engine]:
+def home() -> Iterator[Path]:
+    """A short path of its own; nothing of what was below it may be left in the kernel."""
+    with _home() as path:
+        yield path
+
+
+@contextlib.asynccontextmanager
+async def _engine(home: Path) -> AsyncIterator[Engine]:
     engine = Engine(home)
     await engine.open()
     try:
@@ -44,6 +51,20 @@ async def engine(home: Path) -> AsyncIterator[Engine]:
             await last.close()
             with contextlib.suppress(OSError, ValueError):
                 os.kill(last.supervisor_pid(), signal.SIGKILL)
+
+
+@pytest.fixture
+async def engine(home: Path) -> AsyncIterator[Engine]:
+    async with _engine(home) as engine:
+        yield engine
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_engine() -> AsyncIterator[Engine]:
+    """An engine that a module's tests share, on the module's event loop."""
+    with _home() as home:
+        async with _engine(home) as engine:
+            yield engine
 
 
 @pytest.fixture

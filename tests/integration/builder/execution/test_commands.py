@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from boxshipd.builder.errors import StepFailed
 from boxshipd.builder.results import Snapshot
 from boxshipd.errors import Forbidden
 from support.building import Building
+from support.engine import Engine
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def building(shared_engine: Engine) -> AsyncIterator[Building]:
+    """A build on the module's engine."""
+    building = Building(shared_engine)
+    yield building
+    building.close()
 
 
 async def test_what_a_command_writes_becomes_a_layer_and_nothing_else(building: Building) -> None:
@@ -77,8 +90,8 @@ async def test_a_cancelled_command_is_killed_at_once_and_leaves_nothing(building
     engine = building.engine
     listed = await _listing(building)
     assert listed == []
-    await engine.until(lambda: not os.listdir(f"{engine.settings.data_root}/transients"), "its directories are removed")
-    assert os.listdir(f"{engine.settings.exec_root}/transients") == []
+    disk, run = engine.containers.transients.directories
+    await engine.until(lambda: os.listdir(disk) + os.listdir(run) == [], "its directories are removed")
 
 
 async def _listing(building: Building) -> list[str]:
@@ -159,3 +172,10 @@ async def test_the_key_is_of_the_command_and_what_it_begins_from(building: Build
         await key(base, network="none"),
     ]
     assert len(set(different)) == len(different)
+
+
+async def test_nobody_waits_for_a_disk_that_a_commands_files_are_on(building: Building) -> None:
+    """Unmounting any other overlay, as a command's end does, puts everything on its file system on the disk first."""
+    await building.run("grep ' / overlay ' /proc/self/mounts")
+    # Newer kernels call it fsync=volatile.
+    assert building.printed[1].decode().split()[3].split(",")[-1].endswith("volatile")

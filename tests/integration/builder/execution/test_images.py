@@ -9,6 +9,7 @@ import io
 import json
 import tarfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from boxrun.container.spec import Resources
@@ -21,6 +22,8 @@ from boxshipd.errors import DaemonError, NotFound
 from boxshipd.images.distribution import Distribution
 from boxshipd.images.model import Platform
 from boxshipd.registry.client import ClientSettings
+from boxshipd.trust.errors import Untrusted
+from boxshipd.trust.verifier import open_trust
 from support.building import Building
 from support.engine import IMAGE
 from support.plain_registry import DOCKER_REGISTRY
@@ -210,3 +213,15 @@ async def test_the_key_of_an_image_is_its_digest_whatever_its_name(building: Bui
     assert await key(f"a:b@{digest}") == await key(f"c/d@{digest}")
     assert await key(f"a@{digest}") != await key(f"a@{digest}", "arm64")
     assert await key(f"a@{digest}") != await key("a@sha256:" + "2" * 64)
+
+
+async def test_the_signature_policy_is_asked_while_planning(
+    building: Building, distribution: Distribution, registry: Registry, tmp_path: Path
+) -> None:
+    name = _publish(registry, "untrusted", "x", "text")
+    policy = tmp_path / "policy.json"
+    policy.write_text(json.dumps({"default": [{"type": "reject"}]}))
+    building.engine.images.trust = open_trust(str(policy))
+    async with _resolver(building, distribution) as resolver:
+        with pytest.raises(Untrusted):
+            await resolver.image(name, None)

@@ -7,15 +7,28 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from boxrun.supervisor.contract import Empty, Runtime
 from boxshipd.builder.errors import SourceMissing, StepFailed
 from boxshipd.builder.graph import Mount
 from boxshipd.builder.trees.directory import DirectoryTree
 from boxshipd.errors import DaemonError, NotFound
 from support.building import Building
+from support.engine import Engine
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def building(shared_engine: Engine) -> AsyncIterator[Building]:
+    """A build on the module's engine."""
+    building = Building(shared_engine)
+    yield building
+    building.close()
 
 
 async def test_mount_targets_that_were_not_there_stay_out_of_the_layer(building: Building) -> None:
@@ -154,8 +167,8 @@ async def test_a_secret_is_a_file_or_a_variable_and_nowhere_else(building: Build
     assert building.printed[1].decode().splitlines()[1:] == ["400 0:0", "444 7:8", "16", "1"]
     assert building.top(result) == []
     engine = building.engine
-    transients = f"{engine.settings.exec_root}/transients"
-    await engine.until(lambda: not os.listdir(transients), "its directory is removed")
+    disk, run = engine.containers.transients.directories
+    await engine.until(lambda: os.listdir(disk) + os.listdir(run) == [], "its directories are removed")
     for top, _, names in os.walk(engine.home):
         for name in names:
             path = Path(top, name)

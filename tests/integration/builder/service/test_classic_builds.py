@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
+import http.server
 import json
 import lzma
 import re
+import subprocess
+import threading
 
 import pytest
 import zstandard
@@ -195,11 +199,63 @@ async def test_what_fails_later_is_told_in_the_stream(daemon, text, message):
     assert message in answer.error["message"]
 
 
-@pytest.mark.parametrize("body", [b"hi\n", b"\x1f\x8bgarbage", bytes(10), dockerfile("FROM busybox\n")[:700]])
+@pytest.mark.parametrize("body", [b"hi\n", b"\x1f\x8bgarbage", bytes(10), dockerfile("FROM busybox\n")[:515]])
 async def test_what_is_no_archive_is_refused(daemon, body):
     answer = await build(daemon, body)
     assert answer.status == 400
     assert answer.error["message"]
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A directory, and the URL that it is served at."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+async def test_contexts_come_from_urls(daemon, served):
+    directory, base = served
+    (directory / "plain").write_text("FROM busybox\nRUN echo by url\n")
+    assert "by url\n" in (await build(daemon, b"", remote=f"{base}/plain", nocache=1)).text
+    (directory / "context.tgz").write_bytes(
+        gzip.compress(context({"x/D": "FROM busybox\nCOPY a /\nRUN cat /a\n", "a": "arch\n"}))
+    )
+    answer = await build(daemon, b"", remote=f"{base}/context.tgz", dockerfile="x/D", nocache=1)
+    assert "arch\n" in answer.text
+    (directory / "page.html").write_text("<html></html>")
+    for name, words in (("page.html", "neither an archive nor a Dockerfile"), ("absent", "404")):
+        answer = await build(daemon, b"", remote=f"{base}/{name}")
+        assert answer.status == 400
+        assert words in answer.error["message"]
+
+
+@pytest.fixture
+def repository(served):
+    """A repository's URL, with a project in its directory ``sub``."""
+    directory, base = served
+    made = directory / "repo"
+    (made / "sub").mkdir(parents=True)
+    (made / "sub" / "Dockerfile").write_text("FROM busybox\nCOPY a /\nRUN cat /a\n")
+    (made / "sub" / "a").write_text("from git\n")
+    git = ("git", "-c", "user.name=x", "-c", "user.email=y", "-C", str(made))
+    for command in ("init -q -b main", "add .", "commit -qm x", "clone -q --bare . ../r.git"):
+        subprocess.run([*git, *command.split()], check=True)
+    subprocess.run(["git", "-C", str(directory / "r.git"), "update-server-info"], check=True)
+    return f"{base}/r.git"
+
+
+async def test_contexts_come_from_repositories(daemon, repository):
+    answer = await build(daemon, b"", remote=f"{repository}#main:sub", nocache=1)
+    assert "from git\n" in answer.text
+    answer = await build(daemon, b"", remote=f"{repository}#nothing:sub")
+    assert "nothing" in answer.error["message"]
 
 
 async def test_long_parameters_fit(daemon):

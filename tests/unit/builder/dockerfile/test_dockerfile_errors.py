@@ -62,7 +62,10 @@ def test_bytes_that_arent_utf8():
 
 def test_nul_characters():
     assert failure(b"FROM a\nRUN a\0b\n").message == "RUN has a NUL character"
-    parse(b"# \0\nFROM a")
+    assert failure(b'FROM a\nCMD ["a", "\\u0000"]').message == "an argument has a NUL character"
+    assert failure(b"FROM a\nRUN <<E\n\0\nE\n").message == "heredoc E has a NUL character"
+    (copy,) = parse(b"# \0\nFROM a\nCOPY <<E /x\n\0\nE\n").stages[0].instructions
+    assert copy.heredocs[0].content == "\0\n"
 
 
 def test_errors_get_their_place_later():

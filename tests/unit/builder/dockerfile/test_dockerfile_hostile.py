@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 MIB = 1024 * 1024
-LINES = MIB // 4
-"""Bytes of many lines."""
+PIECE = MIB // 4
+"""Bytes of something: what takes the square of that long takes minutes."""
 
 
 def seconds(text):
@@ -31,48 +31,50 @@ def test_ten_thousand_lines_take_less_than_a_second():
     text = b"FROM a\n" + b"".join(
         b'RUN --mount=type=cache,target=/c echo %d $x "a b"\nENV a%d=b c="d e"\n' % (n, n) for n in range(5000)
     )
-    assert len(parse(text).stages[0].instructions) == 10_000
-    assert seconds(text) < 1
+    start = time.thread_time()
+    file = parse(text, Linter("experimental=all"))
+    assert time.thread_time() - start < 1
+    assert len(file.stages[0].instructions) == 10_000
 
 
 @pytest.mark.parametrize(
     "text",
     [
         b"FROM a\nRUN " + b"x" * MIB,
-        b"FROM a\nENV a=" + b"x " * (MIB // 2),
-        b"FROM a\nENV " + b"a=b " * (MIB // 4),
-        b"FROM a\nENV a=" + b'"x' * (MIB // 2),
-        b"FROM a\nENV a=" + b"\\" * MIB,
-        b"FROM a\nRUN " + b" " * MIB + b"x",
-        b"FROM a\nRUN " + b"\\ " * (MIB // 2) + b"x",
-        b"FROM a\nRUN " + b"--mount=x " * (MIB // 10),
-        b"FROM a\nRUN " + b"<<a " * (MIB // 8),
-        b"FROM a\nRUN x <<" + b"$" * MIB,
-        b"FROM a\nCOPY " + b"a " * (MIB // 2),
-        b"FROM a\nCMD " + b"[" * MIB,
-        b'FROM a\nCMD ["' + b'a", "' * (MIB // 5) + b'"]',
-        b"FROM a\nRUN x " + b"\\\n" * (MIB // 2) + b"y",
-        b"FROM a\nRUN x \\\n" + b"#\n" * (MIB // 2) + b"y",
-        b"#" * MIB + b"\nFROM a",
-        b"# x\n" * (MIB // 4) + b"FROM a AS b",
-        b"# escape=" + b" " * MIB + b"\\\nFROM a",
-        b"#" + b" " * MIB + b"escape\nFROM a",
-        b"FROM a\nRUN <<E\n" + b"\tx\n" * (LINES // 3),
-        b"FROM a\n" + b"RUN <<E\nE\n" * (LINES // 10),
-        b"FROM a AS " + b"a" * MIB + b"!",
-        b"FROM a\nBAD" + b"x" * MIB,
-        b"FROM a\n" + b"x" * MIB,
-        b"FROM a\nONBUILD " + b"RUN " * (MIB // 4),
-        b"FROM a AS b\n" * (LINES // 12),
-        b"\0" * MIB,
-        b"\xff" * MIB,
-        b"\n" * MIB,
-        b"FROM a\n" + b"\r" * MIB,
+        b"FROM a\nENV a=" + b"x " * (PIECE // 2),
+        b"FROM a\nENV " + b"a=b " * (PIECE // 4),
+        b"FROM a\nENV a=" + b'"x' * (PIECE // 2),
+        b"FROM a\nENV a=" + b"\\" * PIECE,
+        b"FROM a\nRUN " + b" " * PIECE + b"x",
+        b"FROM a\nRUN " + b"\\ " * (PIECE // 2) + b"x",
+        b"FROM a\nRUN " + b"--mount=x " * (PIECE // 10),
+        b"FROM a\nRUN " + b"<<a " * (PIECE // 8),
+        b"FROM a\nRUN x <<" + b"$" * PIECE,
+        b"FROM a\nCOPY " + b"a " * (PIECE // 2),
+        b"FROM a\nCMD " + b"[" * PIECE,
+        b'FROM a\nCMD ["' + b'a", "' * (PIECE // 5) + b'"]',
+        b"FROM a\nRUN x " + b"\\\n" * (PIECE // 2) + b"y",
+        b"FROM a\nRUN x \\\n" + b"#\n" * (PIECE // 2) + b"y",
+        b"#" * PIECE + b"\nFROM a",
+        b"# x\n" * (PIECE // 4) + b"FROM a AS b",
+        b"# escape=" + b" " * PIECE + b"\\\nFROM a",
+        b"#" + b" " * PIECE + b"escape\nFROM a",
+        b"FROM a\nRUN <<E\n" + b"\tx\n" * (PIECE // 3),
+        b"FROM a\n" + b"RUN <<E\nE\n" * (PIECE // 10),
+        b"FROM a AS " + b"a" * PIECE + b"!",
+        b"FROM a\nBAD" + b"x" * PIECE,
+        b"FROM a\n" + b"x" * PIECE,
+        b"FROM a\nONBUILD " + b"RUN " * (PIECE // 4),
+        b"FROM a AS b\n" * (PIECE // 12),
+        b"\0" * PIECE,
+        b"\xff" * PIECE,
+        b"\n" * PIECE,
+        b"FROM a\n" + b"\r" * PIECE,
     ],
 )
 @pytest.mark.timeout(60)
 def test_no_line_and_no_number_of_lines_takes_long(text):
-    assert seconds(text) < 8
+    assert seconds(text) < 10
 
 
 def test_size_is_bounded():

@@ -232,6 +232,7 @@ def test_on_build():
         ("cpoy a b", "unknown instruction: cpoy (did you mean copy?)"),
         ("Frm x", "unknown instruction: Frm (did you mean from?)"),
         ("apt-get install x", "unknown instruction: apt-get"),
+        ("\u017fHELL x", "unknown instruction: \u017fHELL (did you mean shell?)"),
     ],
 )
 def test_what_is_wrong(text, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from boxshipd.builder.dockerfile.mounts import MountFlag, parse_mount
+from boxshipd.builder.dockerfile.mounts import MountFlag, mount_origin, parse_mount
 from boxshipd.builder.dockerfile.words import Words
 from boxshipd.builder.errors import DockerfileError
 
@@ -53,6 +53,20 @@ def test_values_are_expanded_one_by_one():
     env = {"x": "a,b=c", "kind": "cache", "sharing": "private"}
     mount = parse_mount("type=$kind,target=/$x,sharing=${sharing}", lambda text: words.expand(text, env).text)
     assert mount == MountFlag(kind="cache", target="/a,b=c", sharing="private", readonly=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("target=/a", ""),
+        ("from=a,target=/b", "a"),
+        ("From=a,from=b", "b"),
+        ("type=bind,'from=x'", ""),
+        ("target=$x,from=" + "a" * 200_000, "a" * 200_000),
+    ],
+)
+def test_origins_are_known_before_variables_are(text, origin):
+    assert mount_origin(text) == origin
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,7 @@ def test_nesting_is_bounded():
         return "${a:-" * depth + "x" + "}" * depth
 
     assert expand(nested(MAX_NESTING)) == "x"
+    assert expand('"${a:-' * MAX_NESTING + "x" + '}"' * MAX_NESTING) == "x"
     assert "more than 100 substitutions in each other" in failure(nested(MAX_NESTING + 1))
     assert "more than 100 substitutions in each other" in failure(nested(100_000))
 

@@ -33,6 +33,11 @@ async def test_more_variables_for_commands_than_can_be_kept():
         await planned(f"FROM debian\n{lines}")
 
 
+async def test_a_variable_that_no_program_can_be_given():
+    with pytest.raises(DockerfileError, match=r"^dockerfile parse error on line 2: A: a variable can't have a NUL character$"):
+        await planned("FROM debian\nARG A\nRUN x\n", build_args={"A": "a\0b"})
+
+
 async def test_an_argument_of_itself():
     found = await planned("ARG A=$A\nFROM debian\nARG A=$A$A\nRUN x\n")
     assert "A=" in found.exec.env
