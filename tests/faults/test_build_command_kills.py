@@ -43,7 +43,7 @@ def _building(daemon: Daemon, context: Path, *args: str) -> Iterator[subprocess.
 
 def _cache(daemon: Daemon) -> Path | None:
     """The directory of the cache mount, once the command that waits in it has begun."""
-    found = list(daemon.data_root.glob("build/**/begun"))
+    found = list(daemon.data_root.glob("build/mounts/*/begun"))
     return found[0].parent if found else None
 
 
