@@ -67,6 +67,9 @@ class Builder:
                 # A full disk, above all: the client is to know what it was.
                 place = f" {error.filename}" if error.filename else ""
                 raise InternalError(f"build: {(error.strerror or str(error)).lower()}{place}") from error
+            finally:
+                # What steps have made that came to nothing.
+                await asyncio.shield(self._parts.images.collect())
 
         name = ", ".join(request.tags) or request.build_id or "image"
         task = self._parts.scheduler.spawn("build", f"{name} #{next(self._numbers)}", job)
