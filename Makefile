@@ -28,11 +28,13 @@ test-vm: $(VENV)/installed-test
 	.ci/packages vm
 	$(BIN)/python tests/vm $(TESTS)
 
-# Builds of projects as people have them, with packages from Debian, PyPI and npm: it takes a network, and minutes.
+# Builds of projects as people have them, with packages from Debian, PyPI and npm, and dockerd's builds beside ours: it takes a
+# network, and minutes.
 test-projects: $(VENV)/installed-test
 	.ci/packages test
 	.ci/packages projects
-	BOXSHIP_TEST_PROJECTS=1 $(BIN)/pytest tests/projects $(TESTS)
+	.ci/packages bench
+	BOXSHIP_TEST_PROJECTS=1 BOXSHIP_TEST_PEERS=1 $(BIN)/pytest tests/projects tests/compat/test_build_conformance.py $(TESTS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .

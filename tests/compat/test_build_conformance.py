@@ -1,11 +1,12 @@
 """Builds compared with dockerd's classic builder: the same Dockerfile and context, the same files and configuration.
 
-What dockerd makes of each case is on record, so that it need not be installed; where it is, the record itself is checked.
+What dockerd makes of each case is on record, so that it need not be installed; ``make test-projects`` checks the record itself.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_what_the_classic_builder_refuses_is_refused(case: Case, daemon: Daemon,
 
 
 @pytest.mark.xdist_group("dockerd")
+@pytest.mark.skipif(not os.environ.get("BOXSHIP_TEST_PEERS"), reason="run by make test-projects")
 @pytest.mark.skipif(shutil.which("dockerd") is None, reason="dockerd isn't installed")
 def test_the_record_is_what_dockerd_does(reference: Docker, tmp_path: Path) -> None:
     from support.build_outcomes import record

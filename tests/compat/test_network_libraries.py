@@ -107,7 +107,7 @@ def test_forms_of_ports(bridged, names):
         names.append("lib-ports")
         box.reload()
         held = {port: sorted(binding["HostIp"] for binding in found) for port, found in box.ports.items()}
-        assert held["80/tcp"] == ["0.0.0.0"]
+        assert held["80/tcp"] == ["0.0.0.0", "::"]
         assert held["81/tcp"] == ["127.0.0.1", "127.0.0.2"]
         assert held["82/tcp"] == held["53/udp"] == ["127.0.0.1"]
         assert client.api.port(box.id, "80") == box.ports["80/tcp"]
