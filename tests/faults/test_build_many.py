@@ -165,7 +165,7 @@ async def test_pruning_takes_nothing_that_is_in_use(daemon):
     pruning = asyncio.create_task(prune())
     numbers = 0
     try:
-        while rounds < 5 and not pruning.done():
+        while rounds < 3 and not pruning.done():
             for answer in await asyncio.gather(*(one(number) for number in range(numbers, numbers + 6))):
                 assert answer.image
             numbers += 6
