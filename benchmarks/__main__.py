@@ -9,7 +9,21 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from benchmarks import builds, cli, follow, health, image, images, logs, memory, start, stats, thousand
+from benchmarks import (
+    builds,
+    cli,
+    follow,
+    health,
+    image,
+    images,
+    logs,
+    memory,
+    network,
+    start,
+    stats,
+    thousand,
+    traffic,
+)
 from benchmarks import exec as execs
 from benchmarks.engine import PEERS, installed
 
@@ -24,6 +38,9 @@ SUITES = {
     "stats": stats.run,
     "images": images.run,
     "builds": builds.run,
+    "network": network.run,
+    "ports": network.run_ports,
+    "traffic": traffic.run,
     "thousand": thousand.run,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -77,17 +78,22 @@ class Engine:
         socket: the API's unix socket.
         processes: what was started for it; their descendants belong to it too.
         command: the last of these commands.
-        inside: the beginning of a command that runs something in the network namespace the engine is in.
+        namespace: the name of the network namespace that it is in.
     """
 
-    def __init__(self, name: str, home: Path) -> None:
+    def __init__(self, name: str, home: Path, namespace: str) -> None:
         self.name = name
         self.home = home
+        self.namespace = namespace
         self.socket = str(home / "api.sock")
         self.processes: list[subprocess.Popen[bytes]] = []
         self.command: tuple[str, ...] = ()
-        self.inside: tuple[str, ...] = ()
         self.host_config: dict[str, object] = {"NetworkMode": "none"}
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """The beginning of a command that runs something in its network namespace."""
+        return "nsenter", f"--net=/run/netns/{self.namespace}"
 
     def body(self, *command: str, image: str) -> dict[str, object]:
         """The body that creates a container for ``command`` without a network."""
@@ -163,13 +169,27 @@ def _home(name: str) -> Iterator[Path]:
 
 
 @contextmanager
+def network_namespace() -> Iterator[str]:
+    """A named network namespace with its loopback up: for an engine's bridges and firewall rules, or for who talks to it."""
+    # Not called as an engine's directory is: by that name one looks for what containers have left.
+    name = f"bench-{secrets.token_hex(4)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@contextmanager
 def boxship() -> Iterator[Engine]:
     """Our daemon."""
-    with _home("boxship") as home:
-        engine = Engine("boxship", home)
+    with _home("boxship") as home, network_namespace() as namespace:
+        engine = Engine("boxship", home, namespace)
         _spawn(
-            engine, sys.executable, "-m", "boxshipd.main", "--data-root", f"{home}/data", "--exec-root", f"{home}/exec",
-            "--pidfile", f"{home}/pid", "--cgroup-parent", f"/{home.name}", "-H", f"unix://{engine.socket}",
+            engine, *engine.inside, sys.executable, "-m", "boxshipd.main",
+            "--data-root", f"{home}/data", "--exec-root", f"{home}/exec", "--pidfile", f"{home}/pid",
+            "--cgroup-parent", f"/{home.name}", "-H", f"unix://{engine.socket}",
         )  # fmt: skip
         try:
             _wait_for_socket(engine)
@@ -190,25 +210,12 @@ def boxship() -> Iterator[Engine]:
 
 
 @contextmanager
-def _network_namespace(name: str) -> Iterator[list[str]]:
-    """A namespace for a peer's bridge and firewall rules; yields the command's start that runs something in it."""
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        inside = ["nsenter", f"--net=/run/netns/{name}"]
-        subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
-        yield inside
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
-
-
-@contextmanager
 def dockerd() -> Iterator[Engine]:
     """Debian's dockerd, in a network namespace of its own."""
-    with _home("dockerd") as home, _network_namespace(home.name) as inside:
-        engine = Engine("dockerd", home)
-        engine.inside = tuple(inside)
+    with _home("dockerd") as home, network_namespace() as namespace:
+        engine = Engine("dockerd", home, namespace)
         _spawn(
-            engine, *inside, "dockerd", "--data-root", f"{home}/data", "--exec-root", f"{home}/exec",
+            engine, *engine.inside, "dockerd", "--data-root", f"{home}/data", "--exec-root", f"{home}/exec",
             "--pidfile", f"{home}/pid", "-H", f"unix://{engine.socket}",
         )  # fmt: skip
         try:
@@ -221,12 +228,12 @@ def dockerd() -> Iterator[Engine]:
 @contextmanager
 def podman() -> Iterator[Engine]:
     """Debian's podman as a service."""
-    with _home("podman") as home, _network_namespace(home.name) as inside:
-        engine = Engine("podman", home)
+    with _home("podman") as home, network_namespace() as namespace:
+        engine = Engine("podman", home, namespace)
         # Its defaults raise hard limits, which not every machine's root may.
         (home / "containers.conf").write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
         _spawn(
-            engine, *inside, "podman", "--root", f"{home}/data", "--runroot", f"{home}/exec",
+            engine, *engine.inside, "podman", "--root", f"{home}/data", "--runroot", f"{home}/exec",
             "--cgroup-manager", "cgroupfs", "--runtime", "runc", "system", "service", "--time", "0", f"unix://{engine.socket}",
         )  # fmt: skip
         try:

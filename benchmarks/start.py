@@ -38,13 +38,16 @@ async def _cycle(connection: Connection, body: dict[str, object]) -> float:
     return time.perf_counter() - begin
 
 
-async def _round(engine: Engine, concurrency: int, count: int) -> tuple[list[float], float]:
-    """``count`` containers with ``concurrency`` at a time: each one's seconds, and containers per second."""
+Body = dict[str, object]
+
+
+async def containers(engine: Engine, body: Body, concurrency: int, count: int) -> tuple[list[float], float]:
+    """``count`` containers as ``body`` describes, ``concurrency`` at a time: each one's seconds, and containers per second."""
     left = iter(range(count))
     times: list[float] = []
 
     async def worker() -> None:
-        connection, body = engine.connection(), engine.body("true", image=image.NAME)
+        connection = engine.connection()
         for _ in left:
             times.append(await _cycle(connection, body))  # noqa: PERF401 - `left` is shared by the workers
         connection.close()
@@ -58,7 +61,7 @@ async def _engines(engines: list[Engine], rounds: int) -> None:
     latency: dict[str, dict[str, float]] = {engine.name: {} for engine in engines}
     rate: dict[str, dict[str, float]] = {engine.name: {} for engine in engines}
     for engine in engines:
-        await _round(engine, 1, 5)
+        await containers(engine, engine.body("true", image=image.NAME), 1, 5)
     for concurrency in CONCURRENCIES:
         times: dict[str, list[float]] = {engine.name: [] for engine in engines}
         rates: dict[str, list[float]] = {engine.name: [] for engine in engines}
@@ -66,7 +69,7 @@ async def _engines(engines: list[Engine], rounds: int) -> None:
             for engine in engines:
                 quick = engine.name == "boxship"
                 count = (60 if concurrency == 1 else 160) if quick else max(8, concurrency)
-                took, per_second = await _round(engine, concurrency, count)
+                took, per_second = await containers(engine, engine.body("true", image=image.NAME), concurrency, count)
                 times[engine.name] += took
                 rates[engine.name].append(per_second)
         for engine in engines:
@@ -74,13 +77,13 @@ async def _engines(engines: list[Engine], rounds: int) -> None:
             latency[engine.name][f"c={concurrency} p95"] = percentile(times[engine.name], 0.95) * 1000
             rate[engine.name][f"c={concurrency}"] = percentile(rates[engine.name], 0.5)
     if len(engines) and engines[0].name == "boxship":
-        for name, value in _runtimes(rounds * 20).items():
+        for name, value in bare_runtimes(rounds * 20).items():
             latency[name] = {"c=1 p50": value[0], "c=1 p95": value[1]}
     table("create + start + wait + remove", latency, "ms")
     table("containers per second", rate, "1/s")
 
 
-def _runtimes(count: int) -> dict[str, tuple[float, float]]:
+def bare_runtimes(count: int) -> dict[str, tuple[float, float]]:
     """p50 and p95 in ms of `crun run`, `runc run` and the floor program, in turns."""
     with TemporaryDirectory(prefix="boxship-bench-") as home, _without_hybrid_cgroups() as enter:
         bundle = image.bundle(Path(home))

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -25,7 +26,7 @@ from msgspec import Struct
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
 from boxshipd.builder.cache import service as build_cache
-from boxshipd.builder.opening import open_builder
+from boxshipd.builder.service import Builder
 from boxshipd.builder.sessions import SessionRegistry
 from boxshipd.config import Config, ConfigError, cache_rules, load, network_defaults, reload
 from boxshipd.containers.remapping import read_remapping
@@ -49,7 +50,8 @@ from boxshipd.state.store import Store
 from boxshipd.volumes.service import Volumes
 
 if TYPE_CHECKING:
-    # Not loaded where there is no policy.
+    # Not loaded before something is built, or where there is no policy.
+    from boxshipd.builder.run import Parts
     from boxshipd.trust.verifier import Trust
 
 logger = logging.getLogger(__name__)
@@ -210,19 +212,35 @@ class Daemon:
         stack.push_async_callback(self._containers.close)
         workers = Workers(_BUILD_THREADS, "build")
         stack.callback(workers.close)
-        self._builder = open_builder(
-            data_root=config.data_root,
-            images=self._images,
-            distribution=self._distribution,
-            containers=self._containers,
-            networks=self._networks,
-            runtime=self._runtime,
-            scheduler=scheduler,
-            cache=self._build_cache,
-            workers=workers,
-            publish=self._publish,
-            proxies=lambda: _proxy_variables(self._config),
-        )
+        self._builder = self._open_builder(scheduler, workers)
+
+    def _open_builder(self, scheduler: Scheduler, workers: Workers) -> Builder:
+        """The builder, most of which is loaded when something is built."""
+        data_root = self._config.data_root
+        scratch = os.path.join(data_root, "build", "scratch")
+        # What a crash has left.
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.makedirs(scratch, mode=0o700)
+
+        def load() -> Parts:
+            from boxshipd.builder.opening import assemble
+
+            return assemble(
+                data_root=data_root,
+                scratch=scratch,
+                images=self._images,
+                distribution=self._distribution,
+                containers=self._containers,
+                networks=self._networks,
+                runtime=self._runtime,
+                scheduler=scheduler,
+                cache=self._build_cache,
+                workers=workers,
+                publish=self._publish,
+                proxies=lambda: _proxy_variables(self._config),
+            )
+
+        return Builder(images=self._images, scheduler=scheduler, cache=self._build_cache, publish=self._publish, load=load)
 
     def _publish(self, kind: str, action: str, subject: str, attributes: Mapping[str, str]) -> None:
         self._events.publish(kind, action, subject, attributes)

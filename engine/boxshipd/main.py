@@ -12,8 +12,9 @@ import msgspec
 import typer
 
 from boxshipd import __version__
-from boxshipd.config import ABSENT_FLAGS, FLAGS, ConfigError, Option, load, refuse_absent
+from boxshipd.config import ABSENT_FLAGS, ConfigError, load, refuse_absent
 from boxshipd.errors import DaemonError
+from boxshipd.options import FLAGS, Option
 
 _SWITCHES = {f"--{option.flag}" for option in FLAGS if option.kind == "bool"}
 _SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in FLAGS if option.kind == "bool" and option.short}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from http.client import HTTPResponse
 
 import pytest
-from support.daemon import DOCKER
+from support.daemon import DOCKER, Daemon
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +33,16 @@ def sockets_left_to_the_collector(request: pytest.FixtureRequest) -> Iterator[No
                 gc.collect()
         finally:
             sys.unraisablehook = hook
+
+
+@pytest.fixture
+def names(bridged: Daemon) -> Iterator[list[str]]:
+    """Names of containers and networks (which begin with ``net``), gone afterwards."""
+    made: list[str] = []
+    yield made
+    containers = [name for name in made if not name.startswith("net")]
+    if containers:
+        bridged.cli("docker", "rm", "-f", *containers, code=None)
+    for name in made:
+        if name.startswith("net"):
+            bridged.cli("docker", "network", "rm", "-f", name)

@@ -1,94 +1,23 @@
-"""Networks with the command lines and libraries that others have made for Docker, and with our own."""
+"""Networks with the command lines that others have made for Docker, and with our own."""
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import re
-import socket
+import subprocess
 import time
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
-import docker
 import pytest
 from conftest import needs_root
-from docker.errors import APIError, NotFound
-from docker.types import EndpointConfig, IPAMConfig, IPAMPool
-from support.daemon import DOCKER, Daemon, wait_until
+from support.network_cli import CLIENTS, SERVE, fetch, network, said, started, subnet
 
-pytestmark = [
-    needs_root,
-    # docker-py leaves the sockets of its streams to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-CLIENTS = [pytest.param("docker", marks=pytest.mark.skipif(DOCKER is None, reason="no docker command")), "boxship"]
-SERVE = ("sh", "-c", "mkdir /www; hostname >/www/name; exec httpd -f -p 80 -h /www")
+pytestmark = needs_root
 
 
 @pytest.fixture(params=CLIENTS)
 def client(request) -> str:
     return request.param
-
-
-@pytest.fixture
-def names(bridged) -> Iterator[list[str]]:
-    """Names of containers and networks (which begin with ``net``), gone afterwards."""
-    made: list[str] = []
-    yield made
-    containers = [name for name in made if not name.startswith("net")]
-    if containers:
-        bridged.cli("docker", "rm", "-f", *containers, code=None)
-    for name in made:
-        if name.startswith("net"):
-            bridged.cli("docker", "network", "rm", "-f", name)
-
-
-def said(daemon: Daemon, client: str, *words: str, code: int | None = 0) -> str:
-    """What a command prints, errors included."""
-    result = daemon.cli(client, *words, code=code)
-    return (result.stdout + result.stderr).decode()
-
-
-def network(daemon: Daemon, client: str, names: list[str], *flags: str, suffix: str = "") -> str:
-    name = f"net-{client}{suffix}"
-    names.append(name)
-    said(daemon, client, "network", "create", *flags, name)
-    return name
-
-
-def started(daemon: Daemon, client: str, names: list[str], name: str, *words: str) -> str:
-    name = f"{name}-{client}"
-    names.append(name)
-    said(daemon, client, "run", "-d", "--name", name, *words)
-    return name
-
-
-def subnet(daemon: Daemon, third: int) -> str:
-    """A part of the daemon's own addresses, without its last number."""
-    return daemon.subnets.replace(".0.0/16", f".{third}.")
-
-
-def fetch(address: str, port: int, path: str = "name") -> str:
-    """GET from a container's server, as soon as it serves."""
-    host = f"[{address}]" if ":" in address else address
-
-    def ask() -> str:
-        try:
-            with urllib.request.urlopen(f"http://{host}:{port}/{path}", timeout=10) as answer:
-                return answer.read().decode().strip()
-        except OSError:
-            return ""
-
-    return wait_until(ask, f"http://{address}:{port}/{path} answers")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 # Networks
@@ -344,39 +273,6 @@ def test_host_gateway_and_links(bridged, client, names):
     assert "could not get container for nosuch" in missing
 
 
-def test_what_links_tell_and_how_they_end(bridged, client, names):
-    db = started(bridged, client, names, "db", "--expose", "80", "--expose", "81", "-e", "PASS=x", "busybox", "sleep", "1000")
-    address = bridged.inspect(db)["NetworkSettings"]["IPAddress"]
-    web = started(
-        bridged, client, names, "web", "--link", f"{db}:the-db", "-e", "THE_DB_ENV_PASS=own", "busybox", "sleep", "1000"
-    )
-    expected = {
-        "THE_DB_PORT": f"tcp://{address}:80",
-        "THE_DB_PORT_80_TCP": f"tcp://{address}:80",
-        "THE_DB_PORT_81_TCP_ADDR": address,
-        "THE_DB_PORT_80_TCP_START": f"tcp://{address}:80",
-        "THE_DB_PORT_80_TCP_PORT_END": "81",
-        "THE_DB_NAME": f"/{web}/the-db",
-        "THE_DB_ENV_PASS": "own",
-    }
-    pid = bridged.inspect(web)["State"]["Pid"]
-    variables = dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0"))
-    assert {name: variables.get(name) for name in expected} == expected
-    assert "THE_DB_ENV_PATH" not in variables
-    inside = dict(line.split("=", 1) for line in said(bridged, client, "exec", web, "env").splitlines())
-    assert {name: inside.get(name) for name in expected} == expected
-    # The link is a name of the linked container's, until it goes.
-    assert said(bridged, client, "inspect", "--format", "{{.Id}}", f"{web}/the-db") == bridged.inspect(db)["Id"] + "\n"
-    assert "the-db" in said(bridged, client, "exec", web, "cat", "/etc/hosts")
-    assert "cannot remove the default link name" in said(bridged, client, "rm", "--link", db, code=1)
-    assert said(bridged, client, "rm", "--link", f"{web}/the-db") == f"{web}/the-db\n"
-    assert "the-db" not in said(bridged, client, "exec", web, "cat", "/etc/hosts")
-    assert not bridged.inspect(web)["HostConfig"]["Links"]
-    assert "THE_DB_PORT" not in said(bridged, client, "exec", web, "env")
-    assert said(bridged, client, "rm", "--link", f"{web}/the-db", code=1)
-    assert bridged.inspect(db)["State"]["Running"]
-
-
 def test_a_network_that_is_not_there(bridged, client, names):
     assert "network nosuch not found" in said(bridged, client, "run", "--network", "nosuch", "busybox", "true", code=125)
     net = network(bridged, client, names)
@@ -386,103 +282,147 @@ def test_a_network_that_is_not_there(bridged, client, names):
     assert f"network {net} not found" in said(bridged, client, "start", "later", code=1)
 
 
-# Ports
+def test_addresses_come_from_the_range_and_leave_out_what_is_reserved(bridged, client, names):
+    base = subnet(bridged, 204)
+    reserved = ("--gateway", f"{base}129", "--aux-address", f"router={base}130", "--aux-address", f"far={base}9")
+    net = network(bridged, client, names, "--subnet", f"{base}0/24", "--ip-range", f"{base}128/29", *reserved)
+    boxes = [started(bridged, client, names, f"c{number}", "--network", net, "busybox", "sleep", "1000") for number in range(5)]
+    held = {bridged.inspect(box)["NetworkSettings"]["Networks"][net]["IPAddress"] for box in boxes}
+    assert held <= {f"{base}{number}" for number in (128, 131, 132, 133, 134, 135)}
+    assert len(held) == 5
+    # Those that were asked for needn't be in the range, but in the subnet.
+    started(bridged, client, names, "static", "--network", net, "--ip", f"{base}7", "busybox", "sleep", "1000")
+    started(bridged, client, names, "last", "--network", net, "busybox", "sleep", "1000")
+    full = said(bridged, client, "run", "--rm", "--network", net, "busybox", "true", code=125)
+    assert "no available IPv4 addresses on this network's address pools" in full
+    for taken in (f"{base}9", f"{base}129"):
+        assert "Address already in use" in said(
+            bridged, client, "run", "--rm", "--network", net, "--ip", taken, "busybox", "true", code=125
+        )
 
 
-@pytest.mark.parametrize(
-    "form", ["{port}:80", "127.0.0.1:{port}:80", "0.0.0.0:{port}:80/tcp", "{port}-{more}:80", "127.0.0.1::80", "80"]
-)
-def test_publish(bridged, client, names, form):
-    port = free_port()
-    publish = form.format(port=port, more=port + 5)
-    name = started(bridged, client, names, "c", "-p", publish, "busybox", *SERVE)
-    bindings = bridged.inspect(name)["NetworkSettings"]["Ports"]["80/tcp"]
-    number = bindings[0]["HostPort"]
-    if "{port}" in form:
-        assert number == str(port)
-    # The default bridge has no IPv6; without an address, the host's IPv6 addresses lead to the container all the same.
-    named = next((ip for ip in ("127.0.0.1", "0.0.0.0") if form.startswith(ip)), "")
-    assert bindings == [{"HostIp": ip, "HostPort": number} for ip in ([named] if named else ["0.0.0.0", "::"])]
-    hostname = bridged.inspect(name)["Config"]["Hostname"]
-    for address in ("127.0.0.1",) if named else ("127.0.0.1", "::1"):
-        assert fetch(address, int(number)) == hostname
-    places = [f"{named}:{number}"] if named else [f"0.0.0.0:{number}", f"[::]:{number}"]
-    assert said(bridged, client, "port", name) == "".join(f"80/tcp -> {place}\n" for place in places)
-    assert said(bridged, client, "port", name, "80") == "".join(f"{place}\n" for place in places)
-    assert "Error: No public port '81' published" in said(bridged, client, "port", name, "81", code=1)
-    shown = said(bridged, client, "ps", "--format", "{{.Ports}}", "-f", f"name={name}", "-f", "publish=80")
-    assert shown == ", ".join(f"{place}->80/tcp" for place in places) + "\n"
+def test_subnets_that_cannot_be(bridged, client, names):
+    base = subnet(bridged, 205)
+    network(bridged, client, names, "--subnet", f"{base}0/24")
+    for flags, message in (
+        (("--subnet", f"{base}128/25"), "Pool overlaps with other one on this address space"),
+        (("--subnet", f"{base}1/24"), f"invalid subnet {base}1/24: it should be {base}0/24"),
+        (("--subnet", f"{subnet(bridged, 206)}0/24", "--gateway", "192.0.2.1"), "no matching subnet for gateway 192.0.2.1"),
+        (("--subnet", f"{subnet(bridged, 206)}0/24", "--ip-range", f"{base}0/25"), "no matching subnet for range"),
+        (("-o", "com.docker.network.bridge.nosuch=1"), "com.docker.network.bridge.nosuch"),
+        (("-o", "com.docker.network.driver.mtu=x"), "x"),
+    ):
+        assert message in said(bridged, client, "network", "create", *flags, f"net-{client}-bad", code=1), flags
 
 
-def test_ranges_all_and_other_protocols(bridged, client, names):
-    port = free_port()
-    name = started(
-        bridged, client, names, "c", "-p", f"{port}-{port + 1}:8000-8001", "-p", f"{port}:53/udp", "busybox", "sleep", "1000"
-    )
-    ports = bridged.inspect(name)["NetworkSettings"]["Ports"]
-    assert {inside: place[0]["HostPort"] for inside, place in ports.items()} == {
-        "8000/tcp": str(port),
-        "8001/tcp": str(port + 1),
-        "53/udp": str(port),
+def test_what_options_do(bridged, client, names):
+    number = bridged.slot.number
+    options = {
+        "com.docker.network.bridge.name": f"bxn{number}",
+        "com.docker.network.driver.mtu": "1380",
+        "com.docker.network.container_iface_prefix": "lan",
     }
-    every = started(bridged, client, names, "every", "-P", "--expose", "80", "--expose", "90/udp", "busybox", *SERVE)
-    ports = bridged.inspect(every)["NetworkSettings"]["Ports"]
-    assert sorted(ports) == ["80/tcp", "90/udp"]
-    assert fetch("127.0.0.1", int(ports["80/tcp"][0]["HostPort"]))
+    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    net = network(bridged, client, names, *flags)
+    sysctl = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1"
+    box = started(bridged, client, names, "c", "--network", f"name={net},driver-opt={sysctl}", "busybox", "sleep", "1000")
+    assert "mtu 1380" in said(bridged, client, "exec", box, "ip", "link", "show", "lan0")
+    assert said(bridged, client, "exec", box, "cat", "/proc/sys/net/ipv4/conf/lan0/log_martians") == "1\n"
+    assert "mtu 1380" in subprocess.check_output(["ip", "link", "show", f"bxn{number}"], text=True)
+    again = said(bridged, client, "network", "create", "-o", f"com.docker.network.bridge.name=bxn{number}", f"{net}-2", code=1)
+    assert f"bxn{number}" in again
 
 
-def test_a_port_that_is_taken(bridged, client, names):
-    port = free_port()
-    one = started(bridged, client, names, "one", "-p", f"{port}:80", "busybox", "sleep", "1000")
-    refused = said(bridged, client, "run", "--name", f"two-{client}", "-p", f"{port}:80", "busybox", "true", code=125)
-    names.append(f"two-{client}")
-    assert f"Bind for 0.0.0.0:{port} failed: port is already allocated" in refused
-    assert bridged.inspect(f"two-{client}")["State"]["Status"] == "created"
-    said(bridged, client, "rm", "-f", one)
-    said(bridged, client, "start", f"two-{client}")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        taken = server.getsockname()[1]
-        refused = said(bridged, client, "run", "--rm", "-p", f"127.0.0.1:{taken}:80", "busybox", "true", code=125)
-        assert f"failed to bind host port 127.0.0.1:{taken}" in refused
-        assert "address already in use" in refused
+def test_connect_flags_of_a_running_container(bridged, client, names):
+    base, six = subnet(bridged, 207), f"fd42:b0c5:{bridged.slot.number:x}:fe::"
+    net = network(bridged, client, names, "--subnet", f"{base}0/24", "--ipv6", "--subnet", f"{six}/64")
+    box = started(bridged, client, names, "c", "-p", "80", "busybox", *SERVE)
+    peer = started(bridged, client, names, "peer", "--network", net, "busybox", "sleep", "1000")
+    port = bridged.inspect(box)["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"]
+    assert fetch("127.0.0.1", int(port))
+    flags = ("--ip", f"{base}40", "--ip6", f"{six}40", "--link", f"{peer}:other", "--link-local-ip", "169.254.7.7")
+    further = ("--gw-priority", "9", "--driver-opt", "com.docker.network.endpoint.ifname=side")
+    said(bridged, client, "network", "connect", *flags, *further, net, box)
+    shown = said(bridged, client, "exec", box, "ip", "address", "show", "side")
+    assert all(f"{word} " in shown for word in (f"inet {base}40/24", f"inet6 {six}40/64", "inet 169.254.7.7/16"))
+    assert f"default via {base}1 dev side" in said(bridged, client, "exec", box, "ip", "route")
+    assert f"default via {six}1 dev side" in said(bridged, client, "exec", box, "ip", "-6", "route")
+    peers = bridged.inspect(peer)["NetworkSettings"]["Networks"][net]["IPAddress"]
+    assert f"Address: {peers}" in said(bridged, client, "exec", box, "nslookup", "other")
+    # Ports lead to where the default route is, and back.
+    assert fetch("127.0.0.1", int(port))
+    said(bridged, client, "network", "disconnect", "-f", net, box)
+    assert "dev eth0" in said(bridged, client, "exec", box, "ip", "route", "show", "default")
+    assert fetch("127.0.0.1", int(port))
 
 
-# docker-py
+def test_connecting_what_does_not_run(bridged, client, names):
+    net = network(bridged, client, names)
+    name = f"c-{client}"
+    names.append(name)
+    said(bridged, client, "create", "--name", name, "busybox", "sleep", "1000")
+    said(bridged, client, "network", "connect", "--alias", "late", net, name)
+    said(bridged, client, "network", "disconnect", "bridge", name)
+    assert list(bridged.inspect(name)["NetworkSettings"]["Networks"]) == [net]
+    said(bridged, client, "start", name)
+    shown = said(bridged, client, "exec", name, "ip", "-o", "link").splitlines()
+    assert [line.split()[1].partition("@")[0].strip(":") for line in shown] == ["lo", "eth0"]
+    assert "nosuch" in said(bridged, client, "network", "connect", net, "nosuch", code=1)
+    assert "network nosuch not found" in said(bridged, client, "network", "connect", "nosuch", name, code=1)
 
 
-def test_docker_py(bridged, names):
-    base = subnet(bridged, 203)
-    with contextlib.closing(docker.DockerClient(base_url=bridged.host)) as client:
-        pool = IPAMPool(subnet=f"{base}0/24", gateway=f"{base}1")
-        net = client.networks.create("net-py", driver="bridge", ipam=IPAMConfig(pool_configs=[pool]), labels={"x": "y"})
-        names.append("net-py")
-        assert [found.id for found in client.networks.list(names=["net-py"])] == [net.id]
-        with pytest.raises(APIError) as refused:
-            client.networks.create("net-py")
-        assert refused.value.status_code == 409
-        endpoint = EndpointConfig("1.44", ipv4_address=f"{base}7", aliases=["seven"])
-        one = client.containers.run(
-            "busybox", "sleep 1000", name="py-one", detach=True, network="net-py", networking_config={"net-py": endpoint},
-            ports={"80/tcp": ("127.0.0.1", None), "53/udp": None},
-        )  # fmt: skip
-        names.append("py-one")
-        one.reload()
-        assert one.attrs["NetworkSettings"]["Networks"]["net-py"]["IPAddress"] == f"{base}7"
-        assert one.ports["80/tcp"][0]["HostIp"] == "127.0.0.1"
-        assert one.ports["53/udp"][0]["HostPort"]
-        two = client.containers.create("busybox", "nslookup seven", name="py-two")
-        names.append("py-two")
-        net.connect(two, aliases=["two"])
-        two.start()
-        assert two.wait()["StatusCode"] == 0
-        assert f"Address: {base}7".encode() in two.logs()
-        net.reload()
-        assert [container.name for container in net.containers] == ["py-one"]
-        with pytest.raises(APIError) as refused:
-            net.remove()
-        assert refused.value.status_code == 403
-        net.disconnect(one)
-        net.remove()
-        with pytest.raises(NotFound):
-            client.networks.get("net-py")
-        assert "net-py" not in (client.networks.prune()["NetworksDeleted"] or [])
+def test_host_none_and_what_they_refuse(bridged, client, names):
+    host = said(bridged, client, "run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net")
+    assert host.strip() == os.readlink("/proc/self/ns/net")
+    none = said(bridged, client, "run", "--rm", "--network", "none", "busybox", "ip", "-o", "link", "show")
+    assert [line.split()[1] for line in none.splitlines()] == ["lo:"]
+    box = started(bridged, client, names, "c", "--network", "none", "busybox", "sleep", "1000")
+    shared = ("run", "--rm", "--network", f"container:{box}")
+    for words, message in (
+        ((*shared, "-p", "80", "busybox"), "port publishing and the container type network mode"),
+        ((*shared, "--add-host", "a:192.0.2.1", "busybox"), "custom host-to-IP mapping and the network mode"),
+        ((*shared, "--dns", "192.0.2.1", "busybox"), "dns and the network mode"),
+        ((*shared, "-h", "x", "busybox"), "hostname and the network mode"),
+        (("network", "connect", "bridge", box), "cannot be connected to multiple networks with one of the networks in private"),
+        (("network", "connect", "host", box), "host"),
+        (("run", "--rm", "--network", "host", "--network", "bridge", "busybox"), "network"),
+    ):
+        result = bridged.cli(client, *words, code=None)
+        assert result.returncode, words
+        assert message in result.stderr.decode(), words
+
+
+def test_filters(bridged, client, names):
+    net = network(bridged, client, names, "--label", f"filters={client}")
+    used = network(bridged, client, names, "--label", f"filters={client}", "--label", "used", suffix="-used")
+    started(bridged, client, names, "c", "--network", used, "busybox", "sleep", "1000")
+
+    def found(*filters: str) -> set[str]:
+        flags = [word for each in (f"label=filters={client}", *filters) for word in ("-f", each)]
+        return set(said(bridged, client, "network", "ls", *flags, "--format", "{{.Name}}").split())
+
+    assert found() == {net, used}
+    assert found("label=used") == {used}
+    assert found("dangling=true") == {net}
+    assert found("dangling=false") == {used}
+    assert found("driver=bridge", "scope=local", "type=custom") == {net, used}
+    assert found("driver=macvlan") == set()
+    assert found(f"name={used}") == {used}
+    assert "nosuch" in said(bridged, client, "network", "ls", "-f", "nosuch=1", code=1)
+    pruned = ("network", "prune", "-f", "--filter", f"label=filters={client}")
+    assert said(bridged, client, *pruned, "--filter", "until=24h") == ""
+    assert said(bridged, client, *pruned, "--filter", "label!=filters") == ""
+    assert said(bridged, client, *pruned, "--filter", "until=0s") == f"Deleted Networks:\n{net}\n\n"
+    shown = said(bridged, client, "ps", "-f", f"network={used}", "--format", "{{.Names}}")
+    assert shown == f"c-{client}\n"
+
+
+def test_a_config_only_network_is_a_template(bridged, client, names):
+    base = subnet(bridged, 208)
+    template = network(bridged, client, names, "--config-only", "--subnet", f"{base}0/24", suffix="-template")
+    net = network(bridged, client, names, "--config-from", template)
+    names.reverse()  # the template goes after what is made of it
+    box = started(bridged, client, names, "c", "--network", net, "busybox", "sleep", "1000")
+    assert bridged.inspect(box)["NetworkSettings"]["Networks"][net]["IPAddress"].startswith(base)
+    refused = said(bridged, client, "run", "--rm", "--network", template, "busybox", "true", code=125)
+    assert "cannot create endpoint on configuration-only network" in refused

@@ -93,6 +93,7 @@ class Answer:
 
 async def build(daemon: Daemon, body: Any, headers: Mapping[str, str] | None = None, **query: object) -> Answer:
     """One classic build."""
+    body = io.BytesIO(body) if isinstance(body, bytes) else body
     flat = [(key, each) for key, value in query.items() for each in (value if isinstance(value, list) else [value])]
     async with (
         api(daemon) as session,

@@ -96,9 +96,10 @@ class Daemon:
         subnets: the addresses that its networks are made of, which no other daemon of a test has.
         table: the name of its tables in nf_tables.
         bridge: its default bridge's interface, where it has one; else containers that ask for no network have only loopback.
+        netns: the named network namespace that it is in; empty for the machine's own.
     """
 
-    def __init__(self, *flags: str, bridge: bool = False) -> None:
+    def __init__(self, *flags: str, bridge: bool = False, netns: str = "") -> None:
         self.home = Path(tempfile.mkdtemp(prefix="boxship-test-", dir="/tmp"))
         self.name = self.home.name
         self.socket = self.home / "api.sock"
@@ -111,6 +112,7 @@ class Daemon:
         pools = ("--default-address-pool", f"base={self.subnets},size=24", "--default-address-pool", self.slot.pool6)
         self.network_flags = (*pools, "--bridge", self.bridge or "none")
         self.flags = flags
+        self.netns = netns
         self.process: subprocess.Popen[bytes] | None = None
         self.table = f"boxship-{hashlib.blake2b(str(self.exec_root).encode(), digest_size=4).hexdigest()}"
 
@@ -121,6 +123,7 @@ class Daemon:
         with open(self.home / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *(("nsenter", f"--net=/run/netns/{self.netns}") if self.netns else ()),
                     *(sys.executable, "-m", "boxshipd.main"),
                     *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
                     *("--pidfile", str(self.home / "pid"), "--cgroup-parent", f"/{self.name}"),

@@ -42,7 +42,7 @@ def network_leaks(namespace: str) -> list[str]:
         return done.stdout.splitlines()
 
     links = [f"interface {line.split(':')[1].split('@')[0].strip()}" for line in lines("ip", "-o", "link")]
-    found = [link for link in links if link.split()[1].startswith("bx")]
+    found = [link for link in links if link.split()[1].startswith(("bx", "br-"))]
     found += [table for table in lines("nft", "list", "tables") if "boxship" in table]
     return found + [f"socket {line}" for line in lines("ss", "-Hlntu")]
 

@@ -53,7 +53,7 @@ class NotingKernel(NetworkKernel):
         made = contract.Plugged(endpoint=request.endpoint.id, interface=request.endpoint.interface, mac="02:00:00:00:00:01")
         return contract.PlugReply(endpoints=(made,), ports=request.ports)
 
-    async def disconnect(self, container: str, endpoint: str) -> None:
+    async def disconnect(self, container: str, endpoint: str, resolver: contract.Resolver | None) -> None:
         self.asked.append(("disconnect", endpoint))
 
     async def publish(self, container: str, ports) -> contract.PlugReply:

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -99,6 +100,16 @@ class Topology:
         """Run a command in one of them."""
         return run("nsenter", f"--net=/run/netns/{name}", *command)
 
+    def mistake_loopback(self, path: str, via: str, source: str) -> None:
+        """Have what is sent to 127.0.0.1 in a namespace leave it by ``via``, as a hostile neighbour would send it."""
+
+        def inner(*command: str) -> None:
+            run("nsenter", f"--net={path}", "ip", *command)
+
+        inner("address", "delete", "127.0.0.1/8", "dev", "lo")
+        inner("route", "add", "127.0.0.1/32", "via", via, "src", source)
+        inside(path, lambda: set_sysctl("ipv4/conf/all/route_localnet", "1"))
+
     def inside(self, name: str, work: Callable[[], T]) -> T:
         """Do something in one of them, given by name, or in a process's, given by number."""
         return inside(f"/run/netns/{name}", work)
@@ -106,8 +117,13 @@ class Topology:
 
 def _forward(value: str) -> None:
     for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-        with open(f"/proc/sys/net/{path}", "w") as file:
-            file.write(value)
+        set_sysctl(path, value)
+
+
+def set_sysctl(path: str, value: str) -> None:
+    """Set what is below /proc/sys/net, in the namespace that the thread is in."""
+    with open(f"/proc/sys/net/{path}", "w") as file:
+        file.write(value)
 
 
 def inside(path: str, work: Callable[[], T]) -> T:
@@ -145,13 +161,15 @@ def named(name: str) -> str:
 
 
 @contextmanager
-def listening(path: str, port: int, *, v6: bool = False, udp: bool = False, address: str = "") -> Iterator[socket.socket]:
-    """A server's socket in a namespace."""
+def listening(
+    path: str, port: int, *, v6: bool = False, udp: bool = False, address: str = "", protocol: int = 0
+) -> Iterator[socket.socket]:
+    """A server's socket in a namespace, of TCP where nothing else is said."""
     family = socket.AF_INET6 if v6 else socket.AF_INET
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
 
     def make() -> socket.socket:
-        sock = socket.socket(family, kind)
+        sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((address or ("::" if v6 else "0.0.0.0"), port))
@@ -167,9 +185,9 @@ def listening(path: str, port: int, *, v6: bool = False, udp: bool = False, addr
         yield sock
 
 
-def reach(path: str, address: str, port: int, server: socket.socket, *, source: str = "") -> str:
+def reach(path: str, address: str, port: int, server: socket.socket, *, source: str = "", protocol: int = 0) -> str:
     """Connect from a namespace to ``address``, which must lead to ``server``; returns the address that the server sees."""
-    client = _connected(path, address, port, PATIENCE, source)
+    client = _connected(path, address, port, PATIENCE, source, protocol)
     with client:
         accepted, peer = server.accept()
         with accepted:
@@ -188,6 +206,30 @@ def unreachable(path: str, address: str, port: int) -> bool:
     return False
 
 
+def none_reach(attempts: Iterable[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """Of these attempts (namespace, address, port), made all at once, those whose connections come to something: none, one hopes."""
+    whole = list(attempts)
+    with ThreadPoolExecutor(max_workers=len(whole)) as pool:
+        absent = list(pool.map(lambda attempt: unreachable(*attempt), whole))
+    return [attempt for attempt, gone in zip(whole, absent, strict=True) if not gone]
+
+
+def unheard(server: socket.socket, attempts: Iterable[tuple[str, str, int]]) -> bool:
+    """Whether no datagram that these send (namespace, address, port) arrives at ``server``."""
+    for path, address, port in attempts:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with inside(path, lambda family=family: socket.socket(family, socket.SOCK_DGRAM)) as client, suppress(OSError):
+            client.sendto(b"unwanted", (address, port))
+    server.settimeout(ABSENCE)
+    try:
+        server.recvfrom(100)
+    except TimeoutError:
+        return True
+    finally:
+        server.settimeout(PATIENCE)
+    return False
+
+
 def ask_udp(path: str, address: str, port: int, server: socket.socket) -> str:
     """Send a datagram from a namespace and get the answer; returns the address that the server sees."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -202,9 +244,9 @@ def ask_udp(path: str, address: str, port: int, server: socket.socket) -> str:
     return str(peer[0])
 
 
-def _connected(path: str, address: str, port: int, patience: float, source: str = "") -> socket.socket:
+def _connected(path: str, address: str, port: int, patience: float, source: str = "", protocol: int = 0) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    client = inside(path, lambda: socket.socket(family, socket.SOCK_STREAM))
+    client = inside(path, lambda: socket.socket(family, socket.SOCK_STREAM, protocol))
     try:
         client.settimeout(patience)
         if source:

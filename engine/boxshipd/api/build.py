@@ -6,6 +6,7 @@ Source: Docker Engine API v1.51, ImageBuild and BuildPrune; moby daemon/server/r
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
@@ -30,10 +31,13 @@ from boxshipd.builder.session import Session
 from boxshipd.builder.sessions import BodySession, SessionRegistry
 from boxshipd.errors import DaemonError, InvalidParameter, NotImplementedHere
 from boxshipd.filters import Filters
+from boxshipd.registry.credentials import decode_all
 
 if TYPE_CHECKING:
     from boxshipd.builder.run import Outcome
     from boxshipd.builder.service import Builder
+
+logger = logging.getLogger(__name__)
 
 OURS = "boxship"
 """The ``version`` with which a client asks for our own request and answer."""
@@ -87,7 +91,7 @@ class BuildOperations:
 
     async def _run(self, call: Call, request: BuildRequest, session: Session, view: _View) -> StreamResponse:
         """Build, and tell of it. What is wrong with the request is an answer with its status, everything else in the stream."""
-        accounts = call.request.headers.get("X-Registry-Config", "")
+        accounts = _accounts(call)
         response: StreamResponse | None = None
         async with aclosing(self._builder.build(request, session, accounts)) as told:
             try:
@@ -139,6 +143,17 @@ class BuildOperations:
             except DaemonError as error:
                 await response.close(code=WSCloseCode.POLICY_VIOLATION, message=str(error).encode()[:120])
         return response
+
+
+def _accounts(call: Call) -> str:
+    """The registry accounts that a request brings. As with Docker, what can't be read is as good as none."""
+    header = call.request.headers.get("X-Registry-Config", "")
+    try:
+        decode_all(header)
+    except InvalidParameter as error:
+        logger.warning("registry accounts are ignored: %s", error)
+        return ""
+    return header
 
 
 def _messages(view: _View, what: BuildProgress | Plan | Outcome) -> list[ProgressMessage]:

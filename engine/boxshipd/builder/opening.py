@@ -1,9 +1,8 @@
-"""The builder put together of what the daemon has."""
+"""What builds need, put together of what the daemon has."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ from boxshipd.builder.ops.scoped import Scoped
 from boxshipd.builder.progress import Sink
 from boxshipd.builder.resolver import BuildResolver
 from boxshipd.builder.run import Parts
-from boxshipd.builder.service import Builder
 from boxshipd.builder.solver.solver import Solver
 from boxshipd.containers.service import Containers
 from boxshipd.images.service import Images, Publish
@@ -37,9 +35,10 @@ if TYPE_CHECKING:
     from boxshipd.images.distribution import Distribution
 
 
-def open_builder(
+def assemble(
     *,
     data_root: str,
+    scratch: str,
     images: Images,
     distribution: Distribution,
     containers: Containers,
@@ -50,11 +49,12 @@ def open_builder(
     workers: Workers,
     publish: Publish,
     proxies: Callable[[], Mapping[str, str]],
-) -> Builder:
-    """Make the builder.
+) -> Parts:
+    """Put together what builds need.
 
     Args:
-        data_root: the daemon's; contexts and downloads are kept in ``build/scratch`` below it while a build lasts.
+        data_root: the daemon's; downloads and repositories are kept in ``build`` below it.
+        scratch: a directory for what is kept while a build lasts.
         images: where base images come from and results go.
         distribution: pulls and pushes them.
         containers: runs commands.
@@ -66,10 +66,6 @@ def open_builder(
         publish: where events go.
         proxies: the variables that name the daemon's proxies, for programs.
     """
-    scratch = os.path.join(data_root, "build", "scratch")
-    # What a crash has left.
-    shutil.rmtree(scratch, ignore_errors=True)
-    os.makedirs(scratch, mode=0o700)
     engine = Engine(transients=containers.transients, networks=networks, runtime=runtime, caches=cache, workers=workers)
     selected = Selected()
     repositories, downloads = (Fetched(os.path.join(data_root, "build", name)) for name in ("repositories", "downloads"))
@@ -78,7 +74,7 @@ def open_builder(
         GitSource: lambda _: GitExecutor(repositories, workers, proxies),
         HttpSource: lambda _: HttpExecutor(distribution, downloads, workers, scratch),
         ContextSource: lambda _: ContextExecutor(workers, scratch, images.stores.limits),
-        Exec: lambda layers: ExecExecutor(engine, layers),
+        Exec: lambda layers: ExecExecutor(engine, layers, selected),
         Files: lambda layers: FilesExecutor(layers, workers, scratch, images.stores.limits, selected),
         Merge: lambda layers: MergeExecutor(layers, workers),
         Diff: lambda layers: DiffExecutor(layers, workers),
@@ -96,14 +92,12 @@ def open_builder(
             sink=sink,
         )
 
-    return Builder(
-        Parts(
-            images=images,
-            distribution=distribution,
-            scheduler=scheduler,
-            cache=cache,
-            solver=Solver(executors, cache, scheduler, workers),
-            resolver=resolver,
-            publish=publish,
-        )
+    return Parts(
+        images=images,
+        distribution=distribution,
+        scheduler=scheduler,
+        cache=cache,
+        solver=Solver(executors, cache, scheduler, workers),
+        resolver=resolver,
+        publish=publish,
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _HEAD = 512
 _TAR_MAGIC = slice(257, 262)
-_DOCKERFILE_LIMIT = 2 << 20
+_DOCKERFILE_LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)

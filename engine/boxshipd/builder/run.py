@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from boxshipd.images.distribution import Distribution
 
 _DOCKERFILE = "Dockerfile"
-_DOCKERFILE_LIMIT = 2 << 20
-"""Bytes. A Dockerfile is read into memory, and every variable in it may be expanded many times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +132,6 @@ class Run:
             raise InvalidParameter(f"Cannot locate specified Dockerfile: {self._name}")
         if not text:
             raise InvalidParameter(f"the Dockerfile ({self._name}) cannot be empty")
-        if len(text) > _DOCKERFILE_LIMIT:
-            raise InvalidParameter(f"the Dockerfile ({self._name}) has more than the {_DOCKERFILE_LIMIT} bytes allowed")
         return text
 
     @property

@@ -32,12 +32,14 @@ class Attachment:
 
         Raises:
             NotFound: there is no such container or network.
-            Forbidden: it is on it already.
+            Forbidden: it is on it already, or the network is only a template for others.
             Conflict: it is being removed.
             DaemonError: as settings, addresses and the runtime have it.
         """
         network = self._networks.find(network_ref)
         container = self._registry.find(ref)
+        if network.config_only:
+            raise Forbidden(f"cannot create endpoint on configuration-only network {network.name}")
         wish = configured(settings)
 
         async def work(_: Job) -> None:

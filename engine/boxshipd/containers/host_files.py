@@ -42,10 +42,13 @@ def write_file(path: str, text: str) -> None:
     Raises:
         OSError: it couldn't be written.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    data = text.encode(errors="surrogateescape")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         os.fchmod(descriptor, 0o644)
-        os.write(descriptor, text.encode(errors="surrogateescape"))
+        os.write(descriptor, data)
+        # Cut off behind, for ext4 writes a file to disk at once that was emptied before.
+        os.ftruncate(descriptor, len(data))
     finally:
         os.close(descriptor)
 

@@ -113,7 +113,9 @@ def own_lines(config: ContainerConfig, leases: Iterable[Lease], links: Iterable[
         leases: what it holds.
         links: of the default bridge: an address, and what it is called.
     """
-    names = f"{config.hostname}.{config.domainname} {config.hostname}" if config.domainname else config.hostname
+    full = f"{config.hostname}.{config.domainname}" if config.domainname else config.hostname
+    bare, dot, _ = full.partition(".")
+    names = f"{full} {bare}" if dot else full
     lines = [f"{address}\t{' '.join(called)}\n" for address, called in links]
     return lines + [f"{address}\t{names}\n" for lease in leases for address in lease.addresses]
 

@@ -40,8 +40,11 @@ class Joining:
         state, leases = container.state, self._networks.leases
         await self._kernel.need(network)
         (lease,) = leases.take(container.id, container.name, [Wish(network, settings)], state.leases)
+        before = self._here(container)
+        known = name_files.host_resolver()
+        resolver = self._networking.resolver(container, [*before, (network, settings)], known)
         try:
-            lease = await self._plug(container, network, settings, lease)
+            lease = await self._plug(container, network, settings, lease, resolver)
         except BaseException:
             leases.leave(container.id, lease)
             leases.free([lease], ())
@@ -49,6 +52,8 @@ class Joining:
         leases.replace(container.id, lease)
         state.leases = (*state.leases, lease)
         self._change_hosts(container, [], [lease])
+        if resolver is not None and self._networking.resolver(container, before, known) is None:
+            self._ask_embedded(container, known)
         try:
             await self._move_ports(container, network, settings)
         except BaseException:
@@ -56,10 +61,28 @@ class Joining:
             raise
         return lambda: self._networks.tell("connect", network, container.id)
 
-    async def _plug(self, container: Container, network: Network, settings: EndpointSettings, lease: Lease) -> Lease:
+    def _here(self, container: Container) -> list[tuple[Network, EndpointSettings]]:
+        """The networks that a running container is on by now."""
+        held = {lease.network for lease in container.state.leases}
+        return [(network, wish) for network, wish in self._networking.wanted(container) if network.id in held]
+
+    def _ask_embedded(self, container: Container, known: name_files.HostResolver) -> None:
+        try:
+            self._networking.ask_embedded(container, known)
+        except OSError as error:
+            log.warning("change /etc/resolv.conf of container %s: %s", container.id, error)
+
+    async def _plug(
+        self,
+        container: Container,
+        network: Network,
+        settings: EndpointSettings,
+        lease: Lease,
+        resolver: contract.Resolver | None,
+    ) -> Lease:
         named = [] if network.default else [self._named_change(container, network, settings, lease)]
         await self._networking.tell_names(named)
-        request = contract.ConnectRequest(container=container.id, endpoint=endpoint_of(lease, settings))
+        request = contract.ConnectRequest(container=container.id, endpoint=endpoint_of(lease, settings), resolver=resolver)
         try:
             reply = await self._kernel.connect(request)
         except DaemonError as error:
@@ -89,7 +112,9 @@ class Joining:
         lease = next((lease for lease in state.leases if lease.network == network.id), None)
         if lease is None:
             raise NotFound(f"container {container.id} is not connected to network {network.name}")
-        await self._kernel.disconnect(container.id, lease.endpoint)
+        others = [(other, wish) for other, wish in self._here(container) if other.id != network.id]
+        resolver = self._networking.resolver(container, others, name_files.host_resolver())
+        await self._kernel.disconnect(container.id, lease.endpoint, resolver)
         state.leases = tuple(other for other in state.leases if other is not lease)
         leases.leave(container.id, lease)
         leases.free([lease], ())

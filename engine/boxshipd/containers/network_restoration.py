@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from boxrun.network import contract
 from boxrun.supervisor.contract import RuntimeEvent
@@ -15,7 +16,6 @@ from boxrun.supervisor.contract import RuntimeEvent
 from boxshipd.containers.model import Container
 from boxshipd.containers.networking import ContainerNetworking
 from boxshipd.containers.registry import Registry
-from boxshipd.containers.transients import Transients
 from boxshipd.errors import DaemonError
 from boxshipd.networks.kernel import NetworkKernel, lease_of
 from boxshipd.networks.model import Network, Published
@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Restoration:
-    """Brings both sides together."""
+    """Brings both sides together.
+
+    ``transient`` says whether an id is that of a container that runs without a record.
+    """
 
     def __init__(
         self,
@@ -37,10 +40,10 @@ class Restoration:
         networking: ContainerNetworking,
         scheduler: Scheduler,
         policy: contract.Policy,
-        transients: Transients,
+        transient: Callable[[str], bool],
     ) -> None:
         self._registry = registry
-        self._transients = transients
+        self._transient = transient
         self._networks = networks
         self._kernel = kernel
         self._networking = networking
@@ -97,7 +100,7 @@ class Restoration:
     async def _of_sandbox(self, sandbox: contract.Sandbox) -> None:
         container = self._registry.get(sandbox.container)
         if container is None:
-            if not self._transients.has(sandbox.container):
+            if not self._transient(sandbox.container):
                 await self._kernel.unplug(sandbox.container)
             return
 

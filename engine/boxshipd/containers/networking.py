@@ -15,12 +15,13 @@ from boxship.types.networks import EndpointSettings
 from msgspec.structs import replace
 
 from boxshipd.containers import name_files, publishing
+from boxshipd.containers.host_files import write_file
 from boxshipd.containers.links import Links, names_of
 from boxshipd.containers.model import Container
 from boxshipd.containers.network_config import dns_names, endpoints_of
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
-from boxshipd.errors import DaemonError, InternalError, InvalidParameter
+from boxshipd.errors import DaemonError, Forbidden, InternalError, InvalidParameter
 from boxshipd.networks import options
 from boxshipd.networks.kernel import NetworkKernel, endpoint
 from boxshipd.networks.leases import Wish
@@ -87,7 +88,13 @@ class ContainerNetworking:
         return self._request(container, settings, known)
 
     def wanted(self, container: Container) -> list[tuple[Network, EndpointSettings]]:
-        """The networks it is to have an interface of, in order."""
+        """The networks it is to have an interface of, in order.
+
+        Raises:
+            NotFound: one has gone.
+            Forbidden: one is only a template for others.
+            InternalError: the default bridge can't be had.
+        """
         host = container.config.host_config
         found = []
         for name, settings in endpoints_of(host, container.config.networking).items():
@@ -96,6 +103,8 @@ class ContainerNetworking:
                     raise InternalError(f"{_SETUP}: {self._networks.bridge_problem}")
                 continue
             network = self._networks.find(name)
+            if network.config_only:
+                raise Forbidden(f"{_SETUP}: cannot create endpoint on configuration-only network {network.name}")
             if network.real:
                 found.append((network, settings))
         return found
@@ -147,7 +156,7 @@ class ContainerNetworking:
             endpoints=tuple(endpoint_of(lease, wanted[lease.network]) for lease in state.leases),
             ports=self.ports(state.published, self.places(settings, state.leases)),
             ways=self.links.ways(container),
-            resolver=self._resolver(container, settings, known),
+            resolver=self.resolver(container, settings, known),
         )
 
     @staticmethod
@@ -155,9 +164,10 @@ class ContainerNetworking:
         """Published ports in the runtime's terms."""
         return tuple(publishing.port(item, places) for item in published)
 
-    def _resolver(
+    def resolver(
         self, container: Container, settings: list[tuple[Network, EndpointSettings]], known: name_files.HostResolver
     ) -> contract.Resolver | None:
+        """How a container's names are resolved on these networks; None where it asks servers itself."""
         wanted = name_files.resolver_of(container.config.host_config, self._settings(), known)
         if not _embedded(settings, wanted):
             return None
@@ -184,6 +194,11 @@ class ContainerNetworking:
             )
         except OSError as error:
             raise InternalError(f"start container {container.id}: write its hosts file: {error.strerror or error}") from error
+
+    def ask_embedded(self, container: Container, known: name_files.HostResolver) -> None:
+        """Have a running container ask the embedded server from now on. Raises OSError."""
+        wanted = name_files.resolver_of(container.config.host_config, self._settings(), known)
+        write_file(f"{container.directory}/resolv.conf", name_files.resolv_conf(wanted, embedded=True))
 
     def _gateways(self, container: Container) -> list[str]:
         """What ``host-gateway`` means."""

@@ -177,7 +177,7 @@ class Containers:
             networking=self._networking,
             scheduler=scheduler,
             policy=policy,
-            transients=self.transients,
+            transient=self.transients.has,
         )
         runtime.observe(self._restoration.heard)
         networks.name_of = self._name_of

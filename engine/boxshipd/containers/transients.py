@@ -28,13 +28,16 @@ from boxshipd.containers.settings import Settings
 from boxshipd.containers.spec_builder import Find, build_spec
 from boxshipd.errors import DaemonError, InternalError
 from boxshipd.images.unpack.removal import remove_tree
-from boxshipd.runtime.errors import NetworkFailed
+from boxshipd.runtime.errors import LinkLost, NetworkFailed
 from boxshipd.runtime.link import RuntimeLink
 
 log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = "/dev/shm"
 """Where it is in memory, if that isn't so of the exec root: a record that is made durable there costs nothing."""
+
+_SETTLE_SECONDS = 20.0
+"""How long another supervisor may take to say what became of a start."""
 
 _KILL_ATTEMPTS = 12
 _KILL_SECONDS = 5.0
@@ -87,6 +90,7 @@ class Transients:
         self._disk = f"{settings().data_root}/transients"
         self._run, self._in_memory = _run_directory(settings().exec_root)
         self._runs: dict[str, asyncio.Future[ContainerStatus]] = {}
+        self._starts: dict[str, asyncio.Future[bool]] = {}
         self._started: set[str] = set()
         self._seen: set[str] = set()
         self._left: set[str] = set()
@@ -160,7 +164,9 @@ class Transients:
             StartFailed: the command, or what it was to have, can't be.
             DaemonError: as networks and the runtime have it.
         """
-        ended = self._runs[container.id] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        ended = self._runs[container.id] = loop.create_future()
+        self._starts[container.id] = loop.create_future()
         try:
             self._write_files(container)
             sandbox = await self._networking.plug(container)
@@ -170,6 +176,9 @@ class Transients:
                 await self._answered(container.id, starting)
             except NetworkFailed as error:
                 raise self._networking.refusal(container, error) from error
+            except LinkLost:
+                if not await self._settled(container.id):
+                    raise
             return await asyncio.shield(ended)
         finally:
             await _to_its_end(self._finish(container, ended))
@@ -197,6 +206,15 @@ class Transients:
             if starting.done() and not starting.cancelled() and starting.exception() is None:
                 self._started.add(container_id)
 
+    async def _settled(self, container_id: str) -> bool:
+        """Whether a start whose answer got lost with its supervisor came to something, as the next one finds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                if await self._starts[container_id]:
+                    self._started.add(container_id)
+                    return True
+        return False
+
     async def _finish(self, container: Container, ended: asyncio.Future[ContainerStatus]) -> None:
         """Have a container be gone, whatever has become of its run."""
         try:
@@ -205,6 +223,7 @@ class Transients:
         finally:
             self._started.discard(container.id)
             del self._runs[container.id]
+            self._starts.pop(container.id).cancel()
             ended.cancel()
             await self._networking.unplugged(container)
             # Whether it was ever started is no matter: of a start whose answer got lost nobody knows.
@@ -240,8 +259,16 @@ class Transients:
         elif status is not None:
             if event.kind == "status":
                 self._seen.add(status.id)
+            if status.phase != "starting":
+                # One that was only on its way to its shim has never come to be, and is told of as lost.
+                self._settle(status.id, came_to_be=bool(status.pid))
             if status.phase == "exited":
                 self._ended(status)
+
+    def _settle(self, container_id: str, *, came_to_be: bool) -> None:
+        start = self._starts.get(container_id)
+        if start is not None and not start.done():
+            start.set_result(came_to_be)
 
     def _ended(self, status: ContainerStatus) -> None:
         ended = self._runs.get(status.id)
@@ -255,6 +282,8 @@ class Transients:
     def _listed(self) -> None:
         """A new supervisor, or the same one again: what ran and isn't there any more has ended unseen."""
         seen, self._seen = self._seen, set()
+        for container_id in self._starts.keys() - seen:
+            self._settle(container_id, came_to_be=False)
         for container_id in self._started - seen:
             ended = self._runs[container_id]
             if not ended.done():

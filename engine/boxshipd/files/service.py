@@ -31,7 +31,6 @@ from boxshipd.files.lookup import PathStat, Root
 from boxshipd.files.pack import Packer, batched
 from boxshipd.files.roots import Roots
 from boxshipd.files.uses import Uses
-from boxshipd.images.changes import apply_changes
 from boxshipd.images.service import Images
 from boxshipd.images.unpack.compression import Source, decompressed
 from boxshipd.images.unpack.tar import TarReader
@@ -206,6 +205,9 @@ class Files:
         """
         container = self._registry.find(ref)
         _refuse_gone(container, "commit")
+        # Not loaded where nothing is changed: it reads Dockerfiles.
+        from boxshipd.images.changes import apply_changes
+
         config = apply_changes(_config(container, options.config), options.changes)
         self._images.check_name(options.repo, options.tag)
         return await self._scheduler.run("commit", "", lambda _: self._commit(container, ref, config, options))

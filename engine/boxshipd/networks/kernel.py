@@ -76,9 +76,9 @@ class NetworkKernel:
         """Plug an endpoint into a running container."""
         return await self._link.call(Service.connect, request, f"connect container {request.container}", timeout=_TIMEOUT)
 
-    async def disconnect(self, container: str, endpoint: str) -> None:
-        """Take an endpoint from a running container."""
-        request = contract.DisconnectRequest(container=container, endpoint=endpoint)
+    async def disconnect(self, container: str, endpoint: str, resolver: contract.Resolver | None) -> None:
+        """Take an endpoint from a running container, whose names are resolved otherwise then, or as before."""
+        request = contract.DisconnectRequest(container=container, endpoint=endpoint, resolver=resolver)
         await self._link.call(Service.disconnect, request, f"disconnect container {container}", timeout=_TIMEOUT)
 
     async def publish(self, container: str, ports: Iterable[contract.Port]) -> contract.PlugReply:

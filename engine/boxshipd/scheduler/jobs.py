@@ -177,6 +177,7 @@ class Scheduler:
         self._jobs[job.id] = job
         task = asyncio.create_task(self._run(job, work))
         task.add_done_callback(_retrieve)
+        task.add_done_callback(lambda _: self._never_begun(job))
         job.task = task
         return task
 
@@ -230,9 +231,18 @@ class Scheduler:
             job.error = str(error)
             raise
         finally:
-            job.finished = time.time()
-            del self._jobs[job.id]
-            self._finished.append(job.info())
+            self._end(job)
+
+    def _never_begun(self, job: Job) -> None:
+        """A task that is cancelled before its first step runs none of its code, not even what would tell of its end."""
+        if job.id in self._jobs:
+            job.state = "cancelled"
+            self._end(job)
+
+    def _end(self, job: Job) -> None:
+        job.finished = time.time()
+        del self._jobs[job.id]
+        self._finished.append(job.info())
 
     async def _work(self, job: Job, work: Callable[[Job], Awaitable[T]]) -> T:
         await self.enter(job)

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from boxrun.network import firewall_rules as rules
@@ -30,7 +31,7 @@ class Cable:
     interface: str
     mac: str
 
-    @property
+    @cached_property
     def addresses(self) -> list[rtnetlink.Interface]:
         """The addresses."""
         return [ipaddress.ip_interface(address) for address in self.endpoint.addresses]

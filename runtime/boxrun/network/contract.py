@@ -190,18 +190,26 @@ class PlugReply(Struct, frozen=True, kw_only=True):
 
 
 class ConnectRequest(Struct, frozen=True, kw_only=True):
-    """Plug a further endpoint into a container that has a sandbox. ``ports`` are added to those it has."""
+    """Plug a further endpoint into a container that has a sandbox.
+
+    ``ports`` are added to those it has. ``resolver``: how its names are resolved from now on; None for as before.
+    """
 
     container: str
     endpoint: Endpoint
     ports: tuple[Port, ...] = ()
+    resolver: Resolver | None = None
 
 
 class DisconnectRequest(Struct, frozen=True, kw_only=True):
-    """Take an endpoint, and the ports that lead to it, from a container. Unknown ones are fine."""
+    """Take an endpoint, and the ports that lead to it, from a container. Unknown ones are fine.
+
+    ``resolver``: how its names are resolved from now on; None for as before.
+    """
 
     container: str
     endpoint: str
+    resolver: Resolver | None = None
 
 
 class PublishRequest(Struct, frozen=True, kw_only=True):

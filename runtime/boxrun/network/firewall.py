@@ -79,12 +79,14 @@ class Firewall:
             batch.delete_chain(chain)
         self._commit(batch)
 
-    def change(self, added: Iterable[Element] = (), removed: Iterable[Element] = ()) -> None:
+    def change(self, added: Sequence[Element] = (), removed: Sequence[Element] = ()) -> None:
         """Add and remove elements, all or nothing. One that several have asked for stays until all have let go of it.
 
         Raises:
             KernelRefusalError: and nothing has changed.
         """
+        if not added and not removed:
+            return
         difference = Counter(added)
         difference.subtract(Counter(removed))
         new = [e for e, count in difference.items() if count > 0 and not self._elements[e]]

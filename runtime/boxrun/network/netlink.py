@@ -146,10 +146,11 @@ class NetlinkSocket:
             return
         first = self._sequence + 1
         parts = []
-        for request in requests:
-            parts += [self._header(request, ACK), request.body, bytes(-len(request.body) % 4)]
+        for number, request in enumerate(requests, 1):
+            # One that fails is answered in any case, before those behind it.
+            parts += [self._header(request, ACK if number == len(requests) else 0), request.body, bytes(-len(request.body) % 4)]
         self._socket.send(b"".join(parts))
-        self._acknowledged(requests, first)
+        self._acknowledged(requests, first, {self._sequence})
 
     def transact(self, requests: Sequence[Request], begin: Request, end: Request) -> None:
         """Send ``requests`` as one transaction of nfnetlink: all or none of them.
@@ -166,15 +167,15 @@ class NetlinkSocket:
         if len(data) > 100_000:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
         self._socket.send(data)
-        self._acknowledged(requests, first)
+        self._acknowledged(requests, first, set(range(first, first + len(requests))))
 
     def _header(self, request: Request, flags: int) -> bytes:
         self._sequence += 1
         return _HEADER.pack(16 + len(request.body), request.kind, request.flags | REQUEST | flags, self._sequence, 0)
 
-    def _acknowledged(self, requests: Sequence[Request], first: int) -> None:
+    def _acknowledged(self, requests: Sequence[Request], first: int, waiting: set[int]) -> None:
+        """Read answers until those that are ``waiting``, by sequence number, have come."""
         failure: KernelRefusalError | None = None
-        waiting = set(range(first, first + len(requests)))
         while waiting:
             for kind, flags, sequence, _, body in messages(self._socket.recv(_RECEIVE)):
                 if kind != _ERROR or not first - 1 <= sequence <= first + len(requests):

@@ -46,12 +46,20 @@ class Pool:
         self._throw_away(network)
 
     def take(self, network: str, *, servers: bool) -> Box | None:
-        """A sandbox that is the caller's now; None where none is ready. ``servers``: with a name server's sockets."""
+        """A sandbox that is the caller's now; None where none is ready. ``servers``: with a name server's sockets.
+
+        ``refill`` is to follow.
+        """
         self._servers[network] = servers
         ready = self._ready.get(network)
-        box = ready.popleft() if ready else None
+        return ready.popleft() if ready else None
+
+    def refill(self, network: str) -> None:
+        """Make others in the place of those taken.
+
+        Not while the one that was taken is plugged in: making one holds the lock of all network devices, and longer.
+        """
         self._fill(network)
-        return box
 
     def ready(self, network: str) -> int:
         """How many are ready."""

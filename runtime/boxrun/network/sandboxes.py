@@ -121,8 +121,8 @@ class Plumber:
         with namespaces.inside(box.namespace, self.home):
             box.servers = self._listen()
 
-    def connect(self, box: Box, endpoint: Endpoint, network: NetworkSpec) -> Cable:
-        """Plug an endpoint in.
+    def connect(self, box: Box, endpoint: Endpoint, network: NetworkSpec, *, alone: bool = False) -> Cable:
+        """Plug an endpoint in; where it is ``alone``, with the default routes.
 
         Raises:
             NetworkError: the kernel refused; nothing of the endpoint is left.
@@ -139,7 +139,7 @@ class Plumber:
         cable = Cable(endpoint, network, index, name, mac)
         try:
             port = self._port(box, cable)
-            self._configure(box, cable)
+            self._configure(box, cable, _default_routes({endpoint.id: cable}) if alone else [])
             if port:
                 self._route.run([rtnetlink.learn(port, mac)])
         except BaseException:
@@ -175,7 +175,8 @@ class Plumber:
         box.next_index += 1
         return self._plug_host_end(host, network)
 
-    def _configure(self, box: Box, cable: Cable) -> None:
+    def _configure(self, box: Box, cable: Cable, further: Sequence[Request]) -> None:
+        """Give an interface what it is to have, and send ``further`` requests along."""
         addresses = cable.addresses
         v6 = any(address.version == 6 for address in addresses)
         requests = [rtnetlink.set_address(cable.index, cable.mac)] if cable.mac else []
@@ -184,6 +185,7 @@ class Plumber:
         for route in cable.endpoint.routes:
             gateway = ipaddress.ip_address(route.gateway) if route.gateway else None
             requests.append(rtnetlink.add_route(cable.index, ipaddress.ip_network(route.destination, strict=False), gateway))
+        requests += further
         settings = dict(_sysctls(cable))
         if v6 or settings or cable.network.driver != "bridge" or box.ready is None:
             with namespaces.inside(box.namespace, self.home):
@@ -204,23 +206,7 @@ class Plumber:
 
     def route_by_default(self, box: Box) -> None:
         """Have the default routes lead by the endpoints that should have them. Raises NetworkError."""
-        requests = []
-        for destination in _DEFAULTS:
-            version = destination.version
-            chosen = next(iter(gateways(box.cables, version)), None)
-            if chosen is not None:
-                cable, gateway = chosen
-                if cable.network.driver == "ipvlan" and links.mode_of(cable.network) != "l2":
-                    # There are no neighbours to be asked: the parent's routes decide.
-                    requests.append(rtnetlink.add_route(cable.index, destination, None))
-                    continue
-                if (
-                    gateway not in next(a.network for a in cable.addresses if a.version == version)
-                    and not gateway.is_link_local
-                ):
-                    requests.append(rtnetlink.add_route(cable.index, ipaddress.ip_network(gateway), None))
-                requests.append(rtnetlink.add_route(cable.index, destination, gateway))
-        box.route.run(requests)
+        box.route.run(_default_routes(box.cables))
 
     def reflect(self, box: Box, endpoint: str) -> None:
         """Let a container reach its own published ports by the host's address.
@@ -285,6 +271,24 @@ def gateways(cables: Mapping[str, Cable], version: int) -> list[tuple[Cable, rul
         if gateway and cable.first(version) is not None:
             able.append((cable, ipaddress.ip_address(gateway)))
     return sorted(able, key=lambda one: (-one[0].endpoint.gateway_priority, one[0].network.name, one[0].network.id))
+
+
+def _default_routes(cables: Mapping[str, Cable]) -> list[Request]:
+    requests = []
+    for destination in _DEFAULTS:
+        version = destination.version
+        chosen = next(iter(gateways(cables, version)), None)
+        if chosen is not None:
+            cable, gateway = chosen
+            if cable.network.driver == "ipvlan" and links.mode_of(cable.network) != "l2":
+                # There are no neighbours to be asked: the parent's routes decide.
+                requests.append(rtnetlink.add_route(cable.index, destination, None))
+                continue
+            link = next(address.network for address in cable.addresses if address.version == version)
+            if gateway not in link and not gateway.is_link_local:
+                requests.append(rtnetlink.add_route(cable.index, ipaddress.ip_network(gateway), None))
+            requests.append(rtnetlink.add_route(cable.index, destination, gateway))
+    return requests
 
 
 def redirection(udp: int, tcp: int) -> list[nftables.Batch]:

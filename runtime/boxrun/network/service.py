@@ -177,14 +177,17 @@ class NetworksService(Networks):
         bridged = (e.network for e in request.endpoints if e.network in board.networks)
         first = next((network for network in bridged if board.networks[network].driver == "bridge"), None)
         ready = self._pool.take(first, servers=servers) if first is not None and namespace < 0 else None
-        await self.unplugged(request.container)
         try:
+            await self.unplugged(request.container)
             box = await self._do(board.plug, request, ready, namespace)
             await self._server.serve(box)
             await self._relay(board, box)
         except asyncio.CancelledError:
             self._spawn(self.unplugged(request.container))
             raise
+        finally:
+            if first is not None:
+                self._pool.refill(first)
         return PlugReply(endpoints=box.plugged, ports=box.ports)
 
     def namespace_of(self, container: str) -> int:
@@ -195,19 +198,30 @@ class NetworksService(Networks):
     async def connect(self, request: ConnectRequest, context: Context) -> PlugReply:
         """Plug a further endpoint in."""
         board = self._ready_board
-        box, ports = await self._do(board.connect, request.container, request.endpoint, request.ports)
-        self._server.moved(box)
+        box, ports = await self._do(board.connect, request.container, request.endpoint, request.ports, request.resolver)
+        try:
+            await self._resettle(box)
+        except OSError as error:
+            await self._do(board.disconnect, request.container, request.endpoint.id)
+            raise failed("kernel", f"the name server can't be started: {error}", None) from error
         await self._relay(board, box)
         return PlugReply(endpoints=_of(box.plugged, request.endpoint.id), ports=ports)
 
     async def disconnect(self, request: DisconnectRequest, context: Context) -> Nothing:
         """Take an endpoint away."""
         board = self._ready_board
-        box = await self._do(board.disconnect, request.container, request.endpoint)
+        box = await self._do(board.disconnect, request.container, request.endpoint, request.resolver)
         if box is not None:
-            self._server.moved(box)
+            await self._resettle(box)
             await self._relay(board, box)
         return Nothing()
+
+    async def _resettle(self, box: Box) -> None:
+        """Tell the name server where a container is by now; it may be the first that it hears of it."""
+        if box.servers is not None:
+            await self._server.serve(box)
+        else:
+            self._server.moved(box)
 
     async def publish(self, request: PublishRequest, context: Context) -> PlugReply:
         """Change a container's published ports."""

@@ -116,8 +116,10 @@ class NetworkState:
     def _write(self, name: str, message: msgspec.Struct) -> None:
         directory, _, base = name.rpartition("/")
         temporary = f"{self.path}/{directory}/.{base}" if directory else f"{self.path}/.{base}"
-        with open(temporary, "wb") as file:
-            file.write(_encode(message))
+        with open(temporary, "wb", buffering=0) as file:
+            data = memoryview(_encode(message))
+            while data:
+                data = data[file.write(data) :]
         os.rename(temporary, f"{self.path}/{name}")
 
     def _unlink(self, name: str) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from boxrun.network import conntrack, links, ways
 from boxrun.network.boxes import Box, routed
-from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, Port
+from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, Port, Resolver
 from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
 from boxrun.network.holders import hold
@@ -186,11 +186,13 @@ class Switchboard:
             elif servers and box.servers is None:
                 self._plumber.serve(box)
             box.container, box.resolver = request.container, request.resolver
+            alone = len(request.endpoints) == 1
             for endpoint, network in _ready_first(box, zip(request.endpoints, networks, strict=True)):
-                self._plumber.connect(box, endpoint, network)
+                self._plumber.connect(box, endpoint, network, alone=alone)
             order = [endpoint.id for endpoint in request.endpoints]
             box.cables = {key: box.cables[key] for key in order}
-            self._plumber.route_by_default(box)
+            if not alone:
+                self._plumber.route_by_default(box)
             box.ways = request.ways
             ways.lay(box, self.boxes.values(), self._plumber)
             self._have_ports(box, request.ports)
@@ -224,8 +226,10 @@ class Switchboard:
         """A sandbox to be taken later. Raises NetworkError, OSError."""
         return self._plumber.make(network, servers=servers)
 
-    def connect(self, container: str, endpoint: Endpoint, ports: Sequence[Port]) -> tuple[Box, tuple[Port, ...]]:
-        """Plug a further endpoint in; returns the ports as they came to be.
+    def connect(
+        self, container: str, endpoint: Endpoint, ports: Sequence[Port], resolver: Resolver | None
+    ) -> tuple[Box, tuple[Port, ...]]:
+        """Plug a further endpoint in; returns the ports as they came to be. ``resolver`` takes the place of the one before.
 
         Raises:
             NetworkError: and nothing of it is left.
@@ -236,17 +240,29 @@ class Switchboard:
         if endpoint.id in box.cables:
             raise FileExistsError(f"container {container} has an endpoint {endpoint.id} already")
         self._plumber.connect(box, endpoint, network)
-        had = box.ports
+        had, resolved = box.ports, box.resolver
         try:
             self._plumber.route_by_default(box)
             self._have_ports(box, (*had, *ports))
+            self._have_resolver(box, resolver)
             self._state.put_sandbox(box.record)
         except BaseException:
+            box.resolver = resolved
+            box.close_servers()
             self.disconnect(container, endpoint.id)
             raise
         return box, box.ports[len(had) :]
 
-    def disconnect(self, container: str, endpoint: str) -> Box | None:
+    def _have_resolver(self, box: Box, resolver: Resolver | None) -> None:
+        """Have names resolved so from now on, where it is said how."""
+        if resolver is None:
+            return
+        served = box.resolver is not None and box.resolver.embedded
+        if resolver.embedded and not served:
+            self._plumber.serve(box)
+        box.resolver = resolver
+
+    def disconnect(self, container: str, endpoint: str, resolver: Resolver | None = None) -> Box | None:
         """Take an endpoint from a container; unknown ones are fine. Raises NetworkError, OSError."""
         box = self.boxes.get(container)
         if box is None or endpoint not in box.cables:
@@ -255,6 +271,7 @@ class Switchboard:
         self._plumber.disconnect(box, endpoint)
         self._install(box)
         self._plumber.route_by_default(box)
+        self._have_resolver(box, resolver)
         self._state.put_sandbox(box.record)
         return box
 
@@ -360,9 +377,18 @@ class Switchboard:
             return port
         if self._routed(box, port):
             return msgspec.structs.replace(port, host_port=0)
+        if (moved := next((known for known in box.holders if _place(known) == _place(port)), None)) is not None:
+            # It leads to another endpoint from now on, and nobody gets it in between.
+            new[port] = box.holders[moved].dup()
+            return port
         chosen, sock = hold(port)
         new[chosen] = sock
         return chosen
+
+
+def _place(port: Port) -> tuple[str, str, int]:
+    """Where on the host a port is."""
+    return port.protocol, port.host_address, port.host_port
 
 
 def bury(box: Box) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+import msgspec
 import pytest
 from boxrun.bus import BusError
 from boxrun.network.contract import Listener, NetworkFailure, Networks, Nothing, Policy, Port, PublishRequest
@@ -195,6 +196,21 @@ async def test_ports_change_while_the_container_runs(lab: Lab) -> None:
         await lab.supervisor.bus.unary(Networks.publish, PublishRequest(container=one.id, ports=(reply.ports[1],)), timeout=10)
         assert unreachable(lab.neighbour, HOST, 8080)
         assert reach(lab.neighbour, HOST, chosen, server) == NEIGHBOUR
+
+
+async def test_a_port_moves_from_one_endpoint_to_another(lab: Lab) -> None:
+    first, second = await lab.network(1), await lab.network(2)
+    one = await lab.on(first, second, ports=(("tcp", 8080, 80, "0.0.0.0"),))
+    (kept,) = one.reply.ports
+    moved = msgspec.structs.replace(kept, endpoint=one.request.endpoints[1].id)
+    with listening(one.path, 80, address=address(one, endpoint=1)) as server:
+        assert unreachable(lab.neighbour, HOST, 8080)
+        request = PublishRequest(container=one.id, ports=(moved,))
+        reply = await lab.supervisor.bus.unary(Networks.publish, request, timeout=10)
+        assert reply.ports == (moved,)
+        assert reach(lab.neighbour, HOST, 8080, server) == NEIGHBOUR
+        with pytest.raises(OSError, match="in use"), listening(lab.host, 8080):
+            pass
 
 
 async def test_rules_are_made_anew_after_a_flush_and_others_are_left_alone(lab: Lab) -> None:

@@ -269,6 +269,7 @@ async def test_leases_survive(tmp_path):
             networking=bench.networking,
             scheduler=bench.scheduler,
             policy=contract.Policy(),
+            transient=lambda _: False,
         )
         restoration.take_up()
         other = await bench.create("b", port_bindings=publish("8080:80/tcp"))

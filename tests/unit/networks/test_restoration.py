@@ -24,6 +24,7 @@ def restoration(bench: ContainerBench) -> Restoration:
         networking=bench.networking,
         scheduler=bench.scheduler,
         policy=contract.Policy(respect_input=True),
+        transient=lambda _: False,
     )
 
 

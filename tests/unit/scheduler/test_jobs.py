@@ -176,6 +176,16 @@ async def test_a_queued_job_can_be_cancelled_by_its_number():
         scheduler.cancel(queued.id)
 
 
+async def test_a_job_cancelled_before_its_first_step_is_no_longer_listed_as_queued():
+    scheduler, gate = Scheduler({}), Gate()
+    task = scheduler.spawn("start", "a", gate.work("a"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [(job.key, job.state) for job in scheduler.jobs()] == [("a", "cancelled")]
+    assert gate.begun == []
+
+
 async def test_closing_waits_then_cancels_and_takes_no_more():
     scheduler, gate = Scheduler({}), Gate()
     quick, stuck = scheduler.spawn("a", "", gate.work("quick")), scheduler.spawn("b", "", gate.work("stuck"))

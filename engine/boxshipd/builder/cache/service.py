@@ -15,10 +15,10 @@ from typing import Any, Self
 
 from boxship.types.build_cache import BuildCache as BuildCacheInfo
 from boxship.types.build_cache import BuildPruneResponse, CacheKind
-from boxship.units import rfc3339
 
 from boxshipd.builder.cache import rows
 from boxshipd.builder.cache.layers import KeptLayers
+from boxshipd.builder.cache.listing import listing
 from boxshipd.builder.cache.model import Record, record_id
 from boxshipd.builder.cache.mounts import CacheMounts, Fill, Sharing
 from boxshipd.builder.cache.pruning import PruneOptions, choose
@@ -260,22 +260,7 @@ class BuildCache:
 
     def usage(self) -> list[BuildCacheInfo]:
         """Everything that is kept, as ``GET /system/df`` lists it."""
-        shared = self._sharing()
-        return [
-            BuildCacheInfo(
-                id=record.id,
-                parents=list(record.parents) or None,
-                type=record.kind,
-                description=record.description,
-                in_use=record.holders > 0,
-                shared=shared(record),
-                size=record.size,
-                created_at=_time(record.created),
-                last_used_at=_time(record.used) if record.used else None,
-                usage_count=record.uses,
-            )
-            for record in self._records.values()
-        ]
+        return listing(self._records.values(), self._sharing())
 
     async def prune(self, options: PruneOptions) -> BuildPruneResponse:
         """Remove what isn't in use.
@@ -434,8 +419,3 @@ class BuildCache:
         with contextlib.suppress(asyncio.CancelledError):
             if error := task.exception():
                 logger.error("build cache: %s", error)
-
-
-def _time(seconds: float) -> str:
-    whole = int(seconds)
-    return rfc3339(whole, int((seconds - whole) * 1e9))

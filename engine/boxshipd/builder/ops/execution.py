@@ -25,10 +25,12 @@ from boxshipd.builder.layers import LayerSession
 from boxshipd.builder.ops.execution_container import container_of
 from boxshipd.builder.ops.execution_mounts import Caches, Mounted, MountMaker
 from boxshipd.builder.ops.execution_output import Output
+from boxshipd.builder.ops.files import Selected
 from boxshipd.builder.ops.layered import LayeredRoot
 from boxshipd.builder.ops.mount_points import Target, make_mount_points
 from boxshipd.builder.ops.selection import selection_digest
 from boxshipd.builder.results import Result, Snapshot
+from boxshipd.builder.trees.snapshot import SnapshotTree
 from boxshipd.containers.directories import mount_points
 from boxshipd.containers.model import Container
 from boxshipd.containers.mount_options import in_order
@@ -68,11 +70,13 @@ class ExecExecutor:
     Args:
         engine: what of the daemon it needs.
         layers: where file systems are.
+        selected: what is remembered of their parts from one build to the next.
     """
 
-    def __init__(self, engine: Engine, layers: LayerSession) -> None:
+    def __init__(self, engine: Engine, layers: LayerSession, selected: Selected | None = None) -> None:
         self._engine = engine
         self._layers = layers
+        self._selected = selected or Selected()
 
     async def key(self, op: Exec, work: Work) -> str:
         """See Executor. What a command is told of the machine it runs on, and who its client is, isn't part of it.
@@ -88,11 +92,28 @@ class ExecExecutor:
         return f"sha256:{hashlib.sha256(b'exec' + document).hexdigest()}"
 
     async def _content(self, position: int, op: Exec, given: Result) -> str | list[str]:
-        """What of an input counts: all of a file system; of a tree, what is mounted of it."""
-        if isinstance(given, Snapshot):
+        """What of an input counts: of a tree, and of a file system of which only parts are shown, those parts."""
+        mounts = [mount for mount in op.mounts if mount.input == position]
+        sources = sorted({mount.source for mount in mounts})
+        if not isinstance(given, Snapshot):
+            return await self._engine.workers.run(lambda: [selection_digest(given, source) for source in sources])
+        root = position == 0 and not op.scratch
+        if root or any(mount.kind != "bind" or not mount.readonly or not mount.source.strip("/") for mount in mounts):
             return given.chain
-        sources = sorted({mount.source for mount in op.mounts if mount.input == position})
-        return await self._engine.workers.run(lambda: [selection_digest(given, source) for source in sources])
+        return await self._engine.workers.run(lambda: [self._part(given, source) for source in sources])
+
+    def _part(self, snapshot: Snapshot, source: str) -> str:
+        """The digest of a part of a file system. Blocks: it is read, if that wasn't done before."""
+        known = f"mount {snapshot.chain} {source}"
+        digest = self._selected.get(known)
+        if digest is None:
+            tree = SnapshotTree(self._layers.directories(snapshot))
+            try:
+                digest = selection_digest(tree, source)
+            finally:
+                tree.close()
+            self._selected.put(known, digest)
+        return digest
 
     async def run(self, op: Exec, work: Work) -> list[Result]:
         """See Executor.

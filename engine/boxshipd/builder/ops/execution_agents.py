@@ -33,15 +33,24 @@ async def agent_socket(  # noqa: PLR0917 - the socket's own attributes
         mode: its permission bits.
         uid: its owner.
         gid: its group.
+
+    Raises:
+        NotFound: the client has no such agent.
     """
-    listener = _listen(path, mode, uid, gid)
-    serving = asyncio.create_task(_serve(listener, session, agent_id))
+    # Made at once, to know that there is an agent; it serves the first that connects.
+    ready = [await session.agent(agent_id)]
     try:
-        yield
+        listener = _listen(path, mode, uid, gid)
+        serving = asyncio.create_task(_serve(listener, session, agent_id, ready))
+        try:
+            yield
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
+            listener.close()
     finally:
-        serving.cancel()
-        await asyncio.wait([serving])
-        listener.close()
+        for descriptor in ready:
+            os.close(descriptor)
 
 
 def _listen(path: str, mode: int, uid: int, gid: int) -> socket.socket:
@@ -63,14 +72,14 @@ def _listen(path: str, mode: int, uid: int, gid: int) -> socket.socket:
     return listener
 
 
-async def _serve(listener: socket.socket, session: Session, agent_id: str) -> None:
+async def _serve(listener: socket.socket, session: Session, agent_id: str, ready: list[int]) -> None:
     loop = asyncio.get_running_loop()
     places = asyncio.Semaphore(_CONNECTIONS)
 
     async def serve(connection: socket.socket) -> None:
         try:
             with connection:
-                await _relay(connection, session, agent_id)
+                await _relay(connection, session, agent_id, ready)
         finally:
             places.release()
 
@@ -81,11 +90,11 @@ async def _serve(listener: socket.socket, session: Session, agent_id: str) -> No
             group.create_task(serve(connection))
 
 
-async def _relay(connection: socket.socket, session: Session, agent_id: str) -> None:
+async def _relay(connection: socket.socket, session: Session, agent_id: str, ready: list[int]) -> None:
     """One connection, until both sides have said all they want."""
     connection.setblocking(False)
     try:
-        agent = socket.socket(fileno=await session.agent(agent_id))
+        agent = socket.socket(fileno=ready.pop() if ready else await session.agent(agent_id))
     except DaemonError as error:
         log.info("connect to SSH agent %s: %s", agent_id, error)
         return

@@ -291,16 +291,15 @@ class MountMaker:
     async def _agent(self, op: Exec, mount: Mount, target: str) -> None:
         session = self._work.around.session
         agent_id = mount.id or "default"
+        self._number += 1
+        path = f"{self._places.run}/agent-{self._number}"
+        mode = _AGENT_MODE if mount.mode is None else mount.mode
         try:
-            os.close(await session.agent(agent_id))
+            await self._stack.enter_async_context(agent_socket(session, agent_id, path, mode, mount.uid, mount.gid))
         except NotFound as error:
             if mount.required:
                 raise NotFound(f"no SSH agent {agent_id} was forwarded by the client") from error
             return
-        self._number += 1
-        path = f"{self._places.run}/agent-{self._number}"
-        mode = _AGENT_MODE if mount.mode is None else mount.mode
-        await self._stack.enter_async_context(agent_socket(session, agent_id, path, mode, mount.uid, mount.gid))
         self._add(RuntimeMount(kind="bind", source=path, target=target), file=True)
         if not any(variable.startswith("SSH_AUTH_SOCK=") for variable in (*op.env, *self._made.env)):
             self._made.env.append(f"SSH_AUTH_SOCK={target}")

@@ -151,17 +151,16 @@ class Placing:
     def put_new(self, path: bytes, data: bytes) -> None:
         """Write a file that has no source."""
         entry = Entry(path=path, kind="file", mode=_FILE_MODE, size=len(data), mtime=self._given.made_time)
-        self._check(path)
-        self._target.put(Made(self._given.given(entry, path), data=data))
+        self._target.put(Made(self._given.given(entry, path), data=data), replace_directory=False)
 
     def _put(self, entry: Entry, path: bytes, tree: Tree, group: int) -> None:
-        self._check(path)
         made = self._given.given(entry, path)
         if entry.kind != "file":
-            self._target.put(Made(made))
+            self._target.put(Made(made), replace_directory=False)
             return
         # Links are kept within one source.
-        self._target.put(Made(made, entry, tree, group=(group, entry.inode) if entry.inode else None))
+        links = (group, entry.inode) if entry.inode else None
+        self._target.put(Made(made, entry, tree, group=links), replace_directory=False)
 
     def _put_directory(self, entry: Entry, path: bytes, *, passage: bool) -> None:
         present = self._target.entry(path)
@@ -173,8 +172,3 @@ class Placing:
                 replace(made, xattrs={**present.xattrs, **entry.xattrs}) if not passage else replace(present, mode=entry.mode)
             )
         self._target.put(Made(made))
-
-    def _check(self, path: bytes) -> None:
-        present = self._target.entry(path)
-        if present is not None and present.kind == "directory":
-            raise InvalidParameter(f"cannot replace to directory {shown(path)} with file")

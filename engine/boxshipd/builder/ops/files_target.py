@@ -85,11 +85,15 @@ class Target:
         """Where a path leads, as ``Tree.resolve``."""
         return follow(path, self._link)
 
-    def put(self, made: Made) -> None:
+    def put(self, made: Made, *, replace_directory: bool = True) -> None:
         """Put something there, whose directory must be; what else is there goes.
 
+        Args:
+            made: what.
+            replace_directory: whether something else may take a directory's place, with all that is in it.
+
         Raises:
-            InvalidParameter: a layer can't have such a name.
+            InvalidParameter: a layer can't have such a name, or a directory is there.
         """
         path = made.entry.path
         above, _, name = path.rpartition(b"/")
@@ -100,6 +104,8 @@ class Target:
         if made.entry.kind != "directory":
             present = self.entry(path)
             if present is not None and present.kind == "directory":
+                if not replace_directory:
+                    raise InvalidParameter(f"cannot replace to directory {shown(path)} with file")
                 self._remove(path)
         self._made[path] = made
         self._names.setdefault(above, set()).add(name)

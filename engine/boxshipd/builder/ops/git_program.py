@@ -181,7 +181,6 @@ async def git_for(
             known = os.path.join(home, "known_hosts")
             variables["GIT_SSH_COMMAND"] = f"ssh -F /dev/null -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={known}"
             with contextlib.suppress(NotFound):
-                os.close(await session.agent("default"))
                 socket = os.path.join(home, "agent")
                 await stack.enter_async_context(agent_socket(session, "default", socket, 0o600, 0, 0))
                 variables["SSH_AUTH_SOCK"] = socket

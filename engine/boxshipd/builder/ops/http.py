@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Struct
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from boxshipd.builder.executor import Work
@@ -160,7 +159,7 @@ class HttpExecutor:
         url: URL,
         key: str,
         algorithm: str,
-        headers: CIMultiDictProxy[str],
+        headers: Mapping[str, str],
         chunks: AsyncIterator[bytes],
         total: int,
         report: Reporter,

@@ -111,7 +111,8 @@ def _from_image(setting: Setting, stage: Stage, image: BaseImage) -> State:
     state = State(platform=image.platform, draft=Draft.of(image.config.config), base=image)
     state.draft.env.setdefault("PATH", f"PATH={DEFAULT_PATH}")
     state.author = image.config.author or ""
-    if image.config.rootfs.diff_ids:
+    state.layers = len(image.config.rootfs.diff_ids)
+    if state.layers:
         state.output = _image_source(setting, stage, state, image)
     return state
 

@@ -67,7 +67,7 @@ async def load_context(name: str, value: str, platform: Platform | None, resolve
     if repository := parse_git(value):
         return Files(repository.source, f"{shown} {value}")
     if kind in ("http", "https"):
-        return Files(HttpSource(url=value, filename="context"), f"{shown} {value}")
+        return Files(HttpSource(url=value, filename="context", unpack=True), f"{shown} {value}")
     raise DockerfileError(f"unsupported context source {kind} for {name}")
 
 

@@ -29,6 +29,7 @@ class State:
         arguments: the names of the ARGs, in order.
         author: MAINTAINER's.
         base: the image it began with.
+        layers: how many ``output`` will have.
         steps: what was done since.
         workdir_set: a WORKDIR of this Dockerfile has been there.
         cmd_set: a CMD of this stage has been there.
@@ -43,6 +44,7 @@ class State:
     arguments: dict[str, None] = field(default_factory=dict)
     author: str = ""
     base: BaseImage | None = None
+    layers: int = 0
     steps: list[Step] = field(default_factory=list)
     workdir_set: bool = False
     cmd_set: bool = False
@@ -60,6 +62,7 @@ class State:
             arguments=dict(self.arguments),
             author=self.author,
             base=self.base,
+            layers=self.layers,
             steps=list(self.steps),
             workdir_set=self.workdir_set,
             _entries=self._entries,
@@ -86,6 +89,7 @@ class State:
         """Note what an instruction did, and the file system that came of it."""
         if output is not None:
             self.output = output
+            self.layers += 1
         self.steps.append(Step(created_by=created_by, comment=HISTORY_COMMENT, output=output, instruction=instruction))
 
     def settle(self, graph: Graph, name: str) -> Input | None:

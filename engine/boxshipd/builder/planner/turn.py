@@ -19,6 +19,8 @@ from boxshipd.images.model import DOCUMENT_LIMIT, Platform
 
 INTERNAL_CONTEXT = "[internal] load build context"
 _HISTORY_LIMIT = DOCUMENT_LIMIT // 2
+_MOST_LAYERS = 500
+"""As images/assembly.py takes them; the kernel doesn't mount more either (OVL_MAX_STACK in fs/overlayfs/overlayfs.h)."""
 _VARIABLES_LIMIT = 16 << 20
 _NAME_LIMIT = 4096
 """Characters of a step's name; it is shown on one line, and variables could make it any length."""
@@ -163,8 +165,10 @@ class Turn:
         """Note in the history what the instruction did.
 
         Raises:
-            DockerfileError: there is so much of it that no engine would read the image's configuration.
+            DockerfileError: there is so much of it, or of layers, that no engine would take the image.
         """
+        if output is not None and self.state.layers >= _MOST_LAYERS:
+            raise DockerfileError(f"max depth exceeded: an image can't have more than {_MOST_LAYERS} layers")
         self.setting.history += len(created_by)
         if self.setting.history > _HISTORY_LIMIT:
             raise DockerfileError(f"the image's history would have more than {_HISTORY_LIMIT} characters")

@@ -150,16 +150,17 @@ class Solver:
 
         users = [outcome.share() for outcome in step.inputs]
         try:
-            for outcome in users:
-                await outcome.fetched()
-            name = f"{vertex.name or vertex.digest} #{next(self._numbers)}"
-            return await self._scheduler.run(_kind(vertex.op), name, carry_out, cancellable=True)
+            try:
+                for outcome in users:
+                    await outcome.fetched()
+                name = f"{vertex.name or vertex.digest} #{next(self._numbers)}"
+                return await self._scheduler.run(_kind(vertex.op), name, carry_out, cancellable=True)
+            finally:
+                await release_all(users, self._workers)
         except BaseException:
-            # Cancelled when it was done already.
+            # Cancelled when it was done already, perhaps while its inputs were let go of.
             await release_all(made, self._workers)
             raise
-        finally:
-            await release_all(users, self._workers)
 
     def _keep(self, results: Sequence[Result], step: _Step) -> Outcome | None:
         """Keep what was made, on record where it can be; None where some of it has gone already."""

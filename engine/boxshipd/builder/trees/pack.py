@@ -18,6 +18,8 @@ _KINDS: Mapping[Kind, bytes] = {
     "block": tar_writer.BLOCK_DEVICE,
 }
 _SECOND = 1_000_000_000
+# Bytes of a file that goes into an archive in one piece, holes or not.
+_SMALL = 64 * 1024
 
 
 def pack_header(entry: Entry, *, linkname: bytes = b"") -> bytes:
@@ -44,6 +46,9 @@ def pack_file(entry: Entry, source: Entry, tree: Tree) -> Iterator[bytes]:
         source: as the tree has it.
         tree: where its bytes are.
     """
+    if entry.size <= _SMALL:
+        yield b"".join((pack_header(entry), *tree.pieces(source, 0, entry.size), tar_writer.padding(entry.size)))
+        return
     extents = tree.extents(source)
     total = sum(length for _, length in extents)
     if total == entry.size:

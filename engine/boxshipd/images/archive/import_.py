@@ -14,7 +14,6 @@ from msgspec import UNSET
 
 from boxshipd.images.assembly import Assembly, Stores
 from boxshipd.images.catalogue import Record
-from boxshipd.images.changes import apply_changes
 from boxshipd.images.content import BlobWriter
 from boxshipd.images.layer_compressor import LayerCompressor
 from boxshipd.images.model import History, ImageConfig, Platform, RootFS, encode
@@ -47,6 +46,9 @@ class Importer:
         self._stores = stores
         self._assembly = assembly
         self._platform = platform
+        # Not loaded where nothing is changed: it reads Dockerfiles.
+        from boxshipd.images.changes import apply_changes
+
         self._config = apply_changes(ContainerConfig(), changes)
 
     def make(self, source: Source, message: str) -> Record:

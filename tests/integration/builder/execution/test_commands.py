@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from boxshipd.builder.errors import StepFailed
+from boxshipd.builder.graph import Exec, Mount
 from boxshipd.builder.results import Snapshot
 from boxshipd.errors import Forbidden
 from support.building import Building
@@ -60,8 +61,6 @@ async def test_a_failing_command_is_named_with_its_code_in_dockers_words(buildin
 
 
 async def test_a_command_that_is_not_there_fails_with_127(building: Building) -> None:
-    from boxshipd.builder.graph import Exec
-
     op = Exec(args=("/nowhere",), network="none")
     with pytest.raises(StepFailed, match="/nowhere") as caught:
         await building.executor.run(op, building.work(op, [await building.base()]))
@@ -108,8 +107,6 @@ async def _listing(building: Building) -> list[str]:
 
 
 async def test_a_command_without_a_base_has_only_what_is_mounted(building: Building) -> None:
-    from boxshipd.builder.graph import Mount
-
     base = await building.base()
     mounts = tuple(Mount(target=f"/{name}", input=0, source=f"/{name}", readonly=True) for name in ("bin", "lib", "usr"))
     result = await building.run("echo made > /file; ls /", base, scratch=True, mounts=mounts)
@@ -151,8 +148,6 @@ async def test_parallel_commands_do_not_see_each_other(building: Building) -> No
 
 
 async def test_the_key_is_of_the_command_and_what_it_begins_from(building: Building) -> None:
-    from boxshipd.builder.graph import Exec
-
     base = await building.base()
     changed = await building.run("echo x > /x")
 
@@ -179,3 +174,20 @@ async def test_nobody_waits_for_a_disk_that_a_commands_files_are_on(building: Bu
     await building.run("grep ' / overlay ' /proc/self/mounts")
     # Newer kernels call it fsync=volatile.
     assert building.printed[1].decode().split()[3].split(",")[-1].endswith("volatile")
+
+
+async def test_of_what_is_only_mounted_the_part_that_is_seen_is_in_the_key(building: Building) -> None:
+    base = await building.base()
+    one = await building.run("mkdir /out /own; echo same > /out/file; echo 1 > /other")
+    two = await building.run("mkdir /out /own; echo same > /out/file; echo 2 > /other; touch -d @1 /out/file")
+    other = await building.run("mkdir /out; echo different > /out/file")
+
+    async def key(stage: Snapshot, **mount) -> str:
+        op = Exec(args=("a",), mounts=(Mount(target="/x", input=1, **mount),))
+        return await building.executor.key(op, building.work(op, (base, stage)))
+
+    part = {"source": "/out", "readonly": True}
+    assert await key(one, **part) == await key(two, **part)
+    assert await key(one, **part) != await key(other, **part)
+    for whole in ({"readonly": True}, {"source": "/out"}, {"source": "/own", "kind": "cache"}):
+        assert await key(one, **whole) != await key(two, **whole)

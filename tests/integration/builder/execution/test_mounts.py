@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import threading
@@ -188,8 +187,7 @@ def _echoing_agent() -> int:
     ours, theirs = socket.socketpair()
 
     def serve() -> None:
-        # The first connection is only made to see whether there is an agent.
-        with ours, contextlib.suppress(BrokenPipeError):
+        with ours:
             said = b""
             while piece := ours.recv(65536):
                 said += piece

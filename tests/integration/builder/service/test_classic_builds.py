@@ -307,3 +307,8 @@ async def test_a_build_is_cancelled_by_its_id(daemon):
                 assert answer.status == 200
             text += await building.content.read()
     assert json.loads(text.splitlines()[-1])["error"] == "the build was cancelled"
+
+
+async def test_accounts_that_cannot_be_read_are_none(daemon):
+    answer = await build(daemon, dockerfile("FROM busybox\n"), headers={"X-Registry-Config": "@@@"})
+    assert answer.image

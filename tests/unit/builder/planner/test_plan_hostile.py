@@ -28,7 +28,7 @@ async def test_variables_before_from_that_double():
 
 
 async def test_more_variables_for_commands_than_can_be_kept():
-    lines = "".join(f"ENV A{number}={'v' * 100}\nRUN x\n" for number in range(1000))
+    lines = "".join(f"ENV A{number}={'v' * 1000}\nRUN x\n" for number in range(400))
     with pytest.raises(DockerfileError, match="variables of all commands"):
         await planned(f"FROM debian\n{lines}")
 
@@ -58,17 +58,27 @@ async def test_ten_thousand_instructions_take_ten_times_as_long_as_a_thousand():
     lines = ("ENV A{n}=$A{n}", "COPY a{n} /", "ARG B{n}=$A{n}", "LABEL A{n}=1", "USER $undefined{n}")
 
     def text(count):
-        return "FROM debian\n" + "\n".join(lines[number % 5].replace("{n}", str(number)) for number in range(count))
+        written = [lines[number % 5].replace("{n}", str(number)) for number in range(count)]
+        return "\n".join("\n".join(["FROM debian", *written[at : at + 1000]]) for at in range(0, count, 1000))
 
     await seconds(text(10))
-    short, long = await seconds(text(1000)), await seconds(text(10_000))
+    short, long = await seconds(text(1000), check=True), await seconds(text(10_000), check=True)
     assert long < 30 * short + 1
 
 
 async def test_a_thousand_stages_upon_each_other():
-    lines = ["FROM debian AS s0"] + [f"FROM s{number} AS s{number + 1}\nRUN x" for number in range(1000)]
+    lines = ["FROM debian AS s0"] + [f"FROM s{number} AS s{number + 1}\nUSER x" for number in range(1000)]
     found = await planned("\n".join(lines))
     assert len(found.history) == 1000
+
+
+@pytest.mark.parametrize("line", ["RUN x", "COPY a b", "COPY --link a b", "WORKDIR a"])
+async def test_more_layers_than_an_image_can_have(line):
+    lines = [line] * 499
+    assert len((await planned("FROM debian\n" + "\n".join(lines))).history) == 499
+    with pytest.raises(DockerfileError, match="max depth exceeded") as caught:
+        await planned("\n".join(["FROM debian AS a", *lines, "FROM a", "USER x", line]))
+    assert caught.value.first == 503
 
 
 async def test_a_thousand_stages_that_need_each_other():
@@ -86,8 +96,8 @@ async def test_a_circle_of_a_thousand_stages():
         await planned("\n".join(lines))
 
 
-async def test_a_thousand_triggers_that_take_from_stages():
-    base = ContainerConfig(on_build=["COPY --from=busybox x x"] * 1000)
+async def test_hundreds_of_triggers_that_take_from_stages():
+    base = ContainerConfig(on_build=["COPY --from=busybox x x"] * 400)
     images = Images({"base": base})
     await planned("FROM base\n", images)
     assert len(images.asked) == 2

@@ -270,7 +270,7 @@ async def test_files_of_the_client_in_place_of_an_image():
         ("input:src", ContextSource(name="src")),
         ("https://h/x.git#v1:d", GitSource(remote="https://h/x.git", ref="v1", directory="d")),
         ("git@h:x.git", GitSource(remote="git@h:x.git")),
-        ("https://h/x.tar.gz", HttpSource(url="https://h/x.tar.gz", filename="context")),
+        ("https://h/x.tar.gz", HttpSource(url="https://h/x.tar.gz", filename="context", unpack=True)),
     ],
 )
 async def test_copying_from_a_context(value, source):
