@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from boxship.building.state import BuildState, Step, remainder
+from boxship.building.state import BuildState, Step, printable, remainder
 from boxship.types.build import BuildProgress
 from boxship.units import human_size
 
@@ -40,7 +40,7 @@ class PlainView:
                 self._parts_done.add((status.vertex, status.id))
                 size = f" {human_size(status.current or status.total, 3)}" if status.current or status.total else ""
                 took = f" {(status.completed - status.started) / 1e9:.1f}s" if status.started else ""
-                self._line(step, f"{status.id}{size}{took} done", out)
+                self._line(step, f"{printable(status.id)}{size}{took} done", out)
         for step, lines in printed:
             for line in lines:
                 self._line(step, f"{max(0, time.time_ns() - step.vertex.started) / 1e9:.3f} {line}", out)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from boxship.types.build import BuildLog, BuildProgress, BuildStatus, BuildVertex, BuildWarning
 
 KEPT_LINES = 200
 """Lines of a step's output that are kept, to be shown where it fails."""
+_LONGEST = 64 << 10
+"""Bytes that are waited for before a line is shown without its end."""
 
 
 @dataclass(slots=True)
@@ -65,11 +69,16 @@ class BuildState:
             self._vertex(vertex)
         for status in progress.statuses:
             if step := self.steps.get(status.vertex):
-                step.parts[status.id] = status
-        self.warnings.extend(each for each in progress.warnings if each not in self.warnings)
+                step.parts[status.id] = replace(status, id=printable(status.id))
+        for warning in progress.warnings:
+            told = replace(warning, message=printable(warning.message))
+            if told not in self.warnings:
+                self.warnings.append(told)
         return [(step, lines) for log in progress.logs if (step := self.steps.get(log.vertex)) and (lines := _lines(step, log))]
 
     def _vertex(self, vertex: BuildVertex) -> None:
+        # Names are the Dockerfile's text, which has no say in what the terminal does.
+        vertex = replace(vertex, name=printable(vertex.name), error=printable(vertex.error, lines=True))
         step = self.steps.get(vertex.digest)
         if step is None:
             step = self.steps[vertex.digest] = Step(vertex)
@@ -95,6 +104,9 @@ def remainder(step: Step) -> tuple[str, ...]:
 
 def _lines(step: Step, log: BuildLog) -> tuple[str, ...]:
     *whole, step.rest = (step.rest + log.data).split(b"\n")
+    if len(step.rest) > _LONGEST:
+        whole.append(step.rest)
+        step.rest = b""
     lines = tuple(shown(line) for line in whole)
     step.lines.extend((log.timestamp, line) for line in lines)
     return lines
@@ -105,6 +117,19 @@ def shown(line: bytes) -> str:
     everything that would do more to a terminal than print."""
     text = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace").expandtabs(8)
     return "".join(character for character in _without_sequences(text) if character.isprintable())
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Text that somebody else wrote, without what would do more to a terminal than print.
+
+    Args:
+        text: it.
+        lines: whether it may have several; else their ends become blanks.
+    """
+    if text.isprintable():
+        return text
+    kept = _without_sequences(text).expandtabs(8) if lines else " ".join(_without_sequences(text).split("\n"))
+    return "".join(character for character in kept if character.isprintable() or (lines and character == "\n"))
 
 
 def _without_sequences(text: str) -> str:

@@ -15,7 +15,7 @@ from boxship.building.live import LiveView
 from boxship.building.outputs import Directory, Receiver, receiver_of
 from boxship.building.plain import PlainView
 from boxship.building.session import Chunks, Session, Supplies
-from boxship.building.state import BuildState
+from boxship.building.state import BuildState, printable
 from boxship.building.values import Agent, Output, Secret
 from boxship.cli.accounts import registry_config_header
 from boxship.cli.command import Context
@@ -107,8 +107,9 @@ def _follow(lines: Iterator[bytes], view: View) -> BuildResult:
             detail = message.get("errorDetail") or {}
             view.close()
             if excerpt := detail.get("excerpt"):
-                _write(f"{_RULER}\n{excerpt}\n{_RULER}\n".encode("utf-8", "replace"))
-            raise StreamError(str(detail.get("message") or message.get("error")))
+                shown = printable(str(excerpt), lines=True)
+                _write(f"{_RULER}\n{shown}\n{_RULER}\n".encode("utf-8", "replace"))
+            raise StreamError(printable(str(detail.get("message") or message.get("error")), lines=True))
         aux = message.get("aux")
         if message.get("id") == PROGRESS:
             view.apply(msgspec.convert(aux, BuildProgress))

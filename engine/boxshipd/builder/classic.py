@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from boxship.types.build import BuildLog, BuildProgress, BuildStatus, BuildVertex, BuildWarning
@@ -28,6 +29,10 @@ from boxshipd.images.output import bar
 _STDERR = 2
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"
 _SHORT = 12
+_HELD_LIMIT = 16 << 20
+"""Bytes of output that one build has waiting for their turn, or a quiet one holds back; beyond that the oldest goes."""
+_OVERHEAD = 512
+_CLIPPED = "[output clipped: too much of it had to wait]\n"
 
 
 class ClassicView:
@@ -39,7 +44,8 @@ class ClassicView:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._held: list[ProgressMessage] = []
+        self._room = _Room()
+        self._held = _Held(_Room())
         self._lines: Sequence[Line] = ()
         self._steps: dict[str, _Step] = {}
         self._sources: dict[str, str] = {}
@@ -55,7 +61,7 @@ class ClassicView:
         self._warnings.extend(plan.warnings)
         for line in plan.lines:
             if line.vertex:
-                self._steps.setdefault(line.vertex, _Step())
+                self._steps.setdefault(line.vertex, _Step(self._room))
         return self._told(self._advance())
 
     def progress(self, progress: BuildProgress) -> list[ProgressMessage]:
@@ -91,7 +97,7 @@ class ClassicView:
 
     def failure(self, error: Exception) -> list[ProgressMessage]:
         """It has failed: what has been held back of what was done, then the error."""
-        messages = [*self._held, *self._remaining()]
+        messages = [*self._held.take(), *self._remaining()]
         code = error.code if isinstance(error, StepFailed) else UNSET
         return [*messages, ProgressMessage(error=str(error), error_detail=ErrorDetail(message=str(error), code=code))]
 
@@ -103,13 +109,14 @@ class ClassicView:
         if not self._quiet:
             return messages
         # As with Docker, it is only told if the build fails.
-        self._held.extend(messages)
+        for message in messages:
+            self._held.add(message)
         return []
 
     def _step(self, digest: str) -> _Step:
         step = self._steps.get(digest)
         # One without a line (a context that is read) has nothing that is shown, and isn't kept.
-        return _Step() if step is None else step
+        return _Step(self._room) if step is None else step
 
     def _advance(self) -> list[ProgressMessage]:
         """Whatever can be told by now without telling anything out of order."""
@@ -164,12 +171,45 @@ class ClassicView:
         return _stream(f" ---> {shown}\n")
 
 
+class _Room:
+    """How much all that waits of one build takes, in bytes."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+
+class _Held:
+    """Messages that wait, within the room that there is for all of them."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+        self._messages: deque[tuple[ProgressMessage, int]] = deque()
+        self._clipped = False
+
+    def add(self, message: ProgressMessage) -> None:
+        size = _OVERHEAD + (len(message.stream) if message.stream else 0)
+        self._room.taken += size
+        self._messages.append((message, size))
+        while self._room.taken > _HELD_LIMIT and self._messages:
+            self._room.taken -= self._messages.popleft()[1]
+            self._clipped = True
+
+    def take(self) -> list[ProgressMessage]:
+        """All of them, which wait no longer."""
+        messages = [_stream(_CLIPPED)] if self._clipped else []
+        messages += [message for message, _ in self._messages]
+        self._room.taken -= sum(size for _, size in self._messages)
+        self._messages.clear()
+        self._clipped = False
+        return messages
+
+
 class _Step:
     """What there is to tell of one vertex, until it is its turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: _Room) -> None:
         self.vertex: BuildVertex | None = None
-        self._waiting: list[ProgressMessage] = []
+        self._waiting = _Held(room)
         self._texts: dict[int, _Text] = {}
         self._running = False
 
@@ -179,15 +219,16 @@ class _Step:
         return vertex is not None and vertex.completed > 0 and not vertex.error
 
     def add(self, message: ProgressMessage) -> None:
-        self._waiting.append(message)
+        self._waiting.add(message)
 
     def log(self, log: BuildLog) -> None:
         text = self._texts.setdefault(log.stream, _Text(log.stream))
-        self._waiting.extend(text.messages(log.data))
+        for message in text.messages(log.data):
+            self._waiting.add(message)
 
     def output(self, line: Line) -> list[ProgressMessage]:
         """What has come since the last time."""
-        messages, self._waiting = self._waiting, []
+        messages = self._waiting.take()
         vertex = self.vertex
         ran = bool(messages) or (vertex is not None and vertex.completed > 0 and not vertex.cached)
         if vertex is not None and ran and not self._running and line.text.upper().startswith("RUN "):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Generic, TypeVar
 
 from boxship.types.build import BuildLog, BuildProgress
@@ -14,7 +14,11 @@ T = TypeVar("T")
 
 _WAITING_LIMIT = 32 << 20
 """Bytes of commands' output that wait for a client; what comes beyond that is dropped, and that is told."""
+_OVERHEAD = 512
+"""Bytes that a piece of output takes beside itself: a command may print a byte at a time."""
 _CLIPPED = b"\n[output clipped: the client reads it too slowly]\n"
+
+_NOTHING = BuildProgress()
 
 
 class Feed(Generic[T]):
@@ -32,16 +36,17 @@ class Feed(Generic[T]):
 
     def progress(self, progress: BuildProgress) -> None:
         """A ``progress.Sink``."""
-        size = sum(len(log.data) for log in progress.logs)
+        size = _taken(progress.logs)
         if size and self._size + size > _WAITING_LIMIT:
             # Of each vertex it is said once that something is missing, at the place where it is.
             logs = [self._clip(log) for log in progress.logs if log.vertex not in self._clipped]
             self._clipped.update(log.vertex for log in logs)
             progress = replace(progress, logs=tuple(logs))
-            size = sum(len(log.data) for log in logs)
+            size = _taken(logs)
         else:
             self._clipped.difference_update(log.vertex for log in progress.logs)
-        self._put(progress, size)
+        if progress != _NOTHING:
+            self._put(progress, size)
 
     async def follow(self, work: asyncio.Future[Any]) -> AsyncGenerator[BuildProgress | T, None]:
         """What is told until the work ends. If this is given up, so is the work, which has ended before this does."""
@@ -70,3 +75,8 @@ class Feed(Generic[T]):
     @staticmethod
     def _clip(log: BuildLog) -> BuildLog:
         return replace(log, data=_CLIPPED)
+
+
+def _taken(logs: Sequence[BuildLog]) -> int:
+    """Bytes that logs take while they wait."""
+    return sum(len(log.data) + _OVERHEAD for log in logs)

@@ -34,6 +34,7 @@ LIMITS: Mapping[str, int] = {
     "unpack": max(2, _CPUS),
     "build": 32,
     "build-step": max(4, 2 * _CPUS),
+    "build-source": 64,
     "load": 2,
 }
 """How many jobs of a kind run at once; kinds that aren't named have no limit."""

@@ -67,7 +67,9 @@ class ContextExecutor:
                     ArchiveTree.read(source, self._scratch, exclude=exclude, limits=self._limits, check=cancellation.check)
                 )
 
-            await self._workers.run(read, cancellation)
+            # On a thread of its own: a client that sends slowly, or not at all, takes none of those that others wait for.
+            with Workers(1, "context") as reading:
+                await reading.run(read, cancellation)
         except OSError as error:
             raise InternalError(f"keep build context {op.name}: {os.strerror(error.errno or 0)}") from error
         except BaseException:

@@ -62,6 +62,8 @@ class Target:
         self._gone: set[bytes] = set()
         self._listings: dict[bytes, dict[bytes, Entry]] = {}
         self._asked: Counter[bytes] = Counter()
+        # What isn't there below: nothing under it has to be looked for, however long a path goes on.
+        self._absent: set[bytes] = set()
         self._groups = 0
 
     @property
@@ -179,10 +181,15 @@ class Target:
         if not path:
             return self._below.entry(b"") or _ROOT
         above, _, name = path.rpartition(b"/")
+        if above in self._absent:
+            self._absent.add(path)
+            return None
         listing = self._listings.get(above)
         if listing is None:
             listing = self._look(above)
         entry = self._below.entry(path) if listing is None else listing.get(name)
+        if entry is None and listing is None:
+            self._absent.add(path)
         return None if entry is None or (self._gone and self._is_gone(path)) else entry
 
     def _look(self, directory: bytes) -> dict[bytes, Entry] | None:

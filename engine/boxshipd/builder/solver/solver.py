@@ -12,7 +12,18 @@ from typing import Any
 from boxshipd.builder.cache.imported import Claim, Fetcher
 from boxshipd.builder.cache.service import BuildCache, Use
 from boxshipd.builder.executor import Executor, Surroundings, Work
-from boxshipd.builder.graph import Copy, Files, Graph, Input, Operation, Vertex
+from boxshipd.builder.graph import (
+    ContextSource,
+    Copy,
+    Files,
+    GitSource,
+    Graph,
+    HttpSource,
+    ImageSource,
+    Input,
+    Operation,
+    Vertex,
+)
 from boxshipd.builder.progress import Reporter, Sink
 from boxshipd.builder.results import Result, Snapshot, Tree
 from boxshipd.builder.solver.build import Build, Solution, result
@@ -42,8 +53,9 @@ class Solver:
     Args:
         executors: what carries out which operation.
         cache: what is known from before.
-        scheduler: runs steps as jobs of kind ``build-step``. A step's inputs are there before its job is queued, and no job
-            of the kind waits for another, so that the kind's limit can't stop them all.
+        scheduler: runs steps as jobs of kind ``build-step``, and those that wait for somebody else, a client or a server, as
+            ``build-source``: as many as are slow, no command has to wait for a place. A step's inputs are there before its job
+            is queued, and no job of these kinds waits for another, so that the kinds' limits can't stop them all.
         workers: threads, for letting go of files.
     """
 
@@ -142,7 +154,7 @@ class Solver:
                 for outcome in users:
                     await outcome.fetched()
                 name = f"{vertex.name or vertex.digest} #{next(self._numbers)}"
-                return await self._scheduler.run("build-step", name, carry_out, cancellable=True)
+                return await self._scheduler.run(_kind(vertex.op), name, carry_out, cancellable=True)
             finally:
                 await release_all(users, self._workers)
         except BaseException:
@@ -169,6 +181,11 @@ class Solver:
 
 def _given(vertex: Vertex, inputs: Sequence[Outcome]) -> list[Result]:
     return [result(outcome, one) for outcome, one in zip(inputs, vertex.inputs, strict=True)]
+
+
+def _kind(op: Operation) -> str:
+    """The kind of an operation's job."""
+    return "build-source" if isinstance(op, ContextSource | HttpSource | GitSource | ImageSource) else "build-step"
 
 
 def _looked_into(op: Operation) -> bool:

@@ -153,3 +153,32 @@ def test_how_far_a_layer_is_has_its_own_line(status, shown):
     told.messages += told.view.progress(BuildProgress(statuses=(status,)))
     message = told.messages[-1]
     assert (message.status, message.id, message.progress_detail.current) == shown
+
+
+def test_what_waits_for_its_turn_is_bounded():
+    told = Told("RUN first", "RUN second", "RUN third")
+    told.done(0)
+    told.vertex(1)
+    for number in (2, 3):
+        told.vertex(number)
+        for _ in range(40):
+            told.log(number, b"x" * (1 << 20) + b"\n")
+        told.log(number, b"the end of it\n")
+        told.done(number)
+    told.done(1)
+    assert len(told.text) < 20 << 20
+    assert told.text.count("output clipped") == 2
+    assert told.text.endswith(f"the end of it\n ---> {told.short(3)}\n")
+
+
+def test_a_quiet_build_keeps_the_end_of_what_it_does_not_tell():
+    told = Told("RUN loud", quiet=True)
+    told.done(0)
+    told.vertex(1)
+    for _ in range(60_000):
+        told.log(1, b"." * 1000)
+    told.log(1, b"what went wrong")
+    assert not told.messages
+    told.messages += told.view.failure(StepFailed("it did", 1))
+    assert len(told.text) < 20 << 20
+    assert told.text.endswith("what went wrong")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from boxship.building.state import BuildState, remainder, shown
+from boxship.building.state import BuildState, printable, remainder, shown
 from boxship.types.build import BuildLog, BuildProgress, BuildStatus, BuildVertex, BuildWarning
 
 
@@ -57,3 +57,36 @@ def test_output_can_do_nothing_to_the_terminal() -> None:
     assert shown(b"\x1b]0;title\x07text") == "text"
     assert shown(b"a\x07b\x00c\xff") == "abc�"
     assert shown(b"a\tb") == "a       b"
+
+
+def test_a_line_without_an_end_is_shown_in_pieces() -> None:
+    state = BuildState()
+    state.apply(BuildProgress(vertices=(vertex("a", started=1),)))
+    lengths = [
+        len(line)
+        for _ in range(400)
+        for _, lines in state.apply(BuildProgress(logs=(BuildLog(vertex="sha256:a", stream=1, data=b"x" * 30_000),)))
+        for line in lines
+    ]
+    step = state.steps["sha256:a"]
+    assert sum(lengths) + len(step.rest) == 400 * 30_000
+    assert max(lengths) < 100_000
+
+
+def test_a_dockerfile_has_no_say_in_what_the_terminal_does() -> None:
+    escape = "\x1b]0;title\x07\x1b[2J\x9b1m"
+    state = BuildState()
+    state.apply(BuildProgress(vertices=(vertex("a", started=1),)))
+    state.apply(
+        BuildProgress(
+            vertices=(BuildVertex(digest="sha256:a", name=f"RUN {escape}one\ntwo", error=f"first{escape}\nsecond"),),
+            statuses=(BuildStatus(id=f"part{escape}", vertex="sha256:a"),),
+            warnings=(BuildWarning(rule="X", message=f"no{escape}"),),
+        )
+    )
+    step = state.steps["sha256:a"]
+    assert step.vertex.name == "RUN 1mone two"
+    assert step.vertex.error == "first1m\nsecond"
+    assert [part.id for part in step.parts.values()] == ["part1m"]
+    assert state.warnings[0].message == "no1m"
+    assert printable("as it is: \u00e9") == "as it is: \u00e9"

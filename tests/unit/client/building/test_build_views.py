@@ -66,7 +66,11 @@ def test_plain_shows_a_part_once_when_it_is_done() -> None:
 def live(rows: int = 24, columns: int = 60) -> tuple[LiveView, Callable[[], str]]:
     out: list[bytes] = []
     view = LiveView(BuildState(), out.append, lambda: os.terminal_size((columns, rows)), colours=False)
-    return view, out[-1].decode
+
+    def last() -> str:
+        return out[-1].decode()
+
+    return view, last
 
 
 def test_live_shows_steps_timers_and_the_last_lines() -> None:
