@@ -64,7 +64,8 @@ class GitExecutor:
         program()
         if op.checksum and not _CHECKSUM.fullmatch(op.checksum):
             raise InvalidParameter(f"invalid checksum {op.checksum!r}: expected 7 to 64 hexadecimal digits")
-        new = await self._workers.run(self._fetched.new)
+        # At once: a thread would make it even where nobody waits for it any more, and nobody would remove it.
+        new = self._fetched.new()
         try:
             home = f"{new}/home"
             os.mkdir(home, 0o700)

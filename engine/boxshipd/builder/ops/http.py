@@ -164,7 +164,8 @@ class HttpExecutor:
         total: int,
         report: Reporter,
     ) -> tuple[str, Note]:
-        new = await self._workers.run(self._fetched.new)
+        # At once: a thread would make it even where nobody waits for it any more, and nobody would remove it.
+        new = self._fetched.new()
         try:
             saving = _Saving(f"{new}/{_NEW}", hashlib.new(algorithm))
             try:
