@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from boxrun.container.spec import IDMapping
 from boxship.types.containers import CreateRequest, HealthConfig, HostConfig
+from support.engine import IMAGE
 
 _beside = importlib.util.spec_from_file_location("engines", Path(__file__).parents[1] / "engine/conftest.py")
 engines = importlib.util.module_from_spec(_beside)
@@ -36,7 +37,7 @@ async def engine(home):
 async def test_a_probe_is_in_its_containers_user_namespace(engine, capabilities):
     check = HealthConfig(test=["CMD-SHELL", "readlink /proc/self/ns/user; id -u"], interval=50_000_000)
     request = CreateRequest(
-        image=engines.IMAGE,
+        image=IMAGE,
         cmd=["sleep", "1000"],
         healthcheck=check,
         host_config=HostConfig(network_mode="none", cap_add=capabilities),
