@@ -5,9 +5,8 @@ Source: POSIX pax(1); GNU tar manual, "PAX Format, Versions 1.0" for sparse file
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-
-from boxshipd.images.unpack.tar import byte_sum
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -128,6 +127,12 @@ def _block(  # noqa: PLR0917 - a field of the header each
         )
     )
     return block[:148] + b"%06o\0 " % byte_sum(block) + block[156:]
+
+
+def byte_sum(block: bytes) -> int:
+    """The sum of a header block's bytes."""
+    # Adler's first half is the sum plus one, modulo 65521, which no 512 bytes of ASCII reach: a tenth of the time of adding up.
+    return (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
 
 
 def _or_none(number: int, largest: int) -> int:

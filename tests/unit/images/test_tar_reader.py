@@ -4,9 +4,10 @@ import subprocess
 import tarfile
 
 import pytest
+from boxship.archive.tar_writer import byte_sum
 from boxshipd.images.errors import HostileOrBroken, InvalidArchive, LimitExceeded
 from boxshipd.images.unpack.limits import Limits
-from boxshipd.images.unpack.tar import TarReader, byte_sum
+from boxshipd.images.unpack.tar import TarReader
 from hypothesis import given
 from hypothesis import strategies as st
 from support.archives import member, tar

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import zlib
 from collections.abc import Iterator
+
+from boxship.archive.tar_writer import byte_sum
 
 from boxshipd.images.errors import InvalidArchive, LimitExceeded
 from boxshipd.images.unpack.compression import CHUNK, Source
@@ -292,12 +293,6 @@ def _plain_numbers(block: bytes) -> _Numbers | None:
     if byte_sum(block) - sum(block[148:156]) + 256 != int(stated, 8):
         return None
     return int(mode, 8), int(uid, 8), int(gid, 8), int(size, 8), int(mtime, 8)
-
-
-def byte_sum(block: bytes) -> int:
-    """The sum of a header block's bytes."""
-    # Adler's first half is the sum plus one, modulo 65521, which no 512 bytes of ASCII reach: a tenth of the time of adding up.
-    return (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
 
 
 def _numbers(block: bytes) -> _Numbers:
