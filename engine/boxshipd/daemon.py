@@ -26,6 +26,7 @@ from msgspec import Struct
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
 from boxshipd.builder.cache import service as build_cache
+from boxshipd.builder.ops.fetched import Fetched
 from boxshipd.builder.service import Builder
 from boxshipd.builder.sessions import SessionRegistry
 from boxshipd.config import Config, ConfigError, cache_rules, load, network_defaults, reload
@@ -216,18 +217,20 @@ class Daemon:
 
     def _open_builder(self, scheduler: Scheduler, workers: Workers) -> Builder:
         """The builder, most of which is loaded when something is built."""
-        data_root = self._config.data_root
-        scratch = os.path.join(data_root, "build", "scratch")
+        directory = os.path.join(self._config.data_root, "build")
+        scratch = os.path.join(directory, "scratch")
         # What a crash has left.
         shutil.rmtree(scratch, ignore_errors=True)
         os.makedirs(scratch, mode=0o700)
+        repositories, downloads = (Fetched(os.path.join(directory, name)) for name in ("repositories", "downloads"))
 
         def load() -> Parts:
             from boxshipd.builder.opening import assemble
 
             return assemble(
-                data_root=data_root,
                 scratch=scratch,
+                repositories=repositories,
+                downloads=downloads,
                 images=self._images,
                 distribution=self._distribution,
                 containers=self._containers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,9 @@ if TYPE_CHECKING:
 
 def assemble(
     *,
-    data_root: str,
     scratch: str,
+    repositories: Fetched,
+    downloads: Fetched,
     images: Images,
     distribution: Distribution,
     containers: Containers,
@@ -53,8 +53,9 @@ def assemble(
     """Put together what builds need.
 
     Args:
-        data_root: the daemon's; downloads and repositories are kept in ``build`` below it.
         scratch: a directory for what is kept while a build lasts.
+        repositories: where checked-out repositories are kept.
+        downloads: where downloads are.
         images: where base images come from and results go.
         distribution: pulls and pushes them.
         containers: runs commands.
@@ -68,7 +69,6 @@ def assemble(
     """
     engine = Engine(transients=containers.transients, networks=networks, runtime=runtime, caches=cache, workers=workers)
     selected = Selected()
-    repositories, downloads = (Fetched(os.path.join(data_root, "build", name)) for name in ("repositories", "downloads"))
     makers: Mapping[type[Operation], Callable[[LayerSession], Executor[Any]]] = {
         ImageSource: lambda layers: ImageExecutor(images, distribution, layers),
         GitSource: lambda _: GitExecutor(repositories, workers, proxies),
