@@ -133,7 +133,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self._answers, "the daemon answers")
+        wait_until(self._answers, "the daemon answers", 60)
 
     def _answers(self) -> bool:
         assert self.process is not None
