@@ -7,7 +7,7 @@ messages these are.
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from boxship.types.build_request import BuildLimits, BuildOutput, BuildRequest, BuildUlimit, CacheOption
@@ -87,9 +87,8 @@ def _output(output: _Output) -> BuildOutput:
 def _json(query: Query, name: str, kind: type[T], failure: str) -> T:
     """A parameter in JSON; nothing, or null, is an empty one."""
     text = query.text(name)
-    empty: Any = kind()
     if not text or text == "null":
-        return empty  # type: ignore[no-any-return]
+        return kind()
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
