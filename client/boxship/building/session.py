@@ -16,7 +16,7 @@ import msgspec
 from boxship.api import API
 from boxship.building.outputs import Receiver
 from boxship.building.values import Agent, Secret
-from boxship.errors import BoxshipError, ProtocolError
+from boxship.errors import BoxshipError, CommandError, NotFound, ProtocolError
 from boxship.types.build_session import CHUNK, WINDOW, Frame
 from boxship.websocket import Handshake, MessageSocket
 
@@ -65,8 +65,17 @@ class Session:
         self.id = os.urandom(16).hex()
         self._supplies = supplies
         handshake = Handshake()
-        stream, received, headers = api.upgrade("/build/session", {"id": self.id}, handshake.headers)
-        handshake.check(headers)
+        try:
+            stream, received, headers = api.upgrade("/build/session", {"id": self.id}, handshake.headers)
+        except NotFound as error:
+            raise CommandError(
+                "the daemon has no sessions for builds: it is another maker's, whose own client builds"
+            ) from error
+        try:
+            handshake.check(headers)
+        except ProtocolError:
+            stream.close()
+            raise
         self._socket = MessageSocket(stream, received)
         self._streams: dict[int, _Stream] = {}
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
