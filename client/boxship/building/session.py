@@ -57,6 +57,10 @@ class Session:
         api: the daemon.
         supplies: what is answered.
 
+    Raises:
+        CommandError: the daemon has no build sessions.
+        APIError: it refused.
+
     Attributes:
         id: what the build's request names.
     """
@@ -68,9 +72,7 @@ class Session:
         try:
             stream, received, headers = api.upgrade("/build/session", {"id": self.id}, handshake.headers)
         except NotFound as error:
-            raise CommandError(
-                "the daemon has no sessions for builds: it is another maker's, whose own client builds"
-            ) from error
+            raise CommandError("the daemon has no build sessions: it is another maker's, whose own client builds") from error
         try:
             handshake.check(headers)
         except ProtocolError:
