@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# Where Python keeps nothing of what it compiles, each command, daemon and test compiles all of Boxship again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-vm test-projects check bench clean
 
 # Editable, so that a change is there at the next run and a second run installs nothing.
@@ -20,8 +23,8 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	.ci/packages test
-	$(BIN)/pytest -n 4 --dist loadgroup -m "not alone" $(TESTS)
 	$(BIN)/pytest -m alone $(TESTS)
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not alone" $(TESTS)
 
 # What is about control groups, on real cgroup v2: in a virtual machine with Debian's cloud kernel.
 test-vm: $(VENV)/installed-test

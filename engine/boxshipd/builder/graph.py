@@ -188,6 +188,7 @@ class Vertex(Struct, frozen=True, kw_only=True):
         name: as progress shows it: ``[build 2/5] RUN make``.
         instruction: the Dockerfile's text that it comes from, in classic form (``RUN make``), empty where none does.
         stage: the stage's name or number, empty for what belongs to none.
+        image: the full name by which a base image was asked for; empty for everything else.
         ignore_cache: it is run whatever the cache has.
     """
 
@@ -197,6 +198,7 @@ class Vertex(Struct, frozen=True, kw_only=True):
     name: str = ""
     instruction: str = ""
     stage: str = ""
+    image: str = ""
     ignore_cache: bool = False
 
     @property

@@ -220,7 +220,7 @@ class Provenance:
     def _material(self, vertex: Vertex) -> dict[str, object] | None:
         match vertex.op:
             case ImageSource():
-                return self._image(vertex.op)
+                return self._image(vertex.op, vertex.image)
             case HttpSource(url=url, checksum=checksum):
                 algorithm, _, hexadecimal = checksum.partition(":")
                 return {"uri": url, **({"digest": {algorithm: hexadecimal}} if checksum else {})}
@@ -230,7 +230,7 @@ class Provenance:
             case _:
                 return None
 
-    def _image(self, source: ImageSource) -> dict[str, object]:
+    def _image(self, source: ImageSource, asked: str) -> dict[str, object]:
         shown = platform.describe(source.platform)
         if "@" in source.reference:
             name = parse(source.reference)
@@ -238,6 +238,8 @@ class Provenance:
             return {"uri": _package(name, shown), "digest": {algorithm: hexadecimal}}
         record = self._catalogue.known(source.reference)
         names = [name for name in self._catalogue.names_of(source.reference) if name.tag] if record is not None else []
+        # An image that is here may have many names: the Dockerfile's own comes first.
+        names.sort(key=lambda name: str(name) != asked)
         digest = record.manifest.digest if record is not None else source.reference
         algorithm, _, hexadecimal = digest.partition(":")
         uri = _package(names[0], shown) if names else f"pkg:docker/{hexadecimal}?platform={quote(shown, safe='')}"

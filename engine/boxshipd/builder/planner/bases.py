@@ -119,21 +119,26 @@ def _from_image(setting: Setting, stage: Stage, image: BaseImage) -> State:
 
 def _image_source(setting: Setting, stage: Stage, state: State, image: BaseImage) -> Input:
     prefix = numbered(stage, state.platform if setting.several else None, {})
+    name = _full_name(stage.image)
     return setting.graph.add(
         Vertex(
             op=ImageSource(reference=image.reference, platform=image.platform),
-            name=f"{prefix}FROM {_full_name(stage.image, image.reference)}",
+            name=f"{prefix}FROM {_with_digest(name, image.reference)}",
             instruction=stage.text,
             stage=stage.key,
+            image=name,
         )
     )
 
 
-def _full_name(written: str, found: str) -> str:
-    """The image's name in full, with its digest where that is known."""
+def _full_name(written: str) -> str:
+    """The image's name in full; what is none stays as it is."""
     try:
-        name = str(reference.parse(written).tagged())
+        return str(reference.parse(written).tagged())
     except InvalidParameter:
-        name = written
+        return written
+
+
+def _with_digest(name: str, found: str) -> str:
     _, at, digest = found.partition("@")
     return name if not at or "@" in name else f"{name}@{digest}"

@@ -35,6 +35,8 @@ async def attested(daemon: Daemon, name: str, **provenance: str) -> tuple[bytes,
 
 
 async def test_a_statement_is_beside_its_image(daemon):
+    for other in ("aaa", "zzz"):  # the base has more names than the one that the Dockerfile calls it by
+        assert daemon.request("POST", f"/images/busybox/tag?repo={other}&tag=1")[0] == 201
     archive, index, statement, metadata = await attested(daemon, "attested:1", mode="min")
     image, attestation = index["manifests"]
     assert attestation["annotations"] == {
