@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import io
+import json
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import aiodocker
 import docker
 import pytest
 from docker.errors import APIError, BuildError
-from support.build_api import dockerfile
+from support.build_api import content, dockerfile, document
 from support.daemon import DOCKER, wait_until
 
 pytestmark = [
@@ -215,3 +216,17 @@ async def test_aiodocker_builds(daemon):
         archive = io.BytesIO(dockerfile("FROM busybox\nRUN false\n"))
         with pytest.raises(aiodocker.exceptions.DockerStreamError, match="returned a non-zero code: 1"):
             await client.images.build(fileobj=archive, encoding="identity")
+
+
+def test_annotations_of_the_command_line_are_in_all_its_images(daemon, project, tmp_path_factory):
+    written = tmp_path_factory.mktemp("annotated") / "image.tar"
+    flags = ("--annotation", "who=all", "--annotation", "manifest-descriptor[linux/amd64],manifest:what=both")
+    outputs = ("-o", f"type=oci,dest={written}", "-o", "type=image,name=annotated:1", "--platform", "linux/amd64")
+    daemon.cli("boxship", "build", *flags, *outputs, str(project))
+    for archive in (written.read_bytes(), daemon.cli("docker", "save", "annotated:1").stdout):
+        (entry,) = json.loads(content(archive, "index.json"))["manifests"]
+        assert document(archive, entry["digest"])["annotations"] == {"who": "all", "what": "both"}
+    (entry,) = json.loads(content(written.read_bytes(), "index.json"))["manifests"]
+    assert entry["annotations"] == {"what": "both"}
+    refused = daemon.cli("boxship", "build", "--annotation", "layer:a=b", str(project), code=None)
+    assert (refused.returncode != 0, b'unknown annotation type "layer"' in refused.stderr) == (True, True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -147,6 +148,64 @@ def parse_output(text: str) -> Output:
     if kind == "image" and destination:
         raise InvalidValue("dest is of no use for image output")
     return Output(kind=kind, attributes=given, destination=destination)
+
+
+_ANNOTATED = re.compile(r"([a-z-]+)(\[[A-Za-z0-9_/-]+\])?")
+_ANNOTATION_TYPES = frozenset(("manifest", "manifest-descriptor", "index", "index-descriptor"))
+_ANNOTATABLE = frozenset(("image", "docker", "oci"))
+
+
+def parse_annotations(texts: Iterable[str]) -> dict[str, str]:
+    """Annotations as options of outputs; each is ``[type[[platform]][,type...]:]key=value``.
+
+    Source: buildx util/buildflags/export.go (ParseAnnotations), whose messages these are.
+
+    Raises:
+        InvalidValue: one is something else.
+    """
+    found: dict[str, str] = {}
+    for text in filter(None, texts):
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidValue(f'invalid annotation "{text}", expected key=value')
+        types, colon, key = name.partition(":")
+        if not colon:
+            types, key = "", name
+        if not key:
+            raise InvalidValue(f'invalid annotation "{text}": the key is missing')
+        for each in types.split(","):
+            found[f"annotation{_annotated(each) if colon else ''}.{key}"] = value
+    return found
+
+
+def _annotated(text: str) -> str:
+    """What an annotation is of, as an option of an output says it."""
+    match = _ANNOTATED.fullmatch(text)
+    if match is None:
+        raise InvalidValue(f'invalid annotation type "{text}", expected type and optional platform in square brackets')
+    kind, platform = match[1], match[2] or ""
+    if kind not in _ANNOTATION_TYPES:
+        raise InvalidValue(f'unknown annotation type "{kind}"')
+    # There is one index, whatever platform is named with it.
+    return f"-{kind}{platform if kind.startswith('manifest') else ''}"
+
+
+def annotate(outputs: Sequence[Output], annotations: Mapping[str, str]) -> tuple[Output, ...]:
+    """Outputs with annotations, as far as they are images; without any output, that of the daemon's own images.
+
+    Raises:
+        InvalidValue: there is nothing that could have annotations.
+    """
+    if not annotations:
+        return tuple(outputs)
+    if outputs and not any(output.kind in _ANNOTATABLE for output in outputs):
+        raise InvalidValue(f"annotations are for images: output of type {outputs[0].kind} has none")
+    return tuple(
+        Output(kind=output.kind, attributes={**output.attributes, **annotations}, destination=output.destination)
+        if output.kind in _ANNOTATABLE
+        else output
+        for output in outputs or (Output(kind="image", attributes={}),)
+    )
 
 
 def build_arguments(texts: Iterable[str]) -> dict[str, str | None]:

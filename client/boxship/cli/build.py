@@ -11,8 +11,10 @@ from boxship.building.values import (
     Agent,
     Output,
     Secret,
+    annotate,
     build_arguments,
     parse_agent,
+    parse_annotations,
     parse_output,
     parse_secret,
     settings,
@@ -33,7 +35,7 @@ class BuildOptions(Options):
 
     add_host = Items('Add a custom host-to-IP mapping (format: "host:ip")', kind="strings")
     allow = Items('Allow extra privileged entitlement (e.g., "network.host", "security.insecure")', kind="stringArray")
-    annotation = Absent("Add annotation to the image", "annotations are not written yet", kind="stringArray")
+    annotation = Items("Add annotation to the image", kind="stringArray")
     attest = Items('Attestation parameters (format: "type=provenance,mode=max")', kind="stringArray")
     build_arg = Items("Set build-time variables", kind="stringArray")
     build_context = Items("Additional build contexts (e.g., name=path)", kind="stringArray")
@@ -130,10 +132,11 @@ def _outputs(options: BuildOptions) -> tuple[Output, ...]:
         found = found or [Output(kind="image", attributes={})]
         found = [Output(kind="image", attributes={**output.attributes, "push": "true"}) for output in found]
     # The daemon's image store is where docker's archives would be loaded.
-    return tuple(
+    outputs = tuple(
         Output(kind="image", attributes=output.attributes) if output.kind == "docker" and not output.destination else output
         for output in found
     )
+    return annotate(outputs, parse_annotations(options.annotation))
 
 
 def _contexts(options: BuildOptions) -> tuple[dict[str, str], dict[str, str]]:

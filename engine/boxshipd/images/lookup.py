@@ -99,12 +99,14 @@ class Selected:
         others: those of further platforms.
         index: the index that lists them, where the name means one.
         names: the names it is saved under.
+        annotations: what the archive says of it beside these.
     """
 
     record: Record
     others: tuple[Record, ...] = ()
     index: IndexRecord | None = None
     names: list[Reference] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
 
 
 def select(catalogue: Catalogue, names: Sequence[str], wanted: Platform | None = None) -> list[Selected]:

@@ -114,6 +114,11 @@ def matches(wanted: Platform, offered: Platform) -> bool:
     return not offered.variant or not wanted.variant or _variant(offered) == _variant(wanted)
 
 
+def same(one: Platform, other: Platform) -> bool:
+    """Whether two platforms are the same, whether or not their default variant is named."""
+    return (one.os, one.architecture, _variant(one)) == (other.os, other.architecture, _variant(other))
+
+
 def describe(platform: Platform) -> str:
     """``os/architecture[/variant]``."""
     return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)

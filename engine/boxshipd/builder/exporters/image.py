@@ -56,10 +56,12 @@ class Made:
 
     Attributes:
         records: one for each platform, in the order asked for.
+        descriptor: what names all of it: the index's, or the only image's manifest's.
         index: the index that lists them; None where there is one image only.
     """
 
     records: tuple[Record, ...]
+    descriptor: Descriptor
     index: bytes | None = None
 
 
@@ -92,17 +94,25 @@ class ImageMaker:
         if self._provenance is not None:
             # As with BuildKit: what is attached has OCI's types, and so has all around it.
             options = replace(options, oci=True)
+        annotations = options.annotations
+        annotations.check(built.planned.platform for built in images)
+        if annotations.want_oci:
+            options = replace(options, oci=True)
         records = tuple(self._image(built, options) for built in images)
-        if len(records) == 1 and not options.index_annotations and self._provenance is None:
-            return Made(records)
+        described = [
+            _described(record, annotations.descriptor(built.planned.platform))
+            for record, built in zip(records, images, strict=True)
+        ]
+        if len(records) == 1 and not annotations.want_index and self._provenance is None:
+            return Made(records, described[0])
         index = _Index(
             media_type=OCI_INDEX if options.oci else DOCKER_INDEX,
-            manifests=[*map(_described, records), *self._attestations(records, options)],
-            annotations=options.index_annotations or UNSET,
+            manifests=[*described, *self._attestations(records, options)],
+            annotations=annotations.index or UNSET,
         )
         data = encode(index)
-        self._assembly.session.put(data)
-        return Made(records, data)
+        put = self._assembly.session.put(data)
+        return Made(records, Descriptor(index.media_type, put.digest, put.size, annotations.index_descriptor or None), data)
 
     def _attestations(self, records: Sequence[Record], options: OutputOptions) -> Iterator[Descriptor]:
         """What is attached to the images, for the index."""
@@ -118,9 +128,11 @@ class ImageMaker:
         config = encode(configuration(built, layers, lambda layer: made_at(self._stores, layer)))
         self._assembly.take_over(layers)
         blobs = [Blob(layer.blob, self._stores.content.size(layer.blob)) for layer in layers]
-        return self._assembly.image(config, blobs, self._manifest(config, layers, blobs, options))
+        return self._assembly.image(config, blobs, self._manifest(config, layers, blobs, built, options))
 
-    def _manifest(self, config: bytes, layers: Sequence[Layer], blobs: Sequence[Blob], options: OutputOptions) -> bytes:
+    def _manifest(
+        self, config: bytes, layers: Sequence[Layer], blobs: Sequence[Blob], built: BuiltImage, options: OutputOptions
+    ) -> bytes:
         described = self._assembly.session.put(config)
         return encode(
             _Manifest(
@@ -130,11 +142,11 @@ class ImageMaker:
                     Descriptor(layer_type(self._layers.compression(layer), oci=options.oci), blob.digest, blob.size)
                     for layer, blob in zip(layers, blobs, strict=True)
                 ],
-                annotations=options.annotations or UNSET,
+                annotations=options.annotations.manifest(built.planned.platform) or UNSET,
             )
         )
 
 
-def _described(record: Record) -> Descriptor:
+def _described(record: Record, annotations: dict[str, str]) -> Descriptor:
     manifest = record.manifest
-    return Descriptor(manifest.media_type, manifest.digest, manifest.size, None, record.platform)
+    return Descriptor(manifest.media_type, manifest.digest, manifest.size, annotations or None, record.platform)

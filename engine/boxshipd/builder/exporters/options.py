@@ -11,6 +11,7 @@ from typing import Literal, cast
 from boxship.types.build_request import BuildOutput
 from msgspec import Struct
 
+from boxshipd.builder.exporters.annotations import Annotations, is_annotation, read
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 from boxshipd.images import reference
 from boxshipd.images.reference import Reference
@@ -21,7 +22,6 @@ Kind = Literal["image", "oci", "docker", "local", "tar"]
 _LEVELS = {"gzip": (0, 9), "zstd": (0, 22)}
 _KINDS = {"image": "image", "moby": "image", "oci": "oci", "docker": "docker", "local": "local", "tar": "tar"}
 _TRUE, _FALSE = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
-_ANNOTATIONS = ("annotation", "annotation-manifest", "annotation-index")
 _IMAGE = frozenset(
     {
         "name",
@@ -51,8 +51,7 @@ class OutputOptions(Struct, frozen=True, kw_only=True):
         level: of the compression; None for its default.
         force: layers of base images are compressed anew as well.
         rewrite_times: no file of a layer that the build made is younger than SOURCE_DATE_EPOCH.
-        annotations: of each manifest.
-        index_annotations: of the index, where there is one.
+        annotations: of manifests, the index, and their descriptors.
         platform_split: each platform has a directory, even if there is only one; None: if there are several.
         squash: what the build has added to its base is one layer.
     """
@@ -65,8 +64,7 @@ class OutputOptions(Struct, frozen=True, kw_only=True):
     level: int | None = None
     force: bool = False
     rewrite_times: bool = False
-    annotations: dict[str, str] = {}
-    index_annotations: dict[str, str] = {}
+    annotations: Annotations = Annotations()
     platform_split: bool | None = None
     squash: bool = False
 
@@ -85,7 +83,7 @@ def parse(output: BuildOutput, tags: tuple[str, ...]) -> OutputOptions:
     kind = _KINDS.get(output.type)
     if kind is None:
         raise NotImplementedHere(f"output type {output.type!r} is not supported: it can be image, oci, docker, local or tar")
-    attrs = {key: value for key, value in output.attrs.items() if not key.startswith(_prefixes())}
+    attrs = {key: value for key, value in output.attrs.items() if kind in ("local", "tar") or not is_annotation(key)}
     known = _FILES if kind in ("local", "tar") else _IMAGE | {"dest", "tar"}
     for key in attrs:
         if key not in known:
@@ -119,8 +117,7 @@ def _image(kind: Kind, attrs: Mapping[str, str], everything: Mapping[str, str], 
         level=_level(attrs, compression or "gzip"),
         force=_flag(attrs, "force-compression"),
         rewrite_times=_flag(attrs, "rewrite-timestamp"),
-        annotations={**_annotations(everything, "annotation"), **_annotations(everything, "annotation-manifest")},
-        index_annotations=_annotations(everything, "annotation-index"),
+        annotations=read(everything),
     )
 
 
@@ -160,18 +157,3 @@ def _flag(attrs: Mapping[str, str], key: str, *, default: bool = False) -> bool:
     if text.lower() in _FALSE:
         return False
     raise InvalidParameter(f"invalid value {text!r} for output option {key}: it must be true or false")
-
-
-def _prefixes() -> tuple[str, ...]:
-    return tuple(f"{kind}{mark}" for kind in _ANNOTATIONS for mark in (".", "["))
-
-
-def _annotations(attrs: Mapping[str, str], kind: str) -> dict[str, str]:
-    """What ``annotation.key=value`` says; with a platform in brackets it would be for that one only, which isn't there."""
-    found: dict[str, str] = {}
-    for key, value in attrs.items():
-        if key.startswith(f"{kind}["):
-            raise NotImplementedHere(f"output option {key!r} is not supported: annotations are for all platforms")
-        if key.startswith(f"{kind}."):
-            found[key.removeprefix(f"{kind}.")] = value
-    return found

@@ -105,7 +105,7 @@ class Exporter:
             index = describe_index(made.index)
             index.attached = attached(content, index.manifests)
         first, *others = made.records
-        selected = Selected(first, tuple(others), index, list(output.names))
+        selected = Selected(first, tuple(others), index, list(output.names), made.descriptor.annotations or {})
         async with contextlib.aclosing(self._images.workers.iterate(write_archive(content, [selected]))) as chunks:
             await self._around.session.receive(destination, chunks)
 
@@ -127,7 +127,7 @@ class Exporter:
 def _result(made: Made, output: OutputOptions, provenance: Provenance | None) -> BuildResult:
     """What programs are told of an image, as buildx writes it with ``--metadata-file``."""
     record = made.records[0]
-    described = describe_index(made.index).descriptor if made.index is not None else record.manifest
+    described = made.descriptor
     metadata: dict[str, object] = {
         "containerimage.config.digest": record.id,
         "containerimage.descriptor": described,

@@ -94,11 +94,14 @@ def _index(selections: Sequence[Selected]) -> Index:
         record = selection.record
         target = record.manifest if selection.index is None else selection.index.descriptor
         shown = record.platform if selection.index is None else None
-        annotations: list[dict[str, str] | None] = [
-            {NAME_ANNOTATION: str(name), REF_ANNOTATION: name.tag} for name in selection.names if name.tag
+        annotations = [
+            {**selection.annotations, NAME_ANNOTATION: str(name), REF_ANNOTATION: name.tag}
+            for name in selection.names
+            if name.tag
         ]
         manifests += [
-            Descriptor(target.media_type, target.digest, target.size, annotation, shown) for annotation in annotations or [None]
+            Descriptor(target.media_type, target.digest, target.size, annotation or None, shown)
+            for annotation in annotations or [selection.annotations]
         ]
     return Index(manifests, media_type=OCI_INDEX)
 

@@ -194,6 +194,40 @@ async def test_annotations_are_in_the_manifest_and_the_index(daemon):
     assert document(client.received["0"], index["manifests"][0]["digest"])["annotations"] == {"org.example": "here"}
 
 
+async def test_annotations_of_descriptors_are_where_their_documents_are_named(daemon):
+    client = SessionClient(supplied("FROM scratch\nCOPY a /\n", a=""))
+    attrs = {
+        "annotation-manifest[linux/arm64].only": "arm",
+        "annotation-manifest-descriptor[linux/amd64].small": "amd",
+        "annotation-index-descriptor.top": "most",
+    }
+    request = {"platforms": ["linux/amd64", "linux/arm64"], "outputs": [{"type": "docker", "attrs": attrs}]}
+    answer = await build_ours(daemon, request, client=client)
+    archive = client.received["0"]
+    (top,) = json.loads(content(archive, "index.json"))["manifests"]
+    assert top["annotations"] == answer.metadata["containerimage.descriptor"]["annotations"] == {"top": "most"}
+    amd, arm = document(archive, top["digest"])["manifests"]
+    assert (amd["annotations"], "annotations" in arm) == ({"small": "amd"}, False)
+    assert document(archive, arm["digest"])["annotations"] == {"only": "arm"}
+    assert "annotations" not in document(archive, amd["digest"])
+    assert amd["mediaType"] == "application/vnd.oci.image.manifest.v1+json", "Docker's types have no room for annotations"
+
+
+async def test_a_single_image_s_descriptor_is_annotated_in_its_archive(daemon):
+    client = SessionClient(supplied("FROM scratch\nCOPY a /\n", a=""))
+    attrs = {"annotation-manifest-descriptor.a": "b", "name": "annotated:1"}
+    await build_ours(daemon, {"outputs": [{"type": "oci", "attrs": attrs}]}, client=client)
+    (entry,) = json.loads(content(client.received["0"], "index.json"))["manifests"]
+    assert entry["annotations"].items() >= {"a": "b", "org.opencontainers.image.ref.name": "1"}.items()
+
+
+async def test_an_annotation_for_a_platform_that_is_not_built_fails_the_build(daemon):
+    client = SessionClient(supplied("FROM scratch\nCOPY a /\n", a=""))
+    attrs = {"annotation-manifest[linux/s390x].a": "b"}
+    answer = await build_ours(daemon, {"outputs": [{"type": "oci", "attrs": attrs}]}, client=client)
+    assert answer.error["message"] == "invalid annotation: no platform linux/s390x found in source"
+
+
 async def test_a_check_builds_nothing(daemon):
     client = SessionClient({})
     request = {"text": "from busybox AS One\nFROM busybox as two\nRUN echo never\n", "check": True}

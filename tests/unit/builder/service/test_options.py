@@ -7,6 +7,7 @@ from boxshipd.api.query import Query
 from boxshipd.builder.exporters.options import parse
 from boxshipd.builder.request import check
 from boxshipd.errors import InvalidParameter, NotImplementedHere
+from boxshipd.images.model import Platform
 
 
 def test_an_image_gets_the_request_s_names_and_its_own_each_once():
@@ -21,9 +22,28 @@ def test_a_docker_archive_has_docker_s_types_unless_told():
     assert parse(BuildOutput(type="docker", attrs={"oci-mediatypes": "true"}), ()).oci
 
 
-def test_annotations_are_for_all_platforms():
-    output = parse(BuildOutput(attrs={"annotation.a.b": "1", "annotation-index.c": "2"}), ())
-    assert (output.annotations, output.index_annotations) == ({"a.b": "1"}, {"c": "2"})
+def test_annotations_are_of_a_manifest_an_index_or_their_descriptors():
+    attrs = {
+        "annotation.a.b": "1",
+        "annotation-manifest[linux/arm64].a.b": "arm",
+        "annotation-manifest-descriptor.d": "3",
+        "annotation-manifest-descriptor[linux/amd64/v1].e": "4",
+        "annotation-index.c": "2",
+        "annotation-index-descriptor.f": "5",
+    }
+    annotations = parse(BuildOutput(attrs=attrs), ()).annotations
+    arm, amd = Platform("arm64", "linux", "v8"), Platform("amd64", "linux")
+    assert (annotations.manifest(arm), annotations.manifest(amd)) == ({"a.b": "arm"}, {"a.b": "1"})
+    assert (annotations.descriptor(arm), annotations.descriptor(amd)) == ({"d": "3"}, {"d": "3", "e": "4"})
+    assert (annotations.index, annotations.index_descriptor) == ({"c": "2"}, {"f": "5"})
+    annotations.check([arm, amd])
+    with pytest.raises(InvalidParameter, match="no platform linux/arm64 found in source"):
+        annotations.check([amd])
+
+
+def test_only_annotations_that_docker_s_documents_have_no_room_for_want_others():
+    assert not parse(BuildOutput(attrs={"annotation.a": "1"}), ()).annotations.want_oci
+    assert parse(BuildOutput(attrs={"annotation-manifest-descriptor.a": "1"}), ()).annotations.want_oci
 
 
 @pytest.mark.parametrize(
@@ -39,7 +59,10 @@ def test_annotations_are_for_all_platforms():
         ("image", {"name": f"a@sha256:{'0' * 64}"}, InvalidParameter, "digest"),
         ("image", {"compression": "zstd", "compression-level": "23"}, InvalidParameter, "from 0 to 22"),
         ("image", {"compression-level": "fast"}, InvalidParameter, "fast"),
-        ("image", {"annotation[linux/amd64].x": "y"}, NotImplementedHere, "all platforms"),
+        ("image", {"annotation-layer.x": "y"}, InvalidParameter, "unrecognized annotation type 'layer'"),
+        ("image", {"annotation[linux/amd64]x": "y"}, InvalidParameter, "invalid annotation"),
+        ("image", {"annotation[a/b/c/d].x": "y"}, InvalidParameter, "a/b/c/d"),
+        ("local", {"annotation.x": "y"}, NotImplementedHere, "annotation.x"),
         ("oci", {"push": "true", "name": "a"}, InvalidParameter, "can't be pushed"),
         ("oci", {"tar": "false"}, NotImplementedHere, "tar=false"),
         ("local", {"compression": "gzip"}, NotImplementedHere, "compression"),

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from boxship.building.values import Output, build_arguments, parse_agent, parse_output, parse_secret, settings
+from boxship.building.values import (
+    Output,
+    annotate,
+    build_arguments,
+    parse_agent,
+    parse_annotations,
+    parse_output,
+    parse_secret,
+    settings,
+)
 from boxship.errors import InvalidValue
 
 
@@ -73,3 +82,50 @@ def test_build_arguments_come_from_the_environment_too(monkeypatch: pytest.Monke
         "HAVENT": None,
         "C": "x=y",
     }
+
+
+def test_annotations_are_options_of_outputs() -> None:
+    given = [
+        "a=1",
+        "manifest:b=2=3",
+        "index,manifest-descriptor[linux/arm/v7]:c=4",
+        "index-descriptor:d=",
+        "manifest[linux/amd64]:e=6",
+    ]
+    assert parse_annotations(given) == {
+        "annotation.a": "1",
+        "annotation-manifest.b": "2=3",
+        "annotation-index.c": "4",
+        "annotation-manifest-descriptor[linux/arm/v7].c": "4",
+        "annotation-index-descriptor.d": "",
+        "annotation-manifest[linux/amd64].e": "6",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a", 'invalid annotation "a", expected key=value'),
+        ("layer:a=b", 'unknown annotation type "layer"'),
+        ("manifest[linux:a=b", "expected type and optional platform in square brackets"),
+        (":a=b", "expected type and optional platform in square brackets"),
+        ("manifest:=b", "the key is missing"),
+    ],
+)
+def test_annotations_that_cannot_be_are_refused_in_buildx_s_words(text: str, words: str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        parse_annotations([text])
+    assert words in str(refused.value)
+
+
+def test_annotations_reach_every_output_that_is_an_image() -> None:
+    files = Output(kind="local", attributes={}, destination="out")
+    archive = Output(kind="oci", attributes={"compression": "zstd"}, destination="x.tar")
+    assert annotate([archive, files], {"annotation.a": "1"}) == (
+        Output(kind="oci", attributes={"compression": "zstd", "annotation.a": "1"}, destination="x.tar"),
+        files,
+    )
+    assert annotate([], {"annotation.a": "1"}) == (Output(kind="image", attributes={"annotation.a": "1"}),)
+    assert annotate([], {}) == ()
+    with pytest.raises(InvalidValue, match="output of type local has none"):
+        annotate([files], {"annotation.a": "1"})
