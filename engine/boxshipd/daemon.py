@@ -26,7 +26,6 @@ from msgspec import Struct
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
 from boxshipd.builder.cache import service as build_cache
-from boxshipd.builder.ops.fetched import Fetched
 from boxshipd.builder.service import Builder
 from boxshipd.builder.sessions import SessionRegistry
 from boxshipd.config import Config, ConfigError, cache_rules, load, network_defaults, reload
@@ -222,15 +221,12 @@ class Daemon:
         # What a crash has left.
         shutil.rmtree(scratch, ignore_errors=True)
         os.makedirs(scratch, mode=0o700)
-        repositories, downloads = (Fetched(os.path.join(directory, name)) for name in ("repositories", "downloads"))
 
         def load() -> Parts:
             from boxshipd.builder.opening import assemble
 
             return assemble(
                 scratch=scratch,
-                repositories=repositories,
-                downloads=downloads,
                 images=self._images,
                 distribution=self._distribution,
                 containers=self._containers,

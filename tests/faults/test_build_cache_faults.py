@@ -42,7 +42,7 @@ async def build(root):
     async with builder(Path(root)) as b:
         await b.run(graph, top)
         await b.cache.settle()
-        async with b.cache.mount("m", "locked", fill=fill):
+        async with b.cache.mounts.mount("m", "locked", fill=fill):
             pass
         await b.cache.prune(PruneOptions(filters=Filters({"description": ["c"]})))
         await b.run(graph, top)
@@ -197,9 +197,9 @@ async def test_a_mount_that_cannot_be_filled_leaves_nothing(small):
 
     async with builder(small) as b:
         with pytest.raises(OSError, match="No space left"):
-            async with b.cache.mount("m", "shared", fill=fill):
+            async with b.cache.mounts.mount("m", "shared", fill=fill):
                 pass
         assert os.listdir(small / "build/mounts") == []
         assert b.cache.usage() == []
-        async with b.cache.mount("m", "shared") as directory:
+        async with b.cache.mounts.mount("m", "shared") as directory:
             assert os.listdir(directory) == []

@@ -12,7 +12,6 @@ from boxshipd.builder.layers import LayerSession
 from boxshipd.builder.ops.context import ContextExecutor
 from boxshipd.builder.ops.diff import DiffExecutor
 from boxshipd.builder.ops.execution import Engine, ExecExecutor
-from boxshipd.builder.ops.fetched import Fetched
 from boxshipd.builder.ops.files import FilesExecutor, Selected
 from boxshipd.builder.ops.git import GitExecutor
 from boxshipd.builder.ops.http import HttpExecutor
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 def assemble(
     *,
     scratch: str,
-    repositories: Fetched,
-    downloads: Fetched,
     images: Images,
     distribution: Distribution,
     containers: Containers,
@@ -54,8 +51,6 @@ def assemble(
 
     Args:
         scratch: a directory for what is kept while a build lasts.
-        repositories: where checked-out repositories are kept.
-        downloads: where downloads are.
         images: where base images come from and results go.
         distribution: pulls and pushes them.
         containers: runs commands.
@@ -67,12 +62,12 @@ def assemble(
         publish: where events go.
         proxies: the variables that name the daemon's proxies, for programs.
     """
-    engine = Engine(transients=containers.transients, networks=networks, runtime=runtime, caches=cache, workers=workers)
+    engine = Engine(transients=containers.transients, networks=networks, runtime=runtime, caches=cache.mounts, workers=workers)
     selected = Selected()
     makers: Mapping[type[Operation], Callable[[LayerSession], Executor[Any]]] = {
         ImageSource: lambda layers: ImageExecutor(images, distribution, layers),
-        GitSource: lambda _: GitExecutor(repositories, workers, proxies),
-        HttpSource: lambda _: HttpExecutor(distribution, downloads, workers, scratch),
+        GitSource: lambda _: GitExecutor(cache.repositories, workers, proxies),
+        HttpSource: lambda _: HttpExecutor(distribution, cache.downloads, workers, scratch),
         ContextSource: lambda _: ContextExecutor(workers, scratch, images.stores.limits),
         Exec: lambda layers: ExecExecutor(engine, layers, selected),
         Files: lambda layers: FilesExecutor(layers, workers, scratch, images.stores.limits, selected),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import busybox_archive, needs_root, stop_and_check
 from support.daemon import Daemon, wait_until
+from support.git_server import GitServer, Repository
 from support.registry import REGISTRY, Registry
 
 pytestmark = needs_root
@@ -126,6 +128,43 @@ def test_cache_mounts_are_listed_and_pruned(own_daemon: Daemon, tmp_path):
     assert (status, answer["CachesDeleted"]) == (200, [mount["ID"]])
     build(own_daemon, directory, "--build-arg", "N=3", "-t", "mounted")
     assert own_daemon.cli("docker", "run", "--rm", "--network=none", "mounted", "cat", "/log").stdout == b"3\n"
+
+
+async def test_downloads_and_checkouts_are_listed_and_pruned_by_type(own_daemon: Daemon, tmp_path):
+    server = GitServer(tmp_path / "served")
+    server.root.mkdir()
+    repository = Repository(tmp_path / "work", server.root / "project.git")
+    commit = repository.commit({"file": "checked out\n"})
+    repository.publish()
+    await server.start()
+    try:
+        text = f"FROM busybox\nADD {server.url}/project.git /src\nADD {server.url}/project.git/HEAD /head\n"
+        directory = project(tmp_path, dockerfile=text)
+        await asyncio.to_thread(build, own_daemon, directory)
+        kept = {
+            f"git snapshot for {server.url}/project.git#{commit}": "source.git.checkout",
+            f"http url {server.url}/project.git/HEAD": "regular",
+        }
+        listed = {each["Description"]: each for each in own_daemon.get("/system/df")["BuildCache"]}
+        assert {name: listed[name]["Type"] for name in kept} == kept
+        assert all(listed[name]["Size"] > 0 and not listed[name]["InUse"] for name in kept)
+        shown = (await asyncio.to_thread(own_daemon.cli, "boxship", "system", "df", "-v")).stdout
+        for name in kept:
+            assert listed[name]["ID"][:12].encode() in shown
+        pruned = ("boxship", "builder", "prune", "-f", "--filter", "type=source.git.checkout")
+        said = (await asyncio.to_thread(own_daemon.cli, *pruned)).stdout.decode()
+        ids = {kind: listed[name]["ID"] for name, kind in kept.items()}
+        assert (ids["source.git.checkout"] in said, ids["regular"] in said) == (True, False)
+        assert os.listdir(own_daemon.data_root / "build/repositories") == []
+        own_daemon.kill()
+        own_daemon.start()
+        assert ids["regular"] in {each["ID"] for each in own_daemon.get("/system/df")["BuildCache"]}
+        await asyncio.to_thread(own_daemon.cli, "boxship", "builder", "prune", "-f", "-a")
+        assert own_daemon.get("/system/df")["BuildCache"] == []
+        assert os.listdir(own_daemon.data_root / "build/downloads") == []
+        assert "CACHED" not in await asyncio.to_thread(build, own_daemon, directory)
+    finally:
+        await server.stop()
 
 
 def test_cache_in_a_directory(own_daemon: Daemon, other: Daemon, tmp_path):

@@ -9,7 +9,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Self
 
@@ -17,10 +16,11 @@ from boxship.types.build_cache import BuildCache as BuildCacheInfo
 from boxship.types.build_cache import BuildPruneResponse, CacheKind
 
 from boxshipd.builder.cache import rows
+from boxshipd.builder.cache.fetched import Fetched
 from boxshipd.builder.cache.layers import KeptLayers
 from boxshipd.builder.cache.listing import listing
 from boxshipd.builder.cache.model import Record, record_id
-from boxshipd.builder.cache.mounts import CacheMounts, Fill, Sharing
+from boxshipd.builder.cache.mounts import CacheMounts
 from boxshipd.builder.cache.pruning import PruneOptions, choose
 from boxshipd.builder.results import Snapshot
 from boxshipd.errors import DaemonError
@@ -70,7 +70,13 @@ class Use:
 
 
 class BuildCache:
-    """What is kept of builds. Make it with ``BuildCache.open``; to be used on the event loop."""
+    """What is kept of builds. Make it with ``BuildCache.open``; to be used on the event loop.
+
+    Attributes:
+        mounts: the directories of cache mounts.
+        repositories: what was checked out.
+        downloads: what came of URLs.
+    """
 
     def __init__(self, images: Images, store: Store, root: str, rules: Sequence[PruneOptions]) -> None:
         self._images = images
@@ -79,7 +85,9 @@ class BuildCache:
         self._rules = rules
         self._workers = Workers(2, "build-cache")
         self._layers = KeptLayers(images.stores)
-        self._mounts = CacheMounts(os.path.join(root, "mounts"), self, self._workers)
+        self.mounts = CacheMounts(os.path.join(root, "mounts"), self, self._workers)
+        self.repositories = Fetched(os.path.join(root, "repositories"), "source.git.checkout")
+        self.downloads = Fetched(os.path.join(root, "downloads"), "regular")
         self._records: dict[str, Record] = {}
         self._keys: dict[str, Record] = {}
         # What the database hasn't yet: new records, and those whose use or size has changed.
@@ -107,7 +115,7 @@ class BuildCache:
         there = await cache._workers.run(lambda: (content.digests(), snapshots.chains()))
         gone = cache._layers.restore(layers, there)
         of_mounts = [record for record in records if record.kind == "exec.cachemount"]
-        missing = set(await cache._workers.run(lambda: cache._mounts.restore(of_mounts)))
+        missing = set(await cache._workers.run(lambda: cache.mounts.restore(of_mounts)))
         for record in records:
             if record.id not in missing and not cache._restore(record):
                 missing.add(record.id)
@@ -124,7 +132,7 @@ class BuildCache:
             self._timer.cancel()
         while self._background:
             await asyncio.wait([*self._background])
-        await self._mounts.close()
+        await self.mounts.close()
         await self._settle_logged()
         self._workers.close()
 
@@ -231,20 +239,6 @@ class BuildCache:
 
     # Cache mounts
 
-    def mount(
-        self,
-        mount_id: str,
-        sharing: Sharing,
-        *,
-        base: str = "",
-        fill: Fill | None = None,
-        mode: int = 0o755,
-        uid: int = 0,
-        gid: int = 0,
-    ) -> AbstractAsyncContextManager[str]:
-        """A cache mount's directory; as ``CacheMounts.mount``."""
-        return self._mounts.mount(mount_id, sharing, base=base, fill=fill, mode=mode, uid=uid, gid=gid)
-
     async def add(self, record: Record) -> None:
         """Record a directory of a cache mount; for ``CacheMounts``."""
         await self._store.write(lambda connection: rows.write(connection, (), (record,)))
@@ -260,7 +254,7 @@ class BuildCache:
 
     def usage(self) -> list[BuildCacheInfo]:
         """Everything that is kept, as ``GET /system/df`` lists it."""
-        return listing(self._records.values(), self._sharing())
+        return listing(self._everything(), self._sharing())
 
     async def prune(self, options: PruneOptions) -> BuildPruneResponse:
         """Remove what isn't in use.
@@ -269,15 +263,17 @@ class BuildCache:
             InvalidParameter: a filter can't be.
         """
         options.check()
-        chosen = choose(self._records.values(), options, self._sharing(), self._free())
-        await self._remove(chosen)
-        return BuildPruneResponse([record.id for record in chosen] or None, sum(record.size for record in chosen))
+        removed = await self._remove(choose(self._everything(), options, self._sharing(), self._free()))
+        return BuildPruneResponse([record.id for record in removed] or None, sum(record.size for record in removed))
 
     def reconfigure(self, rules: Sequence[PruneOptions]) -> None:
         """Remove by other rules from now on."""
         self._rules = rules
 
     # Inside
+
+    def _everything(self) -> list[Record]:
+        return [*self._records.values(), *self.repositories.records(), *self.downloads.records()]
 
     def _restore(self, record: Record) -> bool:
         """At start: keep a record's layers; whether they are there."""
@@ -355,22 +351,32 @@ class BuildCache:
         for record in current:
             record.durable = True
 
-    async def _remove(self, chosen: Collection[Record]) -> None:
-        """Remove records; nobody finds them from here on."""
+    async def _remove(self, chosen: Collection[Record]) -> list[Record]:
+        """Remove records; nobody finds them from here on. Those that were removed."""
+        own = [record for record in chosen if record.id in self._records]
         directories = []
-        for record in chosen:
+        for record in own:
             del self._records[record.id]
             if record.kind == "exec.cachemount":
-                directories.append(self._mounts.discard(record))
+                directories.append(self.mounts.discard(record))
             else:
                 del self._keys[record.key]
             for name in record.outputs:
                 self._layers.drop(name)
         left = self._layers.left()
-        await self._forget([row.name for row in left], [record.id for record in chosen])
+        await self._forget([row.name for row in left], [record.id for record in own])
         await self._images.let_go([row.layer.blob for row in left], [row.layer.chain for row in left])
         for directory in directories:
             await self._workers.run(partial(remove_tree, directory))
+        # A build may have found what was fetched in the meantime: then it stays.
+        gone = {record.id for record in own}
+        for record in chosen:
+            if record.id not in gone and await self._workers.run(partial(self._drop_fetched, record)):
+                gone.add(record.id)
+        return [record for record in chosen if record.id in gone]
+
+    def _drop_fetched(self, record: Record) -> bool:
+        return self.repositories.drop(record) or self.downloads.drop(record)
 
     async def _forget(self, layers: Sequence[str], records: Sequence[str]) -> None:
         if layers or records:
@@ -394,10 +400,9 @@ class BuildCache:
     async def _after_build(self) -> None:
         await self._settle_logged()
         for options in self._rules:
-            chosen = choose(self._records.values(), options, self._sharing(), self._free())
-            if chosen:
-                logger.info("build cache: %d records removed by rule", len(chosen))
-                await self._remove(chosen)
+            removed = await self._remove(choose(self._everything(), options, self._sharing(), self._free()))
+            if removed:
+                logger.info("build cache: %d records removed by rule", len(removed))
 
     async def _settle_logged(self) -> None:
         if self._timer is not None:

@@ -16,10 +16,11 @@ from functools import partial
 
 import msgspec
 
+from boxshipd.builder.cache.fetched import Fetched
 from boxshipd.builder.errors import SourceMissing
 from boxshipd.builder.executor import Work
 from boxshipd.builder.graph import GitSource
-from boxshipd.builder.ops.fetched import Fetched, FetchedTree
+from boxshipd.builder.ops.fetched import FetchedTree
 from boxshipd.builder.ops.git_program import Git, git_for, program, shown
 from boxshipd.builder.results import Result, Tree
 from boxshipd.builder.trees.directory import DirectoryTree
@@ -89,10 +90,11 @@ class GitExecutor:
         if directory is None:
             await _fetch(op, git, new, commit, name)
             await _check_out(git, new, commit)
-            directory = await self._workers.run(lambda: self._kept(new, key, keep))
+            about = f"git snapshot for {shown(op.remote)}#{commit}"
+            directory = await self._workers.run(lambda: self._kept(new, key, about, keep=keep))
         return await self._workers.run(lambda: self._tree(op, f"{directory}/{_TREE}", key))
 
-    def _kept(self, new: str, key: str, keep: bool) -> str:
+    def _kept(self, new: str, key: str, about: str, *, keep: bool) -> str:
         """Put a checkout where others find it. The repository itself is only wanted in it where it is to stay."""
         _drop_repositories(f"{new}/{_TREE}")
         if keep:
@@ -100,7 +102,7 @@ class GitExecutor:
             os.rename(f"{new}/{_REPOSITORY}", f"{new}/{_TREE}/.git")
         made = self._fetched.new()
         os.rename(f"{new}/{_TREE}", f"{made}/{_TREE}")
-        return self._fetched.keep(made, key)
+        return self._fetched.keep(made, key, about)
 
     def _tree(self, op: GitSource, path: str, key: str) -> Tree:
         try:

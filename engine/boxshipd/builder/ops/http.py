@@ -19,9 +19,10 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
+from boxshipd.builder.cache.fetched import Fetched
 from boxshipd.builder.executor import Work
 from boxshipd.builder.graph import HttpSource
-from boxshipd.builder.ops.fetched import Fetched, FetchedTree
+from boxshipd.builder.ops.fetched import FetchedTree
 from boxshipd.builder.progress import Reporter
 from boxshipd.builder.results import Result, Tree
 from boxshipd.builder.trees.archive import ArchiveTree, is_archive
@@ -186,7 +187,7 @@ class HttpExecutor:
 
             def keep() -> str:
                 _finish(new, note, f"{new}/{_NEW}")
-                return self._fetched.keep(new, key, replace=True)
+                return self._fetched.keep(new, key, f"http url {_plain(url)}", replaces=True)
 
             return await self._workers.run(keep), note
         except OSError as error:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from boxrun.container.spec import Resources
+from boxshipd.builder.cache.fetched import Fetched
 from boxshipd.builder.errors import SourceMissing
 from boxshipd.builder.executor import Surroundings, Work
 from boxshipd.builder.graph import GitSource, Vertex
 from boxshipd.builder.ops import git_program
-from boxshipd.builder.ops.fetched import Fetched
 from boxshipd.builder.ops.git import GitExecutor
 from boxshipd.builder.progress import Reporter
 from boxshipd.builder.results import Tree
@@ -31,7 +31,7 @@ class Checkouts:
         self.home = home / "fetched"
         self.client = Client()
         self.printed = b""
-        self.executor = GitExecutor(Fetched(str(self.home)), workers)
+        self.executor = GitExecutor(Fetched(str(self.home), "source.git.checkout"), workers)
 
     async def get(self, remote: str, **op) -> Tree:
         source = GitSource(remote=remote, **op)

@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 from boxrun.container.spec import Resources
 from boxship.types.build import BuildStatus
+from boxshipd.builder.cache.fetched import Fetched
 from boxshipd.builder.executor import Surroundings, Work
 from boxshipd.builder.graph import HttpSource, Vertex
-from boxshipd.builder.ops.fetched import Fetched
 from boxshipd.builder.ops.http import HttpExecutor
 from boxshipd.builder.progress import Reporter
 from boxshipd.builder.results import Tree
@@ -105,7 +105,7 @@ class Fetching:
         scratch = home / "scratch"
         scratch.mkdir()
         self.scratch = str(scratch)
-        self.fetched = Fetched(str(home / "fetched"))
+        self.fetched = Fetched(str(home / "fetched"), "regular")
         self.executor = HttpExecutor(distribution, self.fetched, workers, self.scratch, largest=4 << 20)
 
     async def get(self, url: str, **op) -> Tree:
@@ -236,11 +236,11 @@ async def test_a_context_that_is_an_archive_is_what_it_holds(fetching: Fetching,
 
 
 async def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
-    fetched = Fetched(str(tmp_path), limit=10 << 10)
+    fetched = Fetched(str(tmp_path), "regular", limit=10 << 10)
     for number in range(4):
         new = fetched.new()
         Path(new, "data").write_bytes(bytes([number + 1]) * 4096)
-        fetched.keep(new, str(number))
+        fetched.keep(new, str(number), "something")
         if number:
             fetched.give_back(str(number))
     # The first one is still in use, so the second and the third had to go.

@@ -67,7 +67,7 @@ async def test_too_much_goes_by_itself_after_builds(tmp_path):
 
 async def test_a_mounts_directory_stays(tmp_path):
     async with builder(tmp_path) as b:
-        async with b.cache.mount("apt", "shared", mode=0o700, uid=7, gid=8) as directory:
+        async with b.cache.mounts.mount("apt", "shared", mode=0o700, uid=7, gid=8) as directory:
             status = os.stat(directory)
             assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o700, 7, 8)
             make(directory, "x", 100_000)
@@ -77,13 +77,13 @@ async def test_a_mounts_directory_stays(tmp_path):
         await until(lambda: b.cache.usage()[0].size >= 100_000)
     async with builder(tmp_path) as b:
         assert b.cache.usage()[0].size >= 100_000
-        async with b.cache.mount("apt", "locked", mode=0o755) as again:
+        async with b.cache.mounts.mount("apt", "locked", mode=0o755) as again:
             assert again == directory
             assert os.listdir(again) == ["x"]
             assert (await b.cache.prune(PruneOptions())).caches_deleted is None
         assert len((await b.cache.prune(PruneOptions())).caches_deleted) == 1
         assert os.listdir(tmp_path / "build/mounts") == []
-        async with b.cache.mount("apt", "shared") as anew:
+        async with b.cache.mounts.mount("apt", "shared") as anew:
             assert os.listdir(anew) == []
 
 
@@ -94,13 +94,13 @@ def make(directory: str, name: str, size: int) -> None:
 
 async def test_who_shares_has_one_and_who_does_not_gets_another(tmp_path):
     async with builder(tmp_path) as b, contextlib.AsyncExitStack() as stack:
-        first = await stack.enter_async_context(b.cache.mount("m", "shared"))
-        assert await stack.enter_async_context(b.cache.mount("m", "shared")) == first
-        private = await stack.enter_async_context(b.cache.mount("m", "private"))
+        first = await stack.enter_async_context(b.cache.mounts.mount("m", "shared"))
+        assert await stack.enter_async_context(b.cache.mounts.mount("m", "shared")) == first
+        private = await stack.enter_async_context(b.cache.mounts.mount("m", "private"))
         assert private != first
-        assert await stack.enter_async_context(b.cache.mount("other", "shared")) not in {first, private}
-        assert await stack.enter_async_context(b.cache.mount("m", "private")) not in {first, private}
-        assert await stack.enter_async_context(b.cache.mount("m", "shared")) == first
+        assert await stack.enter_async_context(b.cache.mounts.mount("other", "shared")) not in {first, private}
+        assert await stack.enter_async_context(b.cache.mounts.mount("m", "private")) not in {first, private}
+        assert await stack.enter_async_context(b.cache.mounts.mount("m", "shared")) == first
         assert len({each.id for each in b.cache.usage()}) == 4
 
 
@@ -110,13 +110,13 @@ async def test_who_locks_waits_for_all_others(tmp_path):
         entered = {name: asyncio.Event() for name in ("a", "b")}
 
         async def locked(name: str, leave: asyncio.Event) -> None:
-            async with b.cache.mount("m", "locked"):
+            async with b.cache.mounts.mount("m", "locked"):
                 order.append(name)
                 entered[name].set()
                 await leave.wait()
 
         leave = asyncio.Event()
-        async with b.cache.mount("m", "shared"):
+        async with b.cache.mounts.mount("m", "shared"):
             first = asyncio.create_task(locked("a", leave))
             await asyncio.sleep(0)
             assert order == []
@@ -136,7 +136,7 @@ async def test_a_new_directory_is_filled_first_an_old_one_is_not(tmp_path):
     async with builder(tmp_path) as b:
         for base, expected in (("sha256:1", ["seed"]), ("sha256:1", ["seed", "x"]), ("sha256:2", ["seed"]), ("", [])):
             fill = (lambda directory, check: make(directory, "seed", 1)) if base else None
-            async with b.cache.mount("m", "locked", base=base, fill=fill) as directory:
+            async with b.cache.mounts.mount("m", "locked", base=base, fill=fill) as directory:
                 assert sorted(os.listdir(directory)) == expected
                 make(directory, "x", 1)
 
@@ -148,7 +148,7 @@ async def test_filling_that_fails_or_is_given_up_leaves_nothing(tmp_path):
 
     async with builder(tmp_path) as b:
         with pytest.raises(OSError, match="full"):
-            async with b.cache.mount("m", "shared", fill=failing):
+            async with b.cache.mounts.mount("m", "shared", fill=failing):
                 pass
         loop = asyncio.get_running_loop()
         begun = asyncio.Event()
@@ -159,7 +159,7 @@ async def test_filling_that_fails_or_is_given_up_leaves_nothing(tmp_path):
                 check()
 
         async def never() -> None:
-            async with b.cache.mount("m", "shared", fill=endless):
+            async with b.cache.mounts.mount("m", "shared", fill=endless):
                 pass
 
         waiting = asyncio.create_task(never())
@@ -168,15 +168,15 @@ async def test_filling_that_fails_or_is_given_up_leaves_nothing(tmp_path):
         with pytest.raises((asyncio.CancelledError, Cancelled)):
             await waiting
         assert os.listdir(tmp_path / "build/mounts") == []
-        async with b.cache.mount("m", "shared") as directory:
+        async with b.cache.mounts.mount("m", "shared") as directory:
             assert os.listdir(directory) == []
 
 
 async def test_directories_that_nobody_has_on_record_go_at_the_next_start(tmp_path):
     async with builder(tmp_path) as b:
-        async with b.cache.mount("kept", "shared"):
+        async with b.cache.mounts.mount("kept", "shared"):
             pass
-        async with b.cache.mount("lost", "shared") as lost:
+        async with b.cache.mounts.mount("lost", "shared") as lost:
             pass
     os.makedirs(tmp_path / "build/mounts/new-one/deep")
     os.rmdir(lost)
