@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+from boxship.archive.whole import replace_file
 from boxship.errors import CommandError
 from boxship.manifests.model import Manifest, of_document
 from boxship.references import Reference
@@ -53,18 +54,11 @@ class LocalLists:
             CommandError: it can't be written.
         """
         path = self._path(name, manifest)
-        partial = os.path.join(self._root, f".{os.getpid()}")
         data = json.dumps(value.document(), separators=(",", ":"), ensure_ascii=False).encode()
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            try:
-                with open(partial, "wb") as file:
-                    file.write(data)
-                os.rename(partial, path)
-            except BaseException:
-                if os.path.exists(partial):
-                    os.unlink(partial)
-                raise
+            # Not beside it, where it would be taken for one of the list's.
+            replace_file(path, [data], aside=self._root)
         except OSError as error:
             raise CommandError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
 
