@@ -43,6 +43,7 @@ from boxshipd.info import engine_id, engine_info
 from boxshipd.listeners import Listener, ListenError, open_listeners
 from boxshipd.networks.kernel import NetworkKernel
 from boxshipd.networks.service import Networks
+from boxshipd.registry.own_listeners import OwnListeners
 from boxshipd.runtime.connector import SupervisorConnector
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
@@ -178,6 +179,7 @@ class Daemon:
             self._images,
             scheduler,
             config.registry_client,
+            own=OwnListeners((listener.address, listener.port) for listener in self._guarded),
             downloads=config.max_concurrent_downloads,
             uploads=config.max_concurrent_uploads,
         )

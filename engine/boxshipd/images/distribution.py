@@ -37,6 +37,7 @@ from boxshipd.registry import documents, login, search, tags
 from boxshipd.registry.client import ClientSettings, RegistryClient
 from boxshipd.registry.credentials import Credentials, for_registry
 from boxshipd.registry.documents import Document, RemoteIndex
+from boxshipd.registry.own_listeners import OwnListeners
 from boxshipd.scheduler.jobs import Job, Scheduler
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ class Distribution:
         scheduler: Scheduler,
         settings: ClientSettings,
         *,
+        own: OwnListeners | None = None,
         downloads: int = 3,
         uploads: int = 5,
     ) -> None:
         self._images = images
         self._scheduler = scheduler
-        self._client = RegistryClient(settings)
+        self._client = RegistryClient(settings, own)
         self._threads = Workers(_THREADS, "blobs")
         self._downloads, self._uploads = Slots(downloads), Slots(uploads)
         self._puller = Puller(images, self._downloads, self._threads)
@@ -208,29 +210,35 @@ class Distribution:
             yield message
 
     @contextlib.asynccontextmanager
-    async def download(self, source: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+    async def download(
+        self, source: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
         """What is at a URL, inside the block: its media type, empty where nothing is said of it, and its bytes.
+
+        Args:
+            source: the URL.
+            headers: what goes along, as for ``fetch``.
 
         Raises:
             InvalidParameter: it isn't a URL.
             RegistryError: it can't be had.
         """
-        async with download(self._client, address(source)) as response:
+        async with download(self._client, address(source), headers) as response:
             declared = response.content_type if "Content-Type" in response.headers else ""
             yield declared, response.content.iter_any()
 
     @contextlib.asynccontextmanager
-    async def fetch(self, url: URL, conditions: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
+    async def fetch(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
         """The answer to a GET of a URL, inside the block.
 
         Args:
             url: where.
-            conditions: what must have changed, as headers (RFC 9110, section 13).
+            headers: what goes along: an account, what must have changed since (RFC 9110, section 13).
 
         Raises:
             RegistryError: it can't be had.
         """
-        async with download(self._client, url, conditions) as response:
+        async with download(self._client, url, headers) as response:
             yield response
 
     async def login(self, config: AuthConfig) -> AuthResponse:

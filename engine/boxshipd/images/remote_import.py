@@ -40,25 +40,23 @@ def address(source: str) -> URL:
 
 
 @contextlib.asynccontextmanager
-async def download(
-    client: RegistryClient, url: URL, conditions: Mapping[str, str] | None = None
-) -> AsyncIterator[ClientResponse]:
+async def download(client: RegistryClient, url: URL, headers: Mapping[str, str] | None = None) -> AsyncIterator[ClientResponse]:
     """What is at a URL, inside the block.
 
     Args:
         client: the connections.
         url: where; a user name and a password in it go to that host only.
-        conditions: further headers, such as what must have changed since.
+        headers: further headers: what must have changed since, or an account, which counts before that of the URL.
 
     Raises:
         RegistryError: it can't be had.
     """
     plain = url.with_user(None)
-    headers = dict(conditions or {})
+    sent = dict(headers or {})
     if url.user is not None:
-        headers["Authorization"] = "Basic " + base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+        sent.setdefault("Authorization", "Basic " + base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode())
     endpoint = Endpoint(plain.origin(), "", plain.authority)
-    async with client.transport.send("GET", plain, endpoint=endpoint, headers=headers) as response:
+    async with client.transport.send("GET", plain, endpoint=endpoint, headers=sent) as response:
         if response.status >= 400:
             raise await refusal(response, f"failed to GET {plain.with_query(None)}")
         yield response

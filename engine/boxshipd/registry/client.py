@@ -11,6 +11,7 @@ from boxshipd.registry.auth import Authorizer, Memory
 from boxshipd.registry.certificates import Certificates
 from boxshipd.registry.credentials import ANONYMOUS, Credentials
 from boxshipd.registry.hosts import CERTIFICATE_DIRECTORIES, Endpoint, Hosts, Purpose, RegistrySettings
+from boxshipd.registry.own_listeners import OwnListeners
 from boxshipd.registry.proxies import Proxies
 from boxshipd.registry.repository import Repository
 from boxshipd.registry.timing import Timing
@@ -29,13 +30,22 @@ class ClientSettings(Struct, frozen=True, kw_only=True):
 
 
 class RegistryClient:
-    """Access to all registries. To be used on the event loop; ``close`` it in the end."""
+    """Access to all registries. To be used on the event loop; ``close`` it in the end.
 
-    def __init__(self, settings: ClientSettings) -> None:
+    Args:
+        settings: the daemon's.
+        own: where the engine itself listens, which nothing here connects to.
+    """
+
+    def __init__(self, settings: ClientSettings, own: OwnListeners | None = None) -> None:
         self.settings = settings
         self.hosts = Hosts(settings.mirrors, settings.insecure, settings.registries, settings.certificates)
         self.transport = Transport(
-            Certificates(settings.certificates), settings.proxies.over(), settings.timing, self.hosts.insecure
+            Certificates(settings.certificates),
+            settings.proxies.over(),
+            settings.timing,
+            self.hosts.insecure,
+            own or OwnListeners(),
         )
         self._memory = Memory()
         self._plain: set[str] = set()

@@ -19,6 +19,7 @@ from boxshipd import __version__
 from boxshipd.registry.certificates import Certificates
 from boxshipd.registry.errors import BadAnswer, Unreachable
 from boxshipd.registry.hosts import Endpoint
+from boxshipd.registry.own_listeners import OwnListeners
 from boxshipd.registry.proxies import Proxies
 from boxshipd.registry.timing import Timing
 
@@ -41,11 +42,18 @@ class Transport:
         proxies: which proxies to go through.
         timing: how long things may take.
         insecure: whether a host may be spoken to without TLS that proves who it is.
+        own: where the engine itself listens, which nobody is connected to.
     """
 
     def __init__(
-        self, certificates: Certificates, proxies: Proxies, timing: Timing, insecure: Callable[[str], Awaitable[bool]]
+        self,
+        certificates: Certificates,
+        proxies: Proxies,
+        timing: Timing,
+        insecure: Callable[[str], Awaitable[bool]],
+        own: OwnListeners,
     ) -> None:
+        self._own = own
         self.timing = timing
         self._certificates = certificates
         self._proxies = proxies
@@ -123,7 +131,7 @@ class Transport:
     def _open(self) -> ClientSession:
         if self._session is None:
             self._session = ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=30),
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=30, socket_factory=self._own.connector),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
