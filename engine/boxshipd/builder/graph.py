@@ -53,13 +53,17 @@ class HttpSource(Struct, frozen=True, kw_only=True, tag="http"):
 
 
 class GitSource(Struct, frozen=True, kw_only=True, tag="git"):
-    """A repository's tree at a branch, tag or commit (``ref``, empty for its HEAD), or a directory of it."""
+    """A repository's tree at a branch, tag or commit (``ref``, empty for its HEAD), or a directory of it.
+
+    ``submodules``: their files are in their places.
+    """
 
     remote: str
     ref: str = ""
     directory: str = ""
     keep_git_dir: bool = False
     checksum: str = ""
+    submodules: bool = True
 
 
 class Mount(Struct, frozen=True, kw_only=True):

@@ -85,11 +85,12 @@ class GitExecutor:
         if op.checksum and not commit.startswith(op.checksum):
             raise InvalidParameter(f"expected checksum to match {op.checksum}, got {commit}")
         keep = op.keep_git_dir and not op.directory.strip("/")
-        key = hashlib.sha256(f"{op.remote}\0{commit}\0{keep}\0{name if keep else ''}".encode()).hexdigest()
+        parts = (op.remote, commit, str(keep), name if keep else "", *(() if op.submodules else ("alone",)))
+        key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         directory = await self._workers.run(lambda: self._fetched.find(key))
         if directory is None:
             await _fetch(op, git, new, commit, name)
-            await _check_out(git, new, commit)
+            await _check_out(git, new, commit, submodules=op.submodules)
             about = f"git snapshot for {shown(op.remote)}#{commit}"
             directory = await self._workers.run(lambda: self._kept(new, key, about, keep=keep))
         return await self._workers.run(lambda: self._tree(op, f"{directory}/{_TREE}", key))
@@ -170,11 +171,11 @@ async def _has(git: Git, repository: str, commit: str) -> bool:
     return True
 
 
-async def _check_out(git: Git, new: str, commit: str) -> None:
+async def _check_out(git: Git, new: str, commit: str, *, submodules: bool) -> None:
     repository, tree = f"{new}/{_REPOSITORY}", f"{new}/{_TREE}"
     os.mkdir(tree, 0o755)
     await git.run("checkout", "--quiet", "--force", "--detach", commit, directory=repository, tree=tree)
-    if await asyncio.to_thread(_has_submodules, tree):
+    if submodules and await asyncio.to_thread(_has_submodules, tree):
         update = ("submodule", "update", "--init", "--recursive", "--depth=1", "--quiet")
         await git.run(*update, directory=repository, tree=tree)
 

@@ -71,8 +71,7 @@ def _reference(remote: str, query: str, fragment: str) -> GitReference:
 def _with_query(found: GitReference, query: str) -> GitReference:
     said = _query(query)
     source, keep = found.source, said.get("keep-git-dir")
-    if not _switch("submodules", said.get("submodules", "true")):
-        raise InvalidParameter(f"{source.remote}: submodules=false isn't supported: submodules are always fetched")
+    source = replace(source, submodules=_switch("submodules", said.get("submodules", "true")))
     source = replace(source, directory=_agreed("subdir", source.directory, said.get("subdir", "")))
     source = replace(source, ref=_agreed("ref", source.ref, said.get("ref", "")))
     if "tag" in said and "branch" in said:

@@ -211,6 +211,25 @@ async def test_submodules_come_along_from_the_network_only(
     assert not os.path.exists("/tmp/boxship-hostile")
 
 
+async def test_submodules_stay_away_where_they_are_not_wanted(
+    checkouts: Checkouts, server: GitServer, repository: Repository, tmp_path: Path
+) -> None:
+    other = Repository(tmp_path / "other", server.root / "other.git")
+    other.commit({"module": "module\n"})
+    other.publish()
+    repository.git("submodule", "--quiet", "add", str(other.served), "deps/other")
+    repository.git("config", "--file", ".gitmodules", "submodule.deps/other.url", "../other.git")
+    repository.commit({})
+    repository.publish()
+    remote = f"{server.url}/project.git"
+    # In both orders: neither is taken for the other.
+    for submodules in (False, True, False):
+        server.asked.clear()
+        there = "deps/other/module" in await checkouts.files(remote, submodules=submodules)
+        assert there == submodules
+        assert any("other.git" in path for path in server.asked) == submodules
+
+
 async def test_neither_the_machine_nor_a_repository_says_what_git_runs(
     checkouts: Checkouts, server: GitServer, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

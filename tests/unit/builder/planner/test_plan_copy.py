@@ -150,7 +150,7 @@ async def test_sources_of_several_kinds_keep_their_order():
         (f"ADD --checksum=sha256:{'a' * 64} http://h/a http://h/b c/", "checksum can't be specified for multiple sources"),
         ("ADD --checksum=md5:x http://h/a c", "digest"),
         ("ADD --checksum=a https://h/x.git?checksum=b c", 'checksum mismatch "a" != "b"'),
-        ("ADD https://h/x.git?submodules=false c", "submodules"),
+        ("ADD https://h/x.git?submodules=no c", "invalid submodules value"),
         ("ADD https://h/x.git?nothing=1 c", 'unexpected query "nothing"'),
     ],
 )
@@ -176,6 +176,7 @@ async def test_copies_that_cannot_be_right(line, message):
         ("https://h/x.git?branch=refs/heads/b", GitSource(remote="https://h/x.git", ref="refs/heads/b"), None),
         ("https://h/x.git?commit=abc", GitSource(remote="https://h/x.git", ref="abc", checksum="abc"), None),
         ("https://h/x.git?keep-git-dir", GitSource(remote="https://h/x.git"), True),
+        ("https://h/x.git?submodules=false", GitSource(remote="https://h/x.git", submodules=False), None),
         ("https://h/x.git?keep-git-dir=0&submodules=1", GitSource(remote="https://h/x.git"), False),
     ],
 )
