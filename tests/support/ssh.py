@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from support.daemon import wait_until
@@ -21,6 +23,8 @@ class SSHServer:
 
     Attributes:
         address: what ``ssh://`` addresses begin with.
+        known: a file that says whose key is the server's.
+        log: what the server says.
         programs: a directory whose ``ssh`` knows the server's key and has one to log in with, for the front of ``PATH``.
     """
 
@@ -32,6 +36,7 @@ class SSHServer:
             sock.bind(("127.0.0.1", 0))
             self._port = sock.getsockname()[1]
         self.address = f"ssh://{getpass.getuser()}@127.0.0.1:{self._port}"
+        self.known, self.log = self.home / "known", self.home / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> SSHServer:
@@ -42,11 +47,10 @@ class SSHServer:
         far = self.home / "far"
         far.mkdir()
         self._program(far / "boxship", f'exec {sys.executable} -m boxship.cli.main "$@"')
-        known = (self.home / "host.pub").read_text().split()
-        (self.home / "known").write_text(f"[127.0.0.1]:{self._port} {known[0]} {known[1]}\n")
+        self.known.write_text(self.known_as(self.home / "host.pub"))
         self._program(
             self.programs / "ssh",
-            f'exec {shutil.which("ssh")} -F /dev/null -o UserKnownHostsFile={self.home}/known -o IdentitiesOnly=yes '
+            f'exec {shutil.which("ssh")} -F /dev/null -o UserKnownHostsFile={self.known} -o IdentitiesOnly=yes '
             f'-i {self.home}/user "$@"',
         )  # fmt: skip
         config = self.home / "config"
@@ -56,7 +60,7 @@ class SSHServer:
             f"SetEnv PATH={far}:/usr/bin:/bin\n"
         )
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        with open(self.home / "log", "wb") as log:
+        with open(self.log, "wb") as log:
             self._process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", config], stderr=log, stdin=subprocess.DEVNULL)
         wait_until(self._listens, "sshd listens")
         return self
@@ -67,9 +71,29 @@ class SSHServer:
         self._process.wait()
         shutil.rmtree(self.home)
 
+    def known_as(self, key: Path) -> str:
+        """A line that says that the server's key is this one."""
+        kind, data = key.read_text().split()[:2]
+        return f"[127.0.0.1]:{self._port} {kind} {data}\n"
+
+    @contextlib.contextmanager
+    def agent(self) -> Iterator[str]:
+        """The socket of an agent that has the key to log in with."""
+        path = str(self.home / "agent")
+        process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: os.path.exists(path), "the agent listens")
+            subprocess.run(
+                ["ssh-add", "-q", self.home / "user"], env={**os.environ, "SSH_AUTH_SOCK": path}, check=True, timeout=30
+            )
+            yield path
+        finally:
+            process.terminate()
+            process.wait()
+
     def _listens(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, (self.home / "log").read_text()
+        assert self._process.poll() is None, self.log.read_text()
         try:
             socket.create_connection(("127.0.0.1", self._port), 1).close()
         except OSError:

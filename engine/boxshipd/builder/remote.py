@@ -9,10 +9,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from boxship.archive.tar_writer import END
 
 from boxshipd.builder.graph import ContextSource, GitSource, HttpSource
+from boxshipd.builder.ops.authorization import of_url
 from boxshipd.builder.planner.git_references import parse_git_context
 from boxshipd.builder.session import Session
 from boxshipd.builder.sessions import CONTEXT, BodySession
@@ -65,7 +67,8 @@ async def remote_context(distribution: Distribution, remote: str, session: Sessi
         raise InvalidParameter(f"remoteURL ({remote}) could not be recognized as URL")
     async with contextlib.AsyncExitStack() as stack:
         try:
-            media_type, chunks = await stack.enter_async_context(distribution.download(remote))
+            headers = {"Authorization": said} if (said := await of_url(urlsplit(remote).hostname or "", session)) else None
+            media_type, chunks = await stack.enter_async_context(distribution.download(remote, headers))
         except DaemonError as error:
             raise InvalidParameter(f"error downloading remote context {remote}: {error}") from error
         head = await _head(chunks)

@@ -40,7 +40,7 @@ def test_it_may_be_written_elsewhere(tmp_path: Path) -> None:
 def test_another_s_half_is_not_removed(tmp_path: Path) -> None:
     other = tmp_path / f".file.{os.getpid()}"
     other.write_bytes(b"other")
-    with pytest.raises(CommandError, match="failed to save: .*file exists"):
+    with pytest.raises(CommandError, match=r"failed to save: .*file exists"):
         write_file(str(tmp_path / "file"), [b"x"], "failed to save")
     assert os.listdir(tmp_path) == [other.name]
 

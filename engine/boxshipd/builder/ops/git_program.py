@@ -6,21 +6,23 @@ Sources: git-config(1), git(1) (environment variables); BuildKit util/gitutil/gi
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urlsplit
 
+from boxshipd.builder.ops import authorization
 from boxshipd.builder.ops.execution_agents import agent_socket
 from boxshipd.builder.session import Session
 from boxshipd.errors import InternalError, InvalidParameter, NotFound, NotImplementedHere
 
 _PROTOCOLS = "http:https:ssh:git"
-_HEADER, _TOKEN = "GIT_AUTH_HEADER", "GIT_AUTH_TOKEN"
+_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+"""As ssh has it: the keys of hosts that this machine's administrator knows."""
 _SECONDS = 1800.0
 _TOLD = 2000
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -167,7 +169,7 @@ async def git_for(
     """
     check_remote(remote)
     settings = {**_SETTINGS, "remote.origin.url": remote}
-    header = await _authorization(remote, session)
+    header = await authorization.of_repository(remote, session)
     if header:
         parts = urlsplit(remote)
         settings[f"http.{parts.scheme}://{parts.netloc.rpartition('@')[2]}/.extraHeader"] = f"Authorization: {header}"
@@ -177,9 +179,7 @@ async def git_for(
         variables[f"GIT_CONFIG_KEY_{number}"], variables[f"GIT_CONFIG_VALUE_{number}"] = name, value
     async with contextlib.AsyncExitStack() as stack:
         if _speaks_ssh(remote):
-            # A host that this machine knows must be that; of others nobody has said who they are.
-            known = os.path.join(home, "known_hosts")
-            variables["GIT_SSH_COMMAND"] = f"ssh -F /dev/null -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={known}"
+            variables["GIT_SSH_COMMAND"] = _ssh(home)
             with contextlib.suppress(NotFound):
                 socket = os.path.join(home, "agent")
                 await stack.enter_async_context(agent_socket(session, "default", socket, 0o600, 0, 0))
@@ -213,25 +213,18 @@ def shown(remote: str) -> str:
     return _CREDENTIALS.sub("", remote)
 
 
+def _ssh(home: str) -> str:
+    """How to call ssh: a host that this machine knows must be that; of others nobody has said who they are."""
+    # Quoted for ssh, to which % and spaces say something, and then for the shell that git calls it by.
+    own = os.path.join(home, "known_hosts").replace("%", "%%")
+    options = (
+        "StrictHostKeyChecking=accept-new",
+        "BatchMode=yes",
+        f"GlobalKnownHostsFile {_KNOWN_HOSTS}",
+        f'UserKnownHostsFile "{own}"',
+    )
+    return " ".join(["ssh -F /dev/null", *(f"-o {shlex.quote(option)}" for option in options)])
+
+
 def _speaks_ssh(remote: str) -> bool:
     return "://" not in remote or remote.startswith("ssh://")
-
-
-async def _authorization(remote: str, session: Session) -> str:
-    """The value of the header that the client's secrets make, first those for the host alone; empty for none."""
-    parts = urlsplit(remote)
-    if parts.scheme not in ("http", "https"):
-        return ""
-    host = parts.netloc.rpartition("@")[2]
-    for name in (f"{_HEADER}.{host}", f"{_TOKEN}.{host}", _HEADER, _TOKEN):
-        try:
-            secret = (await session.secret(name)).strip()
-        except NotFound:
-            continue
-        value = secret.decode(errors="replace")
-        if name.startswith(_TOKEN):
-            value = f"basic {base64.b64encode(b'x-access-token:' + secret).decode()}"
-        if "\n" in value or "\r" in value or "\0" in value:
-            raise InvalidParameter(f"secret {name} can't be a header")
-        return value
-    return ""

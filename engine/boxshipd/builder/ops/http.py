@@ -22,6 +22,7 @@ from yarl import URL
 from boxshipd.builder.cache.fetched import Fetched
 from boxshipd.builder.executor import Work
 from boxshipd.builder.graph import HttpSource
+from boxshipd.builder.ops.authorization import of_url
 from boxshipd.builder.ops.fetched import FetchedTree
 from boxshipd.builder.progress import Reporter
 from boxshipd.builder.results import Result, Tree
@@ -108,20 +109,20 @@ class HttpExecutor:
         url = address(op.url)
         for _ in range(_ATTEMPTS):
             try:
-                return [await self._attempt(op, url, work.report)]
+                return [await self._attempt(op, url, work)]
             except FileNotFoundError:
                 # Another build has found something newer there, between our looking at what is kept and taking it.
                 continue
         raise InternalError(f"{_plain(url)} changes too fast to be taken")
 
-    async def _attempt(self, op: HttpSource, url: URL, report: Reporter) -> Tree:
+    async def _attempt(self, op: HttpSource, url: URL, work: Work) -> Tree:
         algorithm = _algorithm(op.checksum)
         key = hashlib.sha256(f"{algorithm} {op.url}".encode()).hexdigest()
         directory = await self._workers.run(lambda: self._fetched.find(key))
         try:
             note = await self._workers.run(lambda: _noted(directory)) if directory else None
             if note is None or note.digest != op.checksum:
-                fresh = await self._ask(url, key, algorithm, note, report)
+                fresh = await self._ask(url, key, algorithm, note, work)
                 if fresh is not None:
                     if directory:
                         self._fetched.give_back(key)
@@ -136,21 +137,30 @@ class HttpExecutor:
                 self._fetched.give_back(key)
             raise
 
-    async def _ask(self, url: URL, key: str, algorithm: str, note: Note | None, report: Reporter) -> tuple[str, Note] | None:
+    async def _ask(self, url: URL, key: str, algorithm: str, note: Note | None, work: Work) -> tuple[str, Note] | None:
         """Download what is there; None where it is still what the note says."""
-        conditions = {}
+        headers = {}
+        if authorization := await of_url(url.host or "", work.around.session):
+            headers["Authorization"] = authorization
+        conditional = note is not None and bool(note.etag or note.last_modified)
         if note is not None and note.etag:
-            conditions["If-None-Match"] = note.etag
+            headers["If-None-Match"] = note.etag
         elif note is not None and note.last_modified:
-            conditions["If-Modified-Since"] = note.last_modified
+            headers["If-Modified-Since"] = note.last_modified
         try:
-            async with asyncio.timeout(LONGEST), self._distribution.fetch(url, conditions) as response:
-                if response.status == _NOT_MODIFIED and conditions:
+            async with asyncio.timeout(LONGEST), self._distribution.fetch(url, headers) as response:
+                if response.status == _NOT_MODIFIED and conditional:
                     return None
                 if response.status != 200:
                     raise RegistryError(f"failed to GET {_plain(url)}: unexpected status {response.status}")
                 return await self._save(
-                    url, key, algorithm, response.headers, response.content.iter_any(), response.content_length or 0, report
+                    url,
+                    key,
+                    algorithm,
+                    response.headers,
+                    response.content.iter_any(),
+                    response.content_length or 0,
+                    work.report,
                 )
         except TimeoutError as error:
             raise RegistryError(f"failed to GET {_plain(url)}: it takes more than {LONGEST:g} s") from error

@@ -41,6 +41,7 @@ class Site:
     def __init__(self) -> None:
         self.content = b"first\n"
         self.etag = '"1"'
+        self.account = ""
         self.asked: list[tuple[str, int]] = []
 
     async def file(self, request: web.Request) -> web.Response:
@@ -57,6 +58,16 @@ class Site:
     async def named(self, request: web.Request) -> web.Response:
         self.asked.append((request.path, 200))
         return web.Response(body=self.content, headers={"Content-Disposition": 'attachment; filename="given.txt"'})
+
+    async def private(self, request: web.Request) -> web.Response:
+        self.asked.append((request.path, 200))
+        if request.headers.get("Authorization") != self.account:
+            raise web.HTTPUnauthorized
+        return web.Response(body=self.content)
+
+    async def elsewhere(self, request: web.Request) -> web.Response:
+        # Another origin: the same server by another name.
+        raise web.HTTPFound(f"http://localhost:{request.url.port}/private")
 
     async def redirected(self, request: web.Request) -> web.Response:
         raise web.HTTPFound("/file.txt")
@@ -84,6 +95,8 @@ async def site() -> AsyncIterator[tuple[Site, str]]:
     app.router.add_get("/dated", site.dated)
     app.router.add_get("/named", site.named)
     app.router.add_get("/redirected", site.redirected)
+    app.router.add_get("/private", site.private)
+    app.router.add_get("/elsewhere", site.elsewhere)
     app.router.add_get("/circle", site.circle)
     app.router.add_get("/cut", site.cut)
     app.router.add_get("/{other:.*}", site.missing)
@@ -101,6 +114,7 @@ class Fetching:
 
     def __init__(self, home: Path, distribution: Distribution, workers: Workers) -> None:
         self.home = home
+        self.client = Client()
         self.statuses: list[BuildStatus] = []
         scratch = home / "scratch"
         scratch.mkdir()
@@ -112,7 +126,7 @@ class Fetching:
         source = HttpSource(url=url, **op)
         vertex = Vertex(op=source)
         report = Reporter(vertex, lambda progress: self.statuses.extend(progress.statuses))
-        (tree,) = await self.executor.run(source, Work(vertex, (), Surroundings(Client(), Resources()), report))
+        (tree,) = await self.executor.run(source, Work(vertex, (), Surroundings(self.client, Resources()), report))
         assert isinstance(tree, Tree)
         return tree
 
@@ -246,3 +260,53 @@ async def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
     # The first one is still in use, so the second and the third had to go.
     assert sorted(os.listdir(tmp_path)) == ["0", "3"]
     assert fetched.find("1") is None
+
+
+@pytest.mark.parametrize(
+    ("secrets", "header"),
+    [
+        ({"HTTP_AUTH_TOKEN_127.0.0.1": b"word\n"}, "Bearer word"),
+        ({"HTTP_AUTH_HEADER_127.0.0.1": b"Basic d29yZA==\n"}, "Basic d29yZA=="),
+        ({"HTTP_AUTH_TOKEN": b"word"}, "Bearer word"),
+        ({"HTTP_AUTH_HEADER": b"Custom word"}, "Custom word"),
+        ({"HTTP_AUTH_TOKEN": b"any", "HTTP_AUTH_HEADER_127.0.0.1": b"Custom own"}, "Custom own"),
+        ({"HTTP_AUTH_TOKEN_127.0.0.1": b"token", "HTTP_AUTH_HEADER_127.0.0.1": b"header"}, "Bearer token"),
+    ],
+)
+async def test_a_secret_of_the_client_s_opens_what_is_private(
+    fetching: Fetching, site: tuple[Site, str], secrets, header
+) -> None:
+    server, root = site
+    server.account = header
+    with pytest.raises(RegistryError, match=r"401|nauthorized"):
+        await fetching.bytes(f"{root}/private")
+    fetching.client.secrets = secrets
+    assert await fetching.bytes(f"{root}/private") == ("private", b"first\n")
+    if len(secrets) == 1:
+        with_account = root.replace("://", "://me:password@")
+        assert (await fetching.bytes(f"{with_account}/private"))[1] == b"first\n", "a secret counts before the URL's account"
+    fetching.client.secrets = {}
+    with pytest.raises(RegistryError, match=r"401|nauthorized"):
+        await fetching.bytes(f"{root}/private")
+    for path in (fetching.home / "fetched").rglob("*"):
+        assert path.is_dir() or header.split()[-1].encode() not in path.read_bytes()
+
+
+async def test_a_secret_goes_to_its_own_host_only(fetching: Fetching, site: tuple[Site, str]) -> None:
+    server, root = site
+    server.account = "Bearer word"
+    fetching.client.secrets = {"HTTP_AUTH_TOKEN_127.0.0.2": b"word"}
+    with pytest.raises(RegistryError, match=r"401|nauthorized"):
+        await fetching.bytes(f"{root}/private")
+    fetching.client.secrets = {"HTTP_AUTH_TOKEN": b"word"}
+    with pytest.raises(RegistryError, match=r"401|nauthorized"):
+        await fetching.bytes(f"{root}/elsewhere")
+    assert server.asked[-1] == ("/private", 200), "the redirect was followed, without the secret"
+
+
+@pytest.mark.parametrize("secret", [b"a\nHost: elsewhere", b"a\0b", b"\xff"])
+async def test_a_secret_that_is_no_header_is_refused_unseen(fetching: Fetching, site: tuple[Site, str], secret: bytes) -> None:
+    fetching.client.secrets = {"HTTP_AUTH_HEADER_127.0.0.1": secret}
+    with pytest.raises(InvalidParameter, match=r"secret HTTP_AUTH_HEADER_127\.0\.0\.1 can't be a header") as refused:
+        await fetching.bytes(f"{site[1]}/private")
+    assert "elsewhere" not in str(refused.value)
