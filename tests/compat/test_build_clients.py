@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -230,3 +231,33 @@ def test_annotations_of_the_command_line_are_in_all_its_images(daemon, project, 
     assert entry["annotations"] == {"what": "both"}
     refused = daemon.cli("boxship", "build", "--annotation", "layer:a=b", str(project), code=None)
     assert (refused.returncode != 0, b'unknown annotation type "layer"' in refused.stderr) == (True, True)
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="needs skopeo, which makes the layout")
+def test_an_oci_layout_stands_for_an_image_and_becomes_none(own_daemon, tmp_path):
+    base, project = tmp_path / "base", tmp_path / "project"
+    base.mkdir()
+    (base / "Dockerfile").write_text("FROM busybox\nRUN echo of the layout > /word\nENV WORD=kept\n")
+    own_daemon.cli("boxship", "build", "-o", f"type=oci,name=base:1,dest={tmp_path}/base.tar", str(base))
+    copy = ["skopeo", "copy", "--quiet", f"oci-archive:{tmp_path}/base.tar", f"oci:{tmp_path}/layout:mine"]
+    subprocess.run(copy, check=True, capture_output=True, timeout=60)
+    own_daemon.cli("boxship", "builder", "prune", "-af")
+    snapshots = own_daemon.data_root / "snapshots"
+    before = {image["Id"] for image in own_daemon.get("/images/json?all=1")}, sorted(os.listdir(snapshots))
+    project.mkdir()
+    text = "FROM elsewhere\nRUN cat /word > /own; echo $WORD >> /own\nCOPY --from=elsewhere /word /again\n"
+    (project / "Dockerfile").write_text(text)
+    context = ("--build-context", f"elsewhere=oci-layout://{tmp_path}/layout:mine")
+    own_daemon.cli("boxship", "build", *context, "-t", "made", str(project))
+    shown = own_daemon.cli("docker", "run", "--rm", "--network=none", "made", "cat", "/own", "/again").stdout
+    assert shown == b"of the layout\nkept\nof the layout\n"
+    made = own_daemon.get("/images/made/json")["Id"]
+    assert {image["Id"] for image in own_daemon.get("/images/json?all=1")} == {*before[0], made}, "the base is no image here"
+    assert b"CACHED" in own_daemon.cli("boxship", "build", "--progress=plain", *context, str(project)).stderr
+    failed = own_daemon.cli("boxship", "build", *context, "--platform", "linux/s390x", str(project), code=None)
+    assert failed.returncode != 0
+    assert b"linux/s390x" in failed.stderr
+    own_daemon.cli("docker", "rmi", "made")
+    own_daemon.cli("docker", "image", "prune", "-f")
+    own_daemon.cli("boxship", "builder", "prune", "-af")
+    wait_until(lambda: sorted(os.listdir(snapshots)) == before[1], "nothing is left of the layout's image")

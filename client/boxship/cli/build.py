@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from boxship.building.context import BuildContext, open_context, pack_directory, patterns_of
+from boxship.building.layouts import SCHEME, Layout
 from boxship.building.values import (
     Agent,
     Output,
@@ -25,6 +27,9 @@ from boxship.cli.flags import Absent, Integer, Items, Only, Options, Size, Switc
 from boxship.errors import CommandError, InvalidValue
 from boxship.references import parse
 from boxship.types.build_request import BuildLimits, BuildOutput, BuildRequest, BuildUlimit, CacheOption
+
+Chunks = Callable[[], Iterator[bytes]]
+"""Makes a tar stream of a context."""
 
 _NO_BUILDERS = "it has one builder, the daemon's"
 _NO_TRUST = "it has no content trust"
@@ -139,21 +144,27 @@ def _outputs(options: BuildOptions) -> tuple[Output, ...]:
     return annotate(outputs, parse_annotations(options.annotation))
 
 
-def _contexts(options: BuildOptions) -> tuple[dict[str, str], dict[str, str]]:
-    """The further contexts: by name, what the daemon is told of each, and the directories among them."""
+def _contexts(options: BuildOptions) -> tuple[dict[str, str], dict[str, Chunks]]:
+    """The further contexts: by name, what the daemon is told of each, and those that it gets from here."""
     told: dict[str, str] = {}
-    directories: dict[str, str] = {}
+    sent: dict[str, Chunks] = {}
     for text in options.build_context:
         name, equals, where = text.partition("=")
         if not equals or not name or not where:
             raise InvalidValue(f"invalid context value: {text}, expected key=value")
-        if where.startswith(("docker-image://", "oci-layout://", "target:", "http://", "https://", "git://", "git@", "ssh://")):
+        if where.startswith(SCHEME):
+            told[name], sent[f"layout:{name}"] = f"oci-layout://layout:{name}", Layout(where).chunks
+        elif where.startswith(("docker-image://", "target:", "http://", "https://", "git://", "git@", "ssh://")):
             told[name] = where
         elif os.path.isdir(where):
-            told[name], directories[name] = f"input:{name}", where
+            told[name], sent[name] = f"input:{name}", _packer(where)
         else:
             raise InvalidValue(f"failed to get build context path {where}: no such directory")
-    return told, directories
+    return told, sent
+
+
+def _packer(directory: str) -> Chunks:
+    return lambda: pack_directory(directory, patterns_of(directory))
 
 
 def _request(options: BuildOptions, context: BuildContext, outputs: tuple[Output, ...], told: dict[str, str]) -> BuildRequest:
@@ -226,12 +237,10 @@ def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int
     secrets: list[Secret] = [parse_secret(text) for text in options.secret]
     agents: list[Agent] = [parse_agent(text) for text in options.ssh]
     outputs = _outputs(options)
-    told, directories = _contexts(options)
+    told, sent = _contexts(options)
     source = open_context(arguments[0], options.file)
     request = _request(options, source, outputs, told)
-    contexts: dict[str, Any] = {} if source.chunks is None else {"context": source.chunks}
-    for name, directory in directories.items():
-        contexts[name] = lambda directory=directory: pack_directory(directory, patterns_of(directory))
+    contexts: dict[str, Any] = {**sent, **({} if source.chunks is None else {"context": source.chunks})}
     for name, directory in _directories(request.cache_from, "cache-from", "src"):
         # One that isn't there makes the build slower, and the daemon tells of it.
         if os.path.isdir(directory):

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from boxshipd.images.model import Platform
+from boxshipd.images.record import Layer
 
 
 class Input(Struct, frozen=True):
@@ -24,10 +25,14 @@ class Input(Struct, frozen=True):
 
 
 class ImageSource(Struct, frozen=True, kw_only=True, tag="image"):
-    """An image's file system. ``reference`` is an image's id, or a name with a digest."""
+    """An image's file system. ``reference`` is an image's id, or a name with a digest.
+
+    ``layers``: those of an image that the client supplies, which is none of the daemon's; the build keeps them.
+    """
 
     reference: str
     platform: Platform
+    layers: tuple[Layer, ...] = ()
 
 
 class ContextSource(Struct, frozen=True, kw_only=True, tag="context"):

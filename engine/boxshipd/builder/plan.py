@@ -11,14 +11,20 @@ from msgspec import Struct
 
 from boxshipd.builder.graph import ContextSource, GitSource, Graph, HttpSource, Input
 from boxshipd.images.model import History, ImageConfig, Platform
+from boxshipd.images.record import Layer
 
 
 class BaseImage(Struct, frozen=True, kw_only=True):
-    """An image that a stage begins with. ``reference`` is what ``ImageSource`` takes: its id, or its name with a digest."""
+    """An image that a stage begins with.
+
+    ``reference`` and ``layers`` are what ``ImageSource`` takes: its id, or its name with a digest; and its layers, if it is
+    none of the daemon's.
+    """
 
     reference: str
     platform: Platform
     config: ImageConfig
+    layers: tuple[Layer, ...] = ()
 
 
 class Resolver(Protocol):
@@ -30,6 +36,14 @@ class Resolver(Protocol):
         Raises:
             InvalidParameter: it can't be a name.
             NotFound: there is none, here or at its registry.
+        """
+
+    async def layout(self, name: str, platform: Platform | None) -> BaseImage:
+        """The image of an OCI layout that the client supplies under a name, for a platform.
+
+        Raises:
+            InvalidParameter: it is no layout, or has no image.
+            NotFound: the client doesn't have it, or it has none for that platform.
         """
 
     async def read(self, source: ContextSource | GitSource | HttpSource, path: str) -> bytes | None:

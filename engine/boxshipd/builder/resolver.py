@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,12 @@ from boxshipd.builder.progress import Reporter, Sink
 from boxshipd.builder.results import Tree
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.images import base, platform, reference
+from boxshipd.images.archive.load import Loader
 from boxshipd.images.lookup import find
 from boxshipd.images.model import ImageConfig, Platform
 from boxshipd.images.record import Record
 from boxshipd.images.service import Images
-from boxshipd.images.workers import Workers
+from boxshipd.images.workers import Cancellation, StreamSource, Workers
 from boxshipd.registry.credentials import decode_all, of_registry
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class BuildResolver:
         self._pull = pull
         self._sink = sink
         self._described: dict[tuple[str, Platform | None], asyncio.Task[BaseImage]] = {}
+        self._supplied = contextlib.AsyncExitStack()
         self._trees: dict[ContextSource | GitSource | HttpSource, asyncio.Task[Tree]] = {}
 
     async def __aenter__(self) -> BuildResolver:
@@ -80,6 +83,7 @@ class BuildResolver:
             if not tree.cancelled() and tree.exception() is None:
                 await self._workers.run(tree.result().close)
         self._described.clear()
+        await self._supplied.aclose()
 
     async def image(self, name: str, platform: Platform | None) -> BaseImage:
         """See Resolver. Asked twice, the answer is the same, whatever has happened in a registry meanwhile."""
@@ -103,6 +107,26 @@ class BuildResolver:
             # Its tag is what somebody thinks of it: whoever pulls by digest doesn't move one.
             found = reference.Reference(found.domain, found.path, "", found.digest)
         return BaseImage(reference=str(found), platform=_platform(config), config=config)
+
+    async def layout(self, name: str, platform: Platform | None) -> BaseImage:
+        """See Resolver. What has come is pinned as long as the build lasts, and is no image of the daemon's."""
+        asked = (f"oci-layout://{name}", platform)
+        known = self._described.get(asked)
+        if known is None:
+            known = self._described[asked] = asyncio.ensure_future(self._layout(name, platform))
+        return await asyncio.shield(known)
+
+    async def _layout(self, name: str, wanted: Platform | None) -> BaseImage:
+        cancellation = Cancellation()
+        assembly = await self._supplied.enter_async_context(self._images.assembling(lambda *_: cancellation.check()))
+        trust = self._images.trust
+        if trust is not None:
+            trust.admit_loading()
+        loader = Loader(self._images.stores, assembly, platform.describe(wanted) if wanted else "", trust)
+        source = StreamSource(await self._around.session.context(name), cancellation)
+        # Of several platforms, this machine's comes last.
+        record = (await self._workers.run(lambda: loader.load(source), cancellation))[-1].record
+        return BaseImage(reference=record.id, platform=record.platform, config=record.config, layers=record.layers)
 
     def _asks_registry(self, name: str) -> bool:
         """Whether a registry is asked first: never for an id, nor for the embedded base image, which none has."""

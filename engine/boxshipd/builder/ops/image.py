@@ -55,6 +55,8 @@ class ImageExecutor:
             NotFound: there is no such image, here or in its registry.
             DaemonError: as pulling it has it.
         """
+        if op.layers:
+            return [self._kept(op)]
         for _ in range(_ATTEMPTS):
             record = self._find(op)
             if record is None:
@@ -66,6 +68,13 @@ class ImageExecutor:
                     return [snapshot]
             # It was removed just now.
         raise InternalError(f"image {op.reference} was removed while it was being used, {_ATTEMPTS} times")
+
+    def _kept(self, op: ImageSource) -> Snapshot:
+        """The file system of an image that the client supplied, and the build keeps."""
+        snapshot = Snapshot(op.layers)
+        if not self._layers.pin(snapshot):
+            raise InternalError(f"image {op.reference} was let go of while it was being used")
+        return snapshot
 
     def _find(self, op: ImageSource) -> Record | None:
         """The image, if it is here."""

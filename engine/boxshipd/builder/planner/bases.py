@@ -122,7 +122,7 @@ def _image_source(setting: Setting, stage: Stage, state: State, image: BaseImage
     name = _full_name(stage.image)
     return setting.graph.add(
         Vertex(
-            op=ImageSource(reference=image.reference, platform=image.platform),
+            op=ImageSource(reference=image.reference, platform=image.platform, layers=image.layers),
             name=f"{prefix}FROM {_with_digest(name, image.reference)}",
             instruction=stage.text,
             stage=stage.key,

@@ -62,6 +62,8 @@ async def load_context(name: str, value: str, platform: Platform | None, resolve
     if kind == "docker-image":
         image = rest.removeprefix("//")
         return None if image == "scratch" else await resolver.image(image, platform)
+    if kind == "oci-layout":
+        return await resolver.layout(rest.removeprefix("//"), platform)
     if kind in ("input", "local"):
         return Files(await _client_files(rest, resolver), f"{shown} load from client")
     if repository := parse_git(value):

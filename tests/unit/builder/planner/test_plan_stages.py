@@ -280,9 +280,17 @@ async def test_copying_from_a_context(value, source):
     assert not vertex.op.actions[0].keep_owner
 
 
+async def test_an_image_of_a_layout_brings_its_layers_along():
+    found = await planned("FROM debian\nRUN make\n", contexts={"debian": "oci-layout://layout:debian"})
+    assert found.image.base.reference == "sha256:layout:debian"
+    assert found.image.base.layers
+    sources = [vertex.op for vertex in found.plan.graph.vertices.values() if isinstance(vertex.op, ImageSource)]
+    assert [source.layers for source in sources] == [found.image.base.layers]
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("nothing", "invalid context specifier nothing"), ("oci-layout://x", "unsupported context source oci-layout for src")],
+    [("nothing", "invalid context specifier nothing"), ("ftp://x", "unsupported context source ftp for src")],
 )
 async def test_contexts_that_cannot_be_right(value, message):
     with pytest.raises(DockerfileError, match=message):
