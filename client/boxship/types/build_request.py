@@ -62,8 +62,8 @@ class BuildRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         build_args: ``--build-arg``; None takes a predefined one away.
         labels: ``--label``.
         platforms: those to build for, such as ``linux/arm64``; none for the daemon's own.
-        contexts: ``--build-context``: a name, and a URL, a repository, ``docker-image://…``, or ``input:`` with the name of
-            what the session has.
+        contexts: ``--build-context``: a name, and a URL, a repository, ``docker-image://…``, or ``input:`` (files) or
+            ``oci-layout://`` (an image) with the name of what the session has.
         no_cache: nothing is taken from the cache.
         no_cache_filter: no step of these stages is.
         pull: images are asked for at their registries even if they are here.

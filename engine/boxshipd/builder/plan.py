@@ -61,8 +61,8 @@ class PlanOptions(Struct, frozen=True, kw_only=True):
         build_platform: the builder's.
         no_cache: no step is taken from the cache.
         no_cache_stages: those stages' aren't.
-        contexts: ``--build-context``: a name, and an image (``docker-image://``), a URL, a repository or ``input:`` with a name
-            for a context that the client supplies.
+        contexts: ``--build-context``: a name, and an image (``docker-image://``), a URL, a repository, or ``input:`` or
+            ``oci-layout://`` with a name for a context that the client supplies: files, or an image.
         context: where COPY and ADD take from.
         ignore_file: the text of the ignore file that applies to the context.
         network: of commands, where the instruction says nothing.

@@ -181,9 +181,11 @@ async def git_for(
         if _speaks_ssh(remote):
             variables["GIT_SSH_COMMAND"] = _ssh(home)
             with contextlib.suppress(NotFound):
-                socket = os.path.join(home, "agent")
-                await stack.enter_async_context(agent_socket(session, "default", socket, 0o600, 0, 0))
-                variables["SSH_AUTH_SOCK"] = socket
+                await stack.enter_async_context(agent_socket(session, "default", f"{home}/agent", 0o600, 0, 0))
+                # By its directory's descriptor: a socket's path may be 107 bytes long, and a daemon's directory is anywhere.
+                directory = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, directory)
+                variables["SSH_AUTH_SOCK"] = f"/proc/{os.getpid()}/fd/{directory}/agent"
         yield Git(home, variables, tell)
 
 

@@ -141,6 +141,19 @@ async def test_what_an_unknown_host_said_once_binds_no_later_build(
     assert kept == [], "keys that nobody vouches for aren't kept"
 
 
+async def test_it_works_wherever_the_daemon_keeps_its_files(
+    server: SSHServer, repository: Repository, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known(monkeypatch, server.known)
+    deep = home / "a b%h" / ("deep" * 30)
+    deep.mkdir(parents=True)
+    with server.agent() as path, Workers() as workers:
+        checkouts = Checkouts(deep, workers)
+        checkouts.use(path)
+        assert await checkouts.file(f"{server.address}{repository.served}") == "over ssh\n"
+        assert not any(path.name in ("a", "b%h") for path in home.iterdir()), "no other path is written to"
+
+
 async def test_a_build_gets_at_repositories_with_the_agent_that_it_forwards(
     own_daemon: Daemon, server: SSHServer, repository: Repository, tmp_path: Path
 ) -> None:
