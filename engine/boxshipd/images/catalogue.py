@@ -171,7 +171,9 @@ class Catalogue:
         self._left_chains.clear()
         return left_blobs, left_chains
 
-    async def add(self, record: Record, names: Iterable[Reference] = (), index: bytes | None = None) -> Record:
+    async def add(
+        self, record: Record, names: Iterable[Reference] = (), index: bytes | None = None, *, takes_over: bool = False
+    ) -> Record:
         """Add an image with its names, which other images lose.
 
         One that is there already stays as it is but for the names; coming with an index or a name by digest, it takes over
@@ -182,13 +184,14 @@ class Catalogue:
             names: its names, those by digest included.
             index: the index, or Docker's manifest list, that it came with, where it did: the names mean that then, together
                 with all other images that have come with it. It becomes a blob of the content store.
+            takes_over: one that is there takes over the manifest in any case.
 
         Raises:
             InvalidParameter: ``index`` isn't one.
         """
         with self._content.session() as session:
             described = await asyncio.to_thread(self._keep_index, session, index) if index is not None else None
-            return await self._add(record, [*names], described)
+            return await self._add(record, [*names], described, takes_over=takes_over)
 
     async def tag(self, source: Reference, name: Reference) -> None:
         """Have ``name`` mean what ``source`` means, with all its platforms."""
@@ -241,11 +244,11 @@ class Catalogue:
 
         await self._commit(change)
 
-    async def _add(self, record: Record, names: list[Reference], index: IndexRecord | None) -> Record:
+    async def _add(self, record: Record, names: list[Reference], index: IndexRecord | None, *, takes_over: bool) -> Record:
         def change() -> _Change:
             known = self._records.get(record.id)
             added = known or record
-            if known is not None and (index is not None or any(name.digest for name in names)):
+            if known is not None and (takes_over or index is not None or any(name.digest for name in names)):
                 added = replace(known, manifest=record.manifest, layers=record.layers)
             added = replace(added, removed=False, tagged=time.time() if names else added.tagged)
             digest = index.descriptor.digest if index else ""

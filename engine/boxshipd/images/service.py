@@ -143,17 +143,20 @@ class Images:
             known = self._catalogue.named(names[0], record.platform)
             return await self._catalogue.add(record, names, index), known is None or known.id != record.id
 
-    async def record_built(self, records: Sequence[Record], names: Sequence[Reference], index: bytes | None) -> None:
+    async def record_built(
+        self, records: Sequence[Record], names: Sequence[Reference], index: bytes | None, *, takes_over: bool = False
+    ) -> None:
         """Record what a build has made, one image for each platform, under the same names, and publish that.
 
         Args:
             records: the images; their content must be pinned.
             names: their names, which other images lose.
             index: what lists them, where there are several; without a name it isn't kept.
+            takes_over: their manifests are wanted as they are, even where the same images are here with others.
         """
         async with self._names_lock:
             for record in records:
-                await self._catalogue.add(record, names, index if names else None)
+                await self._catalogue.add(record, names, index if names else None, takes_over=takes_over)
         for record in records:
             self._event("create", record, record.id)
         for name in names:

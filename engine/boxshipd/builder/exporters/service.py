@@ -86,7 +86,8 @@ class Exporter:
                     for name in output.names:
                         with step.part(f"naming to {name}"):
                             pass
-                    await self._images.record_built(made.records, output.names, made.index)
+                    takes_over = bool(output.annotations.manifests)
+                    await self._images.record_built(made.records, output.names, made.index, takes_over=takes_over)
                 else:
                     with step.part("sending tarball"):
                         await self._send_archive(made, output, destination)

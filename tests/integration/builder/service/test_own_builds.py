@@ -228,6 +228,22 @@ async def test_an_annotation_for_a_platform_that_is_not_built_fails_the_build(da
     assert answer.error["message"] == "invalid annotation: no platform linux/s390x found in source"
 
 
+async def test_an_image_that_is_here_gets_the_annotations_of_a_later_build(daemon):
+    text, annotated = "FROM scratch\nCOPY a /annotated-later\n", {"annotation.later": "yes"}
+    plain = await build_ours(daemon, {"tags": ["plain:1"]}, supplied(text, a=""))
+    request = {"tags": ["plain:2"], "outputs": [{"type": "image", "attrs": annotated}]}
+    answer = await build_ours(daemon, request, supplied(text, a=""))
+    assert answer.image == plain.image
+    saved = daemon.cli("docker", "save", "plain:2").stdout
+    (entry,) = json.loads(content(saved, "index.json"))["manifests"]
+    assert entry["digest"] == answer.metadata["containerimage.digest"]
+    assert document(saved, entry["digest"])["annotations"] == {"later": "yes"}
+    # What says nothing of annotations changes nothing.
+    assert (await build_ours(daemon, {"tags": ["plain:3"]}, supplied(text, a=""))).image == plain.image
+    (entry,) = json.loads(content(daemon.cli("docker", "save", "plain:2").stdout, "index.json"))["manifests"]
+    assert entry["digest"] == answer.metadata["containerimage.digest"]
+
+
 async def test_a_check_builds_nothing(daemon):
     client = SessionClient({})
     request = {"text": "from busybox AS One\nFROM busybox as two\nRUN echo never\n", "check": True}
