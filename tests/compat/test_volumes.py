@@ -66,7 +66,8 @@ def test_the_commands(daemon, client):
     nameless = said(daemon, client, "volume", "create").strip()
     assert re.fullmatch("[0-9a-f]{64}", nameless)
     text = said(daemon, client, "volume", "prune", "-f", "--filter", "label=com.docker.volume.anonymous")
-    assert text.startswith("Deleted Volumes:\n") and f"\n{nameless}\n" in text  # other tests' nameless ones are beside it
+    assert text.startswith("Deleted Volumes:\n")
+    assert f"\n{nameless}\n" in text  # other tests' nameless ones are beside it
     assert text.endswith("Total reclaimed space: 0B\n")
 
 
