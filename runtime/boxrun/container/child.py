@@ -22,12 +22,20 @@ class Child(Program):
     """The container's first process: makes the container around itself and becomes its program."""
 
     def __init__(
-        self, prepared: Prepared, stdio: tuple[int, int, int] | None, report_fd: int, go: tuple[int, int] = (-1, -1)
+        self,
+        prepared: Prepared,
+        stdio: tuple[int, int, int] | None,
+        report_fd: int,
+        gate: int = -1,
+        go: tuple[int, int] = (-1, -1),
     ) -> None:
-        """``go``: the ends of the pipe by which it is let go on, where it has a user namespace of its own."""
+        """``gate``: what to wait at for the network; ``go``: the ends of the pipe by which it is let go on once its ids are
+        mapped, where it has a user namespace of its own.
+        """
         super().__init__(prepared.spec.process, prepared, stdio, report_fd, init=prepared.spec.init)
         self._prepared = prepared
         self._spec = prepared.spec
+        self._gate = gate
         self._go_fd, self._go_end = go
 
     def _enter(self) -> None:
@@ -39,6 +47,7 @@ class Child(Program):
         if not self._prepared.staged:
             self._prepared.stage()
         self._build_root(member)
+        self._wait_for_network()
 
     def _detach(self) -> None:
         """Be nobody's terminal's, take no signals' settings along, wait for the id mappings."""
@@ -89,6 +98,7 @@ class Child(Program):
         if prepared.master_fd >= 0:
             self._mount_console()
         if spec.sysctls:
+            self._wait_for_network()  # whose interfaces they may be for
             self._step = "sysctls"
             planned = sysctls.plan(spec.sysctls, prepared.namespaces.own)
             sysctls.apply(proc_fd if proc_fd >= 0 else kernel_mounts.new_mount("proc"), planned)
@@ -104,6 +114,12 @@ class Child(Program):
         rootfs.finish(root_fd, spec.root)
         rootfs.enter(root_fd)
         rootfs.propagate(root_fd, spec.root)
+
+    def _wait_for_network(self) -> None:
+        if self._gate >= 0:
+            if not os.read(self._gate, 1):
+                raise StartError("network", 0, "nobody was there any more to plug the container in")
+            self._gate = -1
 
     def _make_cwd(self) -> None:
         cwd = self._spec.process.cwd

@@ -83,12 +83,11 @@ class Spawned:
         self.close()
 
 
-Plug = Callable[[int, int], None]
-"""Told of a container's own network namespace before anything happens in it; the second descriptor is the end of a pipe into
-which ``g`` has to be written for the container to go on. Both stay the caller's."""
+Plug = Callable[[int], None]
+"""Told of a container's own network namespace, by a descriptor that stays the caller's."""
 
 
-def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None, plug: Plug | None = None) -> Spawned:
+def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None, *, gate: int = -1, plug: Plug | None = None) -> Spawned:
     """Clone the container's first process; it goes on by itself to its program.
 
     ``prepared`` is used up: its descriptors are closed in this process. Only for single-threaded processes; the caller becomes
@@ -97,6 +96,7 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None, plug: Plug | N
     Args:
         prepared: what :func:`boxrun.container.prepare.prepare` returned.
         stdio: descriptors for standard input, output and error; None for a terminal, or to hand on the caller's own.
+        gate: the end of a pipe out of which a byte has to come before the program runs; -1 for none.
         plug: for a container with a user namespace of its own, which has to own the network namespace as well.
 
     Raises:
@@ -114,13 +114,13 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None, plug: Plug | N
         if "user" in prepared.namespaces.new:
             go_end, go_fd = os.pipe2(os.O_CLOEXEC)
         with namespaces.around_clone(prepared.namespaces):
-            borrowing = _borrow(prepared, stdio, report_end)
+            borrowing = _borrow(prepared, stdio, report_end, gate)
             if borrowing is not None:
                 pid, pidfd = borrowing
             else:
                 pid, pidfd = clone(prepared.namespaces.clone_flags, prepared.group.fd, report_end)
                 if pid == 0:
-                    Child(prepared, stdio, report_end, (go_end, go_fd)).run()
+                    Child(prepared, stdio, report_end, gate, (go_end, go_fd)).run()
     except OSError as error:
         os.close(report_fd)
         raise SetupError("clone", error.errno or 0, f"{error.filename}: {(error.strerror or '').lower()}") from error
@@ -136,7 +136,7 @@ def spawn(prepared: Prepared, stdio: tuple[int, int, int] | None, plug: Plug | N
     return spawned
 
 
-def _borrow(prepared: Prepared, stdio: tuple[int, int, int] | None, report_end: int) -> tuple[int, int] | None:
+def _borrow(prepared: Prepared, stdio: tuple[int, int, int] | None, report_end: int, gate: int) -> tuple[int, int] | None:
     """Spawn the child in this process's memory; None where it takes one of its own: it stays (``init``), or the caller does
     things between the clone and its program (id mappings), or around the clone for its sake, or the user's seccomp policy might
     kill it before its program runs, or the kernel refuses.
@@ -146,7 +146,7 @@ def _borrow(prepared: Prepared, stdio: tuple[int, int, int] | None, report_end: 
         return None
     if planned.new & {"user", "time"} or spec.seccomp.mode == "custom":
         return None
-    child = Child(prepared.for_child(), stdio, report_end)
+    child = Child(prepared.for_child(), stdio, report_end, gate)
     try:
         return vfork.spawn(planned.clone_flags | process.CLONE_CLEAR_SIGHAND, prepared.group.fd, child.run)
     except OSError as error:
@@ -214,20 +214,19 @@ def _catch_up(flags: int, cgroup_fd: int | None) -> None:
 
 
 def _let_go(prepared: Prepared, spawned: Spawned, go_fd: int, plug: Plug | None) -> None:
-    """Write the id mappings that a new user namespace can't write itself, then let the child go on, or have it let go on."""
+    """Write the id mappings that a new user namespace can't write itself, let the child go on, and have it plugged in."""
     spec = prepared.spec
     try:
         namespaces.map_ids(spawned.pid, spec.uid_mappings, spec.gid_mappings)
         if spec.process.oom_score_adj is not None:
             set_oom_score_adj(str(spawned.pid), spec.process.oom_score_adj)
-        if plug is None:
-            os.write(go_fd, b"g")
-            return
-        namespace = os.open(f"/proc/{spawned.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            plug(namespace, go_fd)
-        finally:
-            os.close(namespace)
+        if plug is not None:
+            namespace = os.open(f"/proc/{spawned.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                plug(namespace)
+            finally:
+                os.close(namespace)
+        os.write(go_fd, b"g")
     except OSError as error:
         spawned.abandon()
         raise SetupError("namespaces", error.errno or 0, f"{error.filename}: {(error.strerror or '').lower()}") from error

@@ -55,11 +55,13 @@ class Pool:
         return ready.popleft() if ready else None
 
     def refill(self, network: str) -> None:
-        """Make others in the place of those taken.
+        """Make others in the place of those taken, once half of them are gone.
 
         Not while the one that was taken is plugged in: making one holds the lock of all network devices, and longer.
         """
-        self._fill(network)
+        known = self._networks.get(network)
+        if known is not None and self.ready(network) <= known.pool // 2:
+            self._fill(network)
 
     def ready(self, network: str) -> int:
         """How many are ready."""

@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from boxrun.bus import BusError, Code, Context
-from boxrun.network import conntrack, switchboard
+from boxrun.network import conntrack
 from boxrun.network.boxes import Box
 from boxrun.network.contract import (
     ConnectRequest,
@@ -40,6 +40,7 @@ from boxrun.network.dns.link import NameServer
 from boxrun.network.errors import NetworkError
 from boxrun.network.features import detect
 from boxrun.network.firewall import Monitor
+from boxrun.network.graveyard import Graveyard
 from boxrun.network.namespaces import NetThread
 from boxrun.network.pool import Pool
 from boxrun.network.relay.link import Relays
@@ -68,7 +69,7 @@ class NetworksService(Networks):
         self._monitor: Monitor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: dict[str, asyncio.Task[None]] = {}
-        self._burying = asyncio.Semaphore(1)
+        self._graveyard = Graveyard()
 
     async def recover(self, running: Mapping[str, int]) -> None:
         """Find what an earlier supervisor has plugged into the containers that run, given with their processes."""
@@ -168,15 +169,35 @@ class NetworksService(Networks):
 
     async def plug(self, request: PlugRequest, context: Context) -> PlugReply:
         """Have a sandbox ready for a container's start."""
-        return await self.plug_in(request)
+        return await self.plug_in(request, self.take(request))
 
-    async def plug_in(self, request: PlugRequest, namespace: int = -1) -> PlugReply:
-        """The same, for a start; ``namespace`` is a descriptor of one that is there already. Raises BusError."""
-        board = self._ready_board
+    def take(self, request: PlugRequest) -> Box | None:
+        """A sandbox made ahead of time for a container, which is to be plugged in next; None where none is ready.
+
+        Raises:
+            BusError: there are no networks on this machine.
+        """
+        network = self._first_bridge(request)
         servers = request.resolver is not None and request.resolver.embedded
-        bridged = (e.network for e in request.endpoints if e.network in board.networks)
-        first = next((network for network in bridged if board.networks[network].driver == "bridge"), None)
-        ready = self._pool.take(first, servers=servers) if first is not None and namespace < 0 else None
+        return self._pool.take(network, servers=servers) if network is not None else None
+
+    def _first_bridge(self, request: PlugRequest) -> str | None:
+        networks = self._ready_board.networks
+        bridges = (e.network for e in request.endpoints if e.network in networks and networks[e.network].driver == "bridge")
+        return next(bridges, None)
+
+    async def plug_in(self, request: PlugRequest, ready: Box | None = None, namespace: int = -1) -> PlugReply:
+        """Plug a container in.
+
+        Args:
+            request: what it is to have.
+            ready: what ``take`` gave for it.
+            namespace: its own network namespace, where it has made one; the descriptor stays the caller's.
+
+        Raises:
+            BusError: and nothing of it is left.
+        """
+        board = self._ready_board
         try:
             await self.unplugged(request.container)
             box = await self._do(board.plug, request, ready, namespace)
@@ -186,8 +207,8 @@ class NetworksService(Networks):
             self._spawn(self.unplugged(request.container))
             raise
         finally:
-            if first is not None:
-                self._pool.refill(first)
+            if (network := self._first_bridge(request)) is not None:
+                self._pool.refill(network)
         return PlugReply(endpoints=box.plugged, ports=box.ports)
 
     def namespace_of(self, container: str) -> int:
@@ -250,13 +271,9 @@ class NetworksService(Networks):
             if box is not None:
                 self._server.drop(container)
                 await self._relays.drop(container)
-                self._spawn(self._bury(box))
+                self._graveyard.add(box)
         finally:
             del self._leaving[container]
-
-    async def _bury(self, box: Box) -> None:
-        async with self._burying:
-            await asyncio.to_thread(switchboard.bury, box)
 
     async def list(self, request: Nothing, context: Context) -> NetworkList:
         """Every network and every sandbox."""
@@ -281,6 +298,7 @@ class NetworksService(Networks):
         if self._board is not None and clear:
             await self._clear(self._board)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._graveyard.clear()
         await self._server.close(end=clear)
         await self._relays.close(end=clear)
         if self._board is not None:

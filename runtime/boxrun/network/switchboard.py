@@ -13,7 +13,7 @@ from ipaddress import ip_address
 import msgspec
 
 from boxrun.network import conntrack, links, ways
-from boxrun.network.boxes import Box, routed
+from boxrun.network.boxes import Box, Cable, routed
 from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, Port, Resolver
 from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
@@ -268,7 +268,9 @@ class Switchboard:
         if box is None or endpoint not in box.cables:
             return box
         self._have_ports(box, [port for port in box.ports if port.endpoint != endpoint])
+        cable = box.cables[endpoint]
         self._plumber.disconnect(box, endpoint)
+        _forget([cable])
         self._install(box)
         self._plumber.route_by_default(box)
         self._have_resolver(box, resolver)
@@ -288,7 +290,7 @@ class Switchboard:
         return box
 
     def unplug(self, container: str) -> Box | None:
-        """Let go of a sandbox: ports and addresses are free. Returns what is still to be buried.
+        """Let go of a sandbox: ports and addresses are free. Returns what is still to be closed.
 
         Nothing here fails: what can't be done is logged, since nobody could do it better later.
         """
@@ -311,6 +313,7 @@ class Switchboard:
         box.holders.clear()
         box.relays = {}
         self._plumber.silence(box)
+        _forget(box.cables.values())
 
     def _discard(self, box: Box) -> None:
         if box.installed or box.holders:
@@ -391,11 +394,10 @@ def _place(port: Port) -> tuple[str, str, int]:
     return port.protocol, port.host_address, port.host_port
 
 
-def bury(box: Box) -> None:
-    """What is left to do once an ended container's ports and addresses are free; slow, and nobody waits for it."""
-    addresses = [address.ip for cable in box.cables.values() for address in cable.addresses if cable.network.driver == "bridge"]
-    box.close()
-    conntrack.forget(addresses)
+def _forget(cables: Iterable[Cable]) -> None:
+    """Forget connections while nobody else has the addresses: of his, none may go."""
+    bridged = (cable for cable in cables if cable.network.driver == "bridge")
+    conntrack.forget([address.ip for cable in bridged for address in cable.addresses])
 
 
 def _ready_first(box: Box, endpoints: Iterable[tuple[Endpoint, NetworkSpec]]) -> list[tuple[Endpoint, NetworkSpec]]:

@@ -39,6 +39,8 @@ def build(
     payload: Payload,
     joins: Sequence[int],
     stdio: tuple[int, int, int] | None,
+    *,
+    gate: int = -1,
     plug: Plug | None = None,
 ) -> Built:
     """Make the container that ``payload`` describes and wait until its program runs.
@@ -48,7 +50,8 @@ def build(
         payload: the spec and what belongs to it.
         joins: descriptors of what ``Payload.joins`` names, in its order.
         stdio: the program's stdin, stdout and stderr; None with a terminal.
-        plug: has the container's own network namespace plugged before anything happens in it.
+        gate: what the program waits for; -1 for nothing.
+        plug: told of the container's own network namespace.
 
     Raises:
         StartFault: it couldn't be made, and nothing is left of it.
@@ -61,7 +64,7 @@ def build(
     try:
         prepared = prepare(spec, dict(zip(payload.joins, joins, strict=True)), group, payload.seccomp)
         # From here on what fails has the process reaped; what goes on in its descendants ends with the group.
-        spawned = spawn(prepared, stdio, plug)
+        spawned = spawn(prepared, stdio, gate=gate, plug=plug)
         spawned.ready()
         started_at = time_ns()
         watch = group.oom_watch()

@@ -108,6 +108,7 @@ class Caretaker:
         self._warnings: tuple[str, ...] = ()
         self._stdin: int | None = None
         self._outputs: dict[int, Stream] = {}
+        self._gate = -1
         self._console = -1
         self._slave = -1
         self._oom_fd = -1
@@ -126,7 +127,8 @@ class Caretaker:
     def begin(self, control: socket, start: Start, fds: Sequence[int]) -> None:
         """Make the container that was ordered on ``control``, with the descriptors that came along."""
         payload, listener = fds[:2]
-        joins, clients = fds[2 : 2 + start.joins], fds[2 + start.joins :]
+        after = 2 + start.joins
+        joins, gates, clients = fds[2:after], fds[after : after + start.gated], fds[after + start.gated :]
         self._start = start
         self._maker = True
         Caretaker.served += 1
@@ -135,10 +137,11 @@ class Caretaker:
         self._links.add(control)
         try:
             self._prepare(start.clients, clients)
+            self._gate = gates[0] if gates else -1
             self._make(read_memfd(payload), joins)
         except StartFault as fault:
             self._fail(Failed(step=fault.step, errno=fault.errno, message=fault.message, exit_code=fault.exit_code))
-        close_all([payload, *joins])
+        close_all([payload, *joins, *gates])
 
     def _repeatable(self, start: Start) -> bool:
         """Whether another order may follow ``start`` in this process, whose memory knows of it."""
@@ -197,10 +200,10 @@ class Caretaker:
 
     def _build(self, payload: bytes, joins: Sequence[int], stdio: tuple[int, int, int] | None) -> Built:
         plug = self._plug if self._start.plugged_inside else None
-        return build(self._cgroups, decode_payload(payload), joins, stdio, plug)
+        return build(self._cgroups, decode_payload(payload), joins, stdio, gate=self._gate, plug=plug)
 
-    def _plug(self, namespace: int, go_end: int) -> None:
-        self._links.report(Cloned(), (namespace, go_end))
+    def _plug(self, namespace: int) -> None:
+        self._links.report(Cloned(), (namespace,))
 
     def _pipes(self) -> list[int]:
         """Make the pipes; returns the container's ends."""

@@ -102,10 +102,13 @@ class ExecPayload(Struct, frozen=True, kw_only=True):
 
 
 class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", omit_defaults=True):
-    """Run a container. Descriptors: the payload's memfd, the listening socket, ``joins`` namespaces, one for each client.
+    """Run a container. Descriptors: the payload's memfd, the listening socket, ``joins`` namespaces, the gate where it is
+    ``gated``, one for each client.
 
     Where ``exec_of`` names a container, a further program is run in that one: the payload is an ``ExecPayload``, the one
     joined descriptor the container's process 1, and the exit record is ``<id>.exit`` in ``state_dir``.
+
+    ``gated``: its program is not to run before a byte comes out of the gate, for its network is being plugged in meanwhile.
 
     ``plugged_inside``: the container's own network namespace, which its user namespace owns, becomes its sandbox; ``Cloned``
     says when it is there.
@@ -121,6 +124,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start", tag_field="type", om
     own_pid_namespace: bool = True
     joins: int = 0
     sandbox: bool = False
+    gated: bool = False
     plugged_inside: bool = False
     clients: tuple[Client, ...] = ()
     exec_of: str = ""
@@ -199,9 +203,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello", tag_field="type", om
 
 
 class Cloned(Struct, frozen=True, tag="cloned", tag_field="type"):
-    """The container's process waits to be plugged in. Descriptors: its network namespace, and the end of a pipe into which
-    ``g`` has to be written for it to go on.
-    """
+    """The container's own network namespace, the descriptor that comes along, is there to be plugged in."""
 
 
 class Started(Struct, frozen=True, kw_only=True, tag="started", tag_field="type", omit_defaults=True):

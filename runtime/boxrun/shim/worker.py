@@ -93,7 +93,7 @@ def _begin(keeper_end: socket, cgroups: Cgroups, control: socket, title: Title) 
         title.set(os.getppid(), b"boxrun-prober", start.id)
         prepare_prober(keeper_end, control, start, fds, cgroups)
         return None
-    if len(fds) != 2 + start.joins + len(start.clients):
+    if len(fds) != 2 + start.joins + start.gated + len(start.clients):
         return None
     caretaker = _caretaker(start, keeper_end, cgroups)
     caretaker.begin(control, start, fds)

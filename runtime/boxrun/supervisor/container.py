@@ -86,8 +86,8 @@ class Container:
         self.paused = False
         self.group_lock = GroupLock()
         self.traceable = True
-        self.on_clone: Callable[[int, int], None] | None = None
-        """Has the sandbox plugged where the container makes it itself; the descriptors of ``Cloned`` are its own."""
+        self.on_clone: Callable[[int], None] | None = None
+        """Has the sandbox plugged where the container makes it itself; the descriptor of ``Cloned`` is its own."""
         self._awaited = False
         self._tidy = False
         self._forgotten = False
@@ -182,8 +182,8 @@ class Container:
         match report:
             case Hello():
                 self._greet(report, fds)
-            case Cloned() if len(fds) == 2 and self.on_clone is not None:
-                self.on_clone(fds.pop(0), fds.pop(0))
+            case Cloned() if fds and self.on_clone is not None:
+                self.on_clone(fds.pop(0))
             case Started():
                 self._start(report, fds)
             case Failed():

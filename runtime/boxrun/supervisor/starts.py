@@ -15,6 +15,7 @@ from boxrun.container.cgroups import Cgroups
 from boxrun.container.seccomp.compiler import compile_profile
 from boxrun.container.spec import Namespace, Spec
 from boxrun.errors import BoxrunError, ShimError, StartFault, ZygoteError
+from boxrun.network.boxes import Box
 from boxrun.network.contract import PlugReply, PlugRequest
 from boxrun.network.service import NetworksService
 from boxrun.oci.seccomp import oci_profile
@@ -22,6 +23,7 @@ from boxrun.shim import exits
 from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started, encode, memfd
 from boxrun.supervisor.container import Container, NeverGreetedError
 from boxrun.supervisor.contract import Attachment, StartFailure, StartReply, StartRequest
+from boxrun.supervisor.gate import Gate
 from boxrun.supervisor.rundir import RunDirectory
 from boxrun.supervisor.watchers import Watchers
 from boxrun.supervisor.zygotes import ZygoteKeeper
@@ -75,13 +77,14 @@ class Starter:
         """
         async with self._admission:
             try:
-                plugged: PlugReply | None = None
-                if request.sandbox is not None and _own_user(request.spec):
-                    started, plugged = await self._start_plugging(container, request, request.sandbox, fds, others)
-                else:
-                    if request.sandbox is not None:
-                        plugged = await self._networks.plug_in(request.sandbox)
+                if request.sandbox is None:
+                    started, plugged = await self._start(container, request, fds, others), None
+                elif request.spec.runtime is not None:
+                    # Another runtime's program waits for nobody.
+                    plugged = await self._networks.plug_in(request.sandbox)
                     started = await self._start(container, request, fds, others)
+                else:
+                    started, plugged = await self._start_and_plug(container, request, request.sandbox, fds, others)
             except StartFault as fault:
                 raise _failure(fault.step, fault.errno, fault.message, fault.exit_code) from fault
             except ZygoteError as error:
@@ -93,7 +96,7 @@ class Starter:
                 raise _failure("start", 0, str(error), 128) from error
         return StartReply(pid=started.pid, started_at=started.started_at, warnings=started.warnings, sandbox=plugged)
 
-    async def _start_plugging(
+    async def _start_and_plug(
         self,
         container: Container,
         request: StartRequest,
@@ -101,32 +104,64 @@ class Starter:
         fds: Sequence[int],
         others: Mapping[str, Container],
     ) -> tuple[Started, PlugReply]:
-        """Start a container whose user namespace has to own its sandbox: it is plugged once the two are there."""
-        plugging: list[asyncio.Task[PlugReply]] = []
-        loop = asyncio.get_running_loop()
-        container.on_clone = lambda namespace, go: plugging.append(loop.create_task(self._plug_inside(sandbox, namespace, go)))
-        try:
-            started = await self._start(container, request, fds, others)
-        except BoxrunError:
-            for task in plugging:
-                await task  # what went wrong there is the reason
-            raise
-        finally:
-            container.on_clone = None
-        return started, await plugging[0]
+        """Start a container and plug it in meanwhile; its program waits for that.
 
-    async def _plug_inside(self, sandbox: PlugRequest, namespace: int, go: int) -> PlugReply:
+        A container with a user namespace of its own, which has to own the sandbox, is plugged in once the two are there. Where
+        no sandbox is ready, one is plugged in first.
+        """
+        plugging: list[asyncio.Task[PlugReply]] = []
+        with Gate() as gate, ExitStack() as stack:
+
+            def plug(box: Box | None, namespace: int) -> None:
+                work = self._plug(gate, sandbox, box, namespace)
+                plugging.append(asyncio.get_running_loop().create_task(work))
+
+            network = -1
+            if _own_user(request.spec):
+                container.on_clone = lambda namespace: plug(None, namespace)
+            elif (ready := self._networks.take(sandbox)) is not None:
+                network = os.dup(ready.namespace)
+                stack.callback(os.close, network)
+                plug(ready, -1)
+            else:
+                plug(None, -1)
+                await plugging[0]
+            try:
+                started = await self._start(container, request, fds, others, gate=gate.reader, network=network)
+            except asyncio.CancelledError:
+                for task in plugging:
+                    task.cancel()
+                raise
+            except Exception:
+                for task in plugging:
+                    await task  # what went wrong there is the reason
+                raise
+            finally:
+                container.on_clone = None
+            return started, await plugging[0]
+
+    async def _plug(self, gate: Gate, sandbox: PlugRequest, box: Box | None, namespace: int) -> PlugReply:
+        """Plug in what is given and open the gate; ``namespace`` is closed. Where that fails, the container gives up."""
         try:
-            plugged = await self._networks.plug_in(sandbox, namespace)
-            os.write(go, b"g")
+            plugged = await self._networks.plug_in(sandbox, box, namespace)
+            gate.open()
             return plugged
         finally:
-            os.close(namespace)
-            os.close(go)
+            gate.shut()
+            if namespace >= 0:
+                os.close(namespace)
 
     async def _start(
-        self, container: Container, request: StartRequest, fds: Sequence[int], others: Mapping[str, Container]
+        self,
+        container: Container,
+        request: StartRequest,
+        fds: Sequence[int],
+        others: Mapping[str, Container],
+        *,
+        gate: int = -1,
+        network: int = -1,
     ) -> Started:
+        """``gate`` is what the program is to wait at, ``network`` the sandbox that it is to be in; both stay the caller's."""
         spec = request.spec
         if spec.cgroup.parent not in self._parents:
             self._run.note_cgroup_parent(spec.cgroup.parent)
@@ -137,7 +172,9 @@ class Starter:
         with ExitStack() as stack:
             joins = _joins(spec.namespaces, others, stack)
             inside = request.sandbox is not None and _own_user(spec)
-            sandbox = not inside and self._join_sandbox(spec, joins, stack)
+            if network >= 0:
+                joins["net"] = network
+            sandbox = not inside and (network >= 0 or self._join_sandbox(spec, joins, stack))
             await _admit_onlooker(spec.namespaces, others)
             payload = memfd("boxrun-spec", encode(Payload(spec=spec, seccomp=program, joins=tuple(joins))))
             stack.callback(os.close, payload)
@@ -145,8 +182,9 @@ class Starter:
             self._run.record(container.record)
             listener = stack.enter_context(self._run.listen(spec.id))
             start = _order(container.record, spec, len(joins), request.attachments, sandbox)
-            start = msgspec.structs.replace(start, plugged_inside=inside)
-            return await self._attempt(container, start, [payload, listener.fileno(), *joins.values(), *fds])
+            start = msgspec.structs.replace(start, plugged_inside=inside, gated=gate >= 0)
+            gates = [gate] if gate >= 0 else []
+            return await self._attempt(container, start, [payload, listener.fileno(), *joins.values(), *gates, *fds])
 
     def _join_sandbox(self, spec: Spec, joins: dict[str, int], stack: ExitStack) -> bool:
         """Have the container's own network namespace be the sandbox that was plugged for it, if one was.

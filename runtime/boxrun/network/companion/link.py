@@ -63,7 +63,13 @@ class Companion:
         async with self._starting:
             if self._socket is not None:
                 return False
-            await self._start()
+            starting = asyncio.create_task(self._start())
+            try:
+                await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                # Nobody would know of a process that was begun.
+                await asyncio.wait([starting])
+                raise
             return True
 
     async def _start(self) -> None:
@@ -184,9 +190,10 @@ class Companion:
 
     async def close(self, end: msgspec.Struct | None = None) -> None:
         """Let go of the process, which goes on unless it is told to ``end``."""
-        if end is not None:
-            self.post(end)
-        self._hang_up()
+        async with self._starting:
+            if end is not None:
+                self.post(end)
+            self._hang_up()
         if end is not None and self._process is not None:
             await asyncio.to_thread(_reap, self._process)
 
