@@ -33,7 +33,7 @@ async def of_repository(remote: str, session: Session) -> str:
 
 
 async def of_url(host: str, session: Session) -> str:
-    """For files: ``HTTP_AUTH_TOKEN`` or ``HTTP_AUTH_HEADER``, first those for the host alone (``HTTP_AUTH_TOKEN_host``).
+    """For files: ``HTTP_AUTH_TOKEN_host`` or ``HTTP_AUTH_HEADER_host``.
 
     Args:
         host: the host's name, without a port.
@@ -45,8 +45,7 @@ async def of_url(host: str, session: Session) -> str:
     Raises:
         InvalidParameter: a secret can't be a header.
     """
-    forms: tuple[tuple[str, _Form], ...] = (("HTTP_AUTH_TOKEN", _bearer), ("HTTP_AUTH_HEADER", str))
-    return await _first(session, [*((f"{name}_{host}", form) for name, form in forms), *forms])
+    return await _first(session, [(f"HTTP_AUTH_TOKEN_{host}", _bearer), (f"HTTP_AUTH_HEADER_{host}", str)])
 
 
 async def _first(session: Session, names: Sequence[tuple[str, _Form]]) -> str:
