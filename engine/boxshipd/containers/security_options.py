@@ -11,6 +11,7 @@ from functools import cache
 from boxrun.container.capabilities import CAPABILITIES
 from boxrun.container.defaults import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from boxrun.container.spec import Seccomp
+from boxship.capabilities import ALL, full_name
 from boxship.types.host import HostConfig
 from msgspec import Struct
 
@@ -104,9 +105,9 @@ def capabilities(config: HostConfig) -> tuple[str, ...]:
     drop = _names(config.cap_drop, "CapDrop")
     if config.privileged:
         return ALL_CAPABILITIES
-    if "ALL" in add:
+    if ALL in add:
         return tuple(name for name in ALL_CAPABILITIES if name not in drop)
-    if "ALL" in drop:
+    if ALL in drop:
         return tuple(dict.fromkeys(name for name in add if name in ALL_CAPABILITIES))
     kept = [name for name in DEFAULT_CAPABILITIES if name not in drop]
     added = [name for name in add if name in ALL_CAPABILITIES and name not in kept]
@@ -118,14 +119,10 @@ def _names(given: list[str] | str | None, field: str) -> list[str]:
     names = [given] if isinstance(given, str) else given or []
     normal = []
     for name in names:
-        upper = name.strip().upper()
-        if upper == "ALL":
-            normal.append(upper)
-            continue
-        upper = upper if upper.startswith("CAP_") else f"CAP_{upper}"
-        if upper not in CAPABILITIES:
-            raise InvalidParameter(f'invalid {field}: unknown capability: "{upper}"')
-        normal.append(upper)
+        full = full_name(name)
+        if full != ALL and full not in CAPABILITIES:
+            raise InvalidParameter(f'invalid {field}: unknown capability: "{full}"')
+        normal.append(full)
     return normal
 
 
