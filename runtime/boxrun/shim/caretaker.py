@@ -53,14 +53,11 @@ from boxrun.shim.protocol import (
     Role,
     Start,
     Started,
-    close_all,
     decode_payload,
-    encode,
-    read_memfd,
-    send,
 )
 from boxrun.shim.protocol import Client as ClientSpec
 from boxrun.shim.relay import Relay
+from boxrun.shim.wire import close_all, encode, read_memfd, send
 
 DRAIN_SECONDS = 3.0
 """How long output is read after process 1's end, where something outside of the container holds the pipes open."""

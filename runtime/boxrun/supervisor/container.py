@@ -31,8 +31,8 @@ from boxrun.shim.protocol import (
     Report,
     RunRecord,
     Started,
-    close_all,
 )
+from boxrun.shim.wire import close_all
 from boxrun.supervisor.admission import GroupLock
 from boxrun.supervisor.contract import ContainerStatus, Phase, RuntimeEvent
 from boxrun.supervisor.link import ShimLink

@@ -13,7 +13,8 @@ from time import time_ns
 
 from boxrun.errors import ShimError
 from boxrun.linux.process import pidfd_send_signal
-from boxrun.shim.protocol import Detached, Exited, ExitRecord, Failed, Hello, Idle, Joined, Report, Started, close_all
+from boxrun.shim.protocol import Detached, Exited, ExitRecord, Failed, Hello, Idle, Joined, Report, Started
+from boxrun.shim.wire import close_all
 from boxrun.supervisor.container import LOST_EXIT_CODE, NeverGreetedError
 from boxrun.supervisor.contract import ExecStatus, Phase, RuntimeEvent
 from boxrun.supervisor.execdir import ExecDirectory, ExecRecord

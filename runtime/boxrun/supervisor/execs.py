@@ -12,7 +12,8 @@ from boxrun.bus import BusError, Code, Context
 from boxrun.container.seccomp.compiler import compile_profile
 from boxrun.container.spec import Log, Stdio
 from boxrun.errors import BoxrunError, ShimError, StartFault, ZygoteError
-from boxrun.shim.protocol import ExecPayload, Failed, Start, Started, close_all, encode, memfd
+from boxrun.shim.protocol import ExecPayload, Failed, Start, Started
+from boxrun.shim.wire import close_all, encode, memfd
 from boxrun.supervisor.container import Container, NeverGreetedError
 from boxrun.supervisor.contract import (
     Empty,

@@ -19,7 +19,8 @@ from boxrun.network.contract import PlugReply, PlugRequest
 from boxrun.network.service import NetworksService
 from boxrun.oci.seccomp import oci_profile
 from boxrun.shim import exits
-from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started, encode, memfd
+from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started
+from boxrun.shim.wire import encode, memfd
 from boxrun.supervisor.container import Container, NeverGreetedError
 from boxrun.supervisor.contract import Attachment, StartFailure, StartReply, StartRequest
 from boxrun.supervisor.rundir import RunDirectory
