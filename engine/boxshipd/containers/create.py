@@ -29,7 +29,6 @@ from boxshipd.containers.remapping import Remapping, check_remapped
 from boxshipd.containers.runtimes import validate_runtime
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.spec_builder import build_spec
-from boxshipd.containers.times import rfc3339
 from boxshipd.containers.validation import validate_config, validate_host_config, validate_request
 from boxshipd.containers.volumes import ContainerVolumes, Preparation
 from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
@@ -38,6 +37,7 @@ from boxshipd.health import settings as health
 from boxshipd.images.service import Image, Images
 from boxshipd.networks.service import Networks
 from boxshipd.runtime.link import RuntimeLink
+from boxshipd.times import rfc3339
 
 
 class Creator:

@@ -11,6 +11,7 @@ from functools import cache
 from boxrun.container.capabilities import CAPABILITIES
 from boxrun.container.defaults import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from boxrun.container.spec import Seccomp
+from boxship.booleans import parse_boolean
 from boxship.capabilities import ALL, full_name
 from boxship.types.host import HostConfig
 from msgspec import Struct
@@ -18,8 +19,6 @@ from msgspec import Struct
 from boxshipd.containers.machine import has_apparmor, has_selinux
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _IPC_SYSCTLS = frozenset(
     {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni"}
     | {"kernel.shm_rmid_forced"}
@@ -67,12 +66,13 @@ def parse_security_options(config: HostConfig, *, profile: str, no_new_privilege
         if key == "seccomp":
             seccomp = "" if value == "builtin" else value
         elif key in {"no-new-privileges", "writable-cgroups"}:
-            if value not in _TRUE | _FALSE:
+            said = parse_boolean(value)
+            if said is None:
                 raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
             if key == "no-new-privileges":
-                no_new_privileges = value in _TRUE
+                no_new_privileges = said
             else:
-                writable_cgroups = value in _TRUE
+                writable_cgroups = said
         elif key == "apparmor":
             if value not in {"unconfined", ""} and has_apparmor():
                 raise NotImplementedHere(f"--security-opt {option}: AppArmor profiles are not available")
