@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import signal
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from boxrun.container.spec import IDMapping
 from boxrun.network.contract import Policy
 from boxship.types.containers import CreateRequest
 from boxship.types.host import HostConfig
@@ -23,6 +28,8 @@ from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
 from boxshipd.volumes.service import Volumes
+
+from support.leaks import leaks
 
 IMAGE = "boxship/base"
 
@@ -179,3 +186,39 @@ class Engine:
 
     def directories(self) -> set[str]:
         return set(os.listdir(f"{self.settings.data_root}/containers"))
+
+
+@contextmanager
+def engine_home() -> Iterator[Path]:
+    """A short path of its own; nothing of what was below it may be left in the kernel."""
+    path = Path(tempfile.mkdtemp(prefix="boxship-test-", dir="/tmp"))
+    yield path
+    try:
+        assert not leaks(path.name)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@asynccontextmanager
+async def running_engine(home: Path, **settings: object) -> AsyncIterator[Engine]:
+    """An engine; it, or the last of the lives that followed it, is shut down with everything in the end."""
+    engine = Engine(home, **settings)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        last = engine.lives[-1]
+        try:
+            await last.containers.shutdown_everything()
+        finally:
+            await last.close()
+            with suppress(OSError, ValueError):
+                os.kill(last.supervisor_pid(), signal.SIGKILL)
+
+
+def user_namespaces() -> dict[str, tuple[IDMapping, ...]]:
+    """The settings of an engine whose containers have user namespaces: other ids on the host, and not the same for groups."""
+    return {
+        "uid_mappings": (IDMapping(inside=0, outside=200000, size=65536),),
+        "gid_mappings": (IDMapping(inside=0, outside=300000, size=65536),),
+    }
