@@ -16,6 +16,7 @@ from boxrun.container.spec import IDMapping
 from boxrun.network.contract import Policy
 from boxship.types.containers import CreateRequest
 from boxship.types.host import HostConfig
+from boxshipd.containers.parts import ContainerParts
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
 from boxshipd.events import Events
@@ -73,7 +74,7 @@ class Engine:
             publish=self.events.publish,
         )
         await self.networks.open()
-        self.containers = Containers(
+        self.parts = ContainerParts(
             store=self.store,
             events=self.events,
             images=self.images,
@@ -85,14 +86,15 @@ class Engine:
             kernel=kernel,
             policy=Policy(),
         )
-        await self.containers.open()
+        self.containers = Containers(self.parts)
+        await self.parts.open()
         return self
 
     def _image_uses(self, image: str) -> list[ImageUse]:
         return self.containers.image_uses(image)
 
     async def close(self) -> None:
-        await self.containers.close()
+        await self.parts.close()
         self.volumes.close()
         self.images.close()
         self.store.close()
@@ -100,8 +102,8 @@ class Engine:
     async def crash(self) -> None:
         """Let go of everything at once: nothing is finished, nothing is told to the runtime."""
         await self.link.close()
-        for timer in self.containers._timers.pending():
-            self.containers._timers.cancel(timer)
+        for timer in self.parts.timers.pending():
+            self.parts.timers.cancel(timer)
         await self.scheduler.close(0)
         self.volumes.close()
         self.images.close()
@@ -209,7 +211,7 @@ async def running_engine(home: Path, **settings: object) -> AsyncIterator[Engine
     finally:
         last = engine.lives[-1]
         try:
-            await last.containers.shutdown_everything()
+            await last.parts.shutdown()
         finally:
             await last.close()
             with suppress(OSError, ValueError):

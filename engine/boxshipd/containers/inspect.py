@@ -5,8 +5,8 @@ from __future__ import annotations
 from boxship.types.containers import ContainerInspect, ContainerState, DriverData
 from msgspec import UNSET
 
-from boxshipd.containers import network_view
 from boxshipd.containers.model import Container
+from boxshipd.containers.networking import view as network_view
 from boxshipd.containers.registry import Registry
 from boxshipd.health.view import shown
 from boxshipd.networks.service import Networks

@@ -9,8 +9,8 @@ import time
 from boxship.types.containers import ContainerSummary, SummaryHostConfig, SummaryNetworkSettings
 from msgspec import UNSET
 
-from boxshipd.containers import network_view
 from boxshipd.containers.model import Container
+from boxshipd.containers.networking import view as network_view
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.status_text import status_text
 from boxshipd.directory_size import size_of

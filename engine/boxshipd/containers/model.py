@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 from boxrun.container.spec import IDMapping, Log, Mount, Spec
@@ -14,13 +13,11 @@ from boxship.types.host import HostConfig
 from boxship.types.networks import NetworkingConfig
 from msgspec import Struct
 
-from boxshipd.containers.remapping import Remapping
+from boxshipd.containers.pending import Pending
+from boxshipd.containers.spec.remapping import Remapping
 from boxshipd.containers.wait import Waiters
 from boxshipd.networks.model import Lease, Published
 from boxshipd.scheduler.restart import Backoff
-
-if TYPE_CHECKING:
-    from boxshipd.containers.attach import Pending
 
 
 class Attached(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -222,3 +219,9 @@ def decode_config(data: bytes) -> Config:
 def decode_state(data: bytes) -> State:
     """A state out of the database."""
     return _state_decoder.decode(data)
+
+    def hang_up(self) -> None:
+        """Let go of every client that waits for its start."""
+        for pending in self.attachments:
+            pending.close()
+        self.attachments.clear()

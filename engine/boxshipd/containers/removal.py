@@ -7,12 +7,11 @@ import logging
 
 from boxship.types.containers import PruneResponse
 
-from boxshipd.containers.attach import close_pending
 from boxshipd.containers.directories import Directories
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.lifecycle import Lifecycle
 from boxshipd.containers.model import Container
-from boxshipd.containers.networking import ContainerNetworking
+from boxshipd.containers.networking.plugging import ContainerNetworking
 from boxshipd.containers.registry import Registry
 from boxshipd.directory_size import size_of
 from boxshipd.errors import Conflict, DaemonError, InternalError, NotFound
@@ -158,7 +157,7 @@ class Removal:
         else:
             await self._registry.delete(container)
         container.removed = True
-        close_pending(container)
+        container.hang_up()
         self._events.publish("container", "destroy", container.id, container.attributes())
         container.waiters.removed(container.state.exit_code)
         container.ended.set()

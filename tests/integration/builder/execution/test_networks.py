@@ -31,7 +31,7 @@ async def engine(home: Path) -> AsyncIterator[Engine]:
         yield engine
     finally:
         try:
-            await engine.containers.shutdown_everything()
+            await engine.parts.shutdown()
         finally:
             await engine.close()
             with contextlib.suppress(OSError, ValueError):

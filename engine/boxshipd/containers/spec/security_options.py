@@ -16,7 +16,7 @@ from boxship.capabilities import ALL, full_name
 from boxship.types.host import HostConfig
 from msgspec import Struct
 
-from boxshipd.containers.machine import has_apparmor, has_selinux
+from boxshipd.containers.spec.machine import has_apparmor, has_selinux
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 
 _IPC_SYSCTLS = frozenset(
