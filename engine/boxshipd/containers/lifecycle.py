@@ -16,11 +16,11 @@ from boxrun.network.contract import PlugRequest
 from boxrun.supervisor.contract import ContainerStatus, StartReply
 from msgspec.structs import replace
 
-from boxshipd.containers.pending import Pending
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.model import Container
 from boxshipd.containers.networking.plugging import ContainerNetworking
 from boxshipd.containers.pausing import Pausing
+from boxshipd.containers.pending import Pending
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.signals import parse_signal

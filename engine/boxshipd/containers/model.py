@@ -205,6 +205,12 @@ class Container:
                 attributes.setdefault(key, value)
         return attributes
 
+    def hang_up(self) -> None:
+        """Let go of every client that waits for its start."""
+        for pending in self.attachments:
+            pending.close()
+        self.attachments.clear()
+
 
 _config_decoder = msgspec.json.Decoder(Config)
 _state_decoder = msgspec.json.Decoder(State)
@@ -219,9 +225,3 @@ def decode_config(data: bytes) -> Config:
 def decode_state(data: bytes) -> State:
     """A state out of the database."""
     return _state_decoder.decode(data)
-
-    def hang_up(self) -> None:
-        """Let go of every client that waits for its start."""
-        for pending in self.attachments:
-            pending.close()
-        self.attachments.clear()
