@@ -2,127 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
-import shutil
-import subprocess
-import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from support.daemon import Daemon, wait_until
-from support.leaks import address_leaks, leaks
+from support.daemon import Daemon
+from support.daemons import stocked
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers")
-
-
-def stop_and_check(daemon: Daemon) -> None:
-    """Shut a daemon down; nothing of it may be left."""
-    daemon.shutdown()
-    wait_until(lambda: not leaks(daemon.name), f"nothing is left of {daemon.name}: {leaks(daemon.name)}", 10)
-    wait_until(
-        lambda: not address_leaks(daemon.subnets, daemon.table),
-        f"nothing is left of the networks of {daemon.name}: {address_leaks(daemon.subnets, daemon.table)}",
-        10,
-    )
-    daemon.slot.close()
 
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
     """A daemon that the tests of one process share, with the image ``busybox`` loaded."""
-    daemon = Daemon()
-    daemon.start()
-    try:
-        archive = busybox_archive()
-        daemon.cli("docker", "load", stdin=archive)
+    with stocked(Daemon()) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 @pytest.fixture(scope="session")
 def bridged() -> Iterator[Daemon]:
     """As ``daemon``, with a default bridge."""
-    daemon = Daemon(bridge=True)
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon(bridge=True)) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 @pytest.fixture
 def own_bridged(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """As ``own_daemon``, with a default bridge."""
-    daemon = Daemon(*getattr(request, "param", ()), bridge=True)
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon(*getattr(request, "param", ()), bridge=True)) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 @pytest.fixture
 def own_daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """A daemon of the test's own, to be killed at will, with the image ``busybox`` loaded. Parametrised with its flags."""
-    daemon = Daemon(*getattr(request, "param", ()))
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon(*getattr(request, "param", ()))) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
-
-
-def busybox_archive() -> bytes:
-    """A docker-archive of an image made from Debian's static busybox: ``busybox:latest``."""
-    root = io.BytesIO()
-    with tarfile.open(fileobj=root, mode="w") as tar:
-        for directory, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("home", 0o755), ("proc", 0o555),
-                                ("sys", 0o555), ("dev", 0o755), ("var", 0o755)):  # fmt: skip
-            info = tarfile.TarInfo(directory)
-            info.type, info.mode = tarfile.DIRTYPE, mode
-            tar.addfile(info)
-        binary = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
-        info = tarfile.TarInfo("bin/busybox")
-        info.mode, info.size = 0o755, len(binary)
-        tar.addfile(info, io.BytesIO(binary))
-        for applet in subprocess.check_output(["busybox", "--list"], text=True).split():
-            info = tarfile.TarInfo(f"bin/{applet}")
-            info.type, info.linkname = tarfile.SYMTYPE, "/bin/busybox"
-            if applet != "busybox":
-                tar.addfile(info)
-        files = {
-            "etc/passwd": "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nbox:x:1000:1000:Box:/home/box:/bin/sh\n",
-            "etc/group": "root:x:0:\ndaemon:x:1:\nbox:x:1000:\nextra:x:2000:box\n",
-        }
-        for name, text in files.items():
-            info = tarfile.TarInfo(name)
-            info.mode, info.size = 0o644, len(text)
-            tar.addfile(info, io.BytesIO(text.encode()))
-    layer = root.getvalue()
-    config = json.dumps(
-        {
-            "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
-            "os": "linux",
-            "created": "2026-01-01T00:00:00Z",
-            "config": {"Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
-            "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
-            "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "busybox"}],
-        }
-    ).encode()
-    name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": name, "RepoTags": ["busybox:latest"], "Layers": ["layer.tar"]}]).encode()
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for path, data in ((name, config), ("layer.tar", layer), ("manifest.json", manifest)):
-            info = tarfile.TarInfo(path)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return out.getvalue()

@@ -23,8 +23,8 @@ from boxshipd.absent_options import ABSENT, ABSENT_FLAGS, REASONS
 from boxshipd.builder.cache import policy
 from boxshipd.builder.cache.policy import BuilderSettings
 from boxshipd.builder.cache.pruning import PruneOptions
-from boxshipd.containers.log_config import validate_options
-from boxshipd.containers.validation import validate_ulimit
+from boxshipd.containers.log.config import validate_options
+from boxshipd.containers.spec.validation import validate_ulimit
 from boxshipd.errors import DaemonError, InvalidParameter
 from boxshipd.networks.configured import check_networks, parse_network_option, parse_pool
 from boxshipd.networks.pools import DEFAULT_POOLS, AddressPool

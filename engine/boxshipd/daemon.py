@@ -29,9 +29,10 @@ from boxshipd.builder.cache import service as build_cache
 from boxshipd.builder.service import Builder
 from boxshipd.builder.sessions import SessionRegistry
 from boxshipd.config import Config, ConfigError, cache_rules, load, network_defaults, reload
-from boxshipd.containers.remapping import read_remapping
+from boxshipd.containers.parts import ContainerParts
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
+from boxshipd.containers.spec.remapping import read_remapping
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
 from boxshipd.heap import share_one_arena
@@ -193,7 +194,7 @@ class Daemon:
             publish=self._publish,
         )
         await self._networks.open()
-        self._containers = Containers(
+        self._parts = ContainerParts(
             store=self._store,
             events=self._events,
             images=self._images,
@@ -210,8 +211,9 @@ class Daemon:
                 relay_loopback=config.userland_proxy,
             ),
         )
-        await self._containers.open()
-        stack.push_async_callback(self._containers.close)
+        self._containers = Containers(self._parts)
+        await self._parts.open()
+        stack.push_async_callback(self._parts.close)
         workers = Workers(_BUILD_THREADS, "build")
         stack.callback(workers.close)
         self._builder = self._open_builder(scheduler, workers)
@@ -275,7 +277,7 @@ class Daemon:
 
     async def _shut_everything_down(self) -> None:
         logger.info("shutting everything down: containers, the runtime, the daemon")
-        await self._containers.shutdown_everything()
+        await self._parts.shutdown()
         self._ended.set()
 
     def _reload(self) -> None:
@@ -288,7 +290,7 @@ class Daemon:
             return
         self._config = fresh
         log_format.set_level(fresh.level)
-        self._containers.reconfigure(_settings(fresh))
+        self._parts.reconfigure(_settings(fresh))
         self._images.trust = trust
         self._build_cache.reconfigure(cache_rules(fresh))
         self._distribution.reconfigure(fresh.registry_client, fresh.max_concurrent_downloads, fresh.max_concurrent_uploads)

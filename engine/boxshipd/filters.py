@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 import msgspec
+from boxship.booleans import parse_boolean
 
 from boxshipd.errors import InvalidParameter
-
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+from boxshipd.times import parse_moment
 
 
 class Filters:
@@ -69,11 +68,25 @@ class Filters:
         values = self.get(name)
         if not values:
             return default
-        if all(value in _TRUE for value in values):
+        said = {parse_boolean(value) for value in values}
+        if said == {True}:
             return True
-        if all(value in _FALSE for value in values):
+        if said == {False}:
             return False
         raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
+
+    def until(self) -> int | None:
+        """The time given for ``until``, in ns since the epoch.
+
+        Raises:
+            InvalidParameter: it can't be understood, or was given more than once.
+        """
+        values = self.get("until")
+        if not values:
+            return None
+        if len(values) > 1:
+            raise InvalidParameter("more than one until filter specified")
+        return parse_moment(values[0])
 
     def exact(self, name: str, source: str) -> bool:
         """Whether ``source`` is one of the values."""

@@ -16,7 +16,7 @@ from boxship.types.system import Commit, IndexInfo, Info, Plugins, RegistryConfi
 
 from boxshipd import __version__, host
 from boxshipd.config import Config, known_runtimes
-from boxshipd.containers.log_config import DRIVERS
+from boxshipd.containers.log.config import DRIVERS
 
 NETWORK_DRIVERS = ["bridge", "host", "ipvlan", "macvlan", "null"]
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import msgspec
 import typer
+from boxship.booleans import parse_boolean
 
 from boxshipd import __version__
 from boxshipd.config import ABSENT_FLAGS, ConfigError, load, refuse_absent
@@ -19,8 +20,6 @@ from boxshipd.options import FLAGS, Option
 _SWITCHES = {f"--{option.flag}" for option in FLAGS if option.kind == "bool"}
 _SHORT_SWITCHES = {f"-{option.short}": f"--{option.flag}" for option in FLAGS if option.kind == "bool" and option.short}
 _SHORT_ABSENT = {"-s": "storage-driver"}
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,9 +82,10 @@ def become_daemon(flags: dict[str, Any], config_file: str | None) -> NoReturn:
 
 
 def _switch(option: Option, value: str) -> bool:
-    if value in _TRUE or value in _FALSE:
-        return value in _TRUE
-    raise ConfigError(f'invalid argument "{value}" for "--{option.flag}" flag: it must be true or false')
+    said = parse_boolean(value)
+    if said is None:
+        raise ConfigError(f'invalid argument "{value}" for "--{option.flag}" flag: it must be true or false')
+    return said
 
 
 def _parameter(option: Option) -> str:

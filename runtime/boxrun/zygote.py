@@ -28,8 +28,9 @@ from boxrun.linux.files import close_from
 from boxrun.linux.process import PR_SET_DUMPABLE, prctl
 from boxrun.shim.complaints import complain
 from boxrun.shim.keeper import keep
-from boxrun.shim.protocol import close_all, decode_settle, receive
+from boxrun.shim.protocol import decode_settle
 from boxrun.shim.title import Title
+from boxrun.shim.wire import close_all, receive
 
 END = b"end"
 """Instead of a settlement: end when the last shim has."""

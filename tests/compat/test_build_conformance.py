@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import busybox_archive
 from support.build_cases import FAILURES, NEWER, Case
 from support.build_outcomes import RECORD, SUCCEEDING, Docker
+from support.busybox import busybox_archive
 from support.daemon import DOCKER, Daemon
 
 from benchmarks.engine import dockerd

@@ -6,9 +6,9 @@ import os
 import re
 
 import pytest
-from conftest import busybox_archive, stop_and_check
 from support.cli import Client
 from support.daemon import DOCKER, Daemon
+from support.daemons import stocked
 from support.registry import REGISTRY, Registry
 from support.remote_images import OCI_INDEX, RemoteImage, index, layer
 from support.terminal import Terminal
@@ -28,10 +28,7 @@ def clients(own_objects, tmp_path) -> tuple[Client, Client]:
 @pytest.fixture(scope="module")
 def own_objects():
     """A daemon with images of several platforms, containers in several states and a volume."""
-    daemon = Daemon()
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon()) as daemon:
         with Registry() as registry:
             images = [RemoteImage([layer({"etc/cpu": cpu.encode() * 1000})], architecture=cpu, variant=variant)
                       for cpu, variant in (("amd64", ""), ("arm64", "v8"))]  # fmt: skip
@@ -45,8 +42,6 @@ def own_objects():
         daemon.cli("boxship", "run", "-d", "--name", "busy", "--network", "none", "-v", "vol:/v", "busybox",
                    "sh", "-c", "echo 12345 >/v/f; echo 1 >/g; sleep 1000")  # fmt: skip
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 def alike(clients: tuple[Client, Client], *args: str, code: int = 0) -> str:

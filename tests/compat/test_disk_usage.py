@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import docker
 import pytest
 from boxshipd.images import platform
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.archives import SourceImage, files, oci_archive
 from support.daemon import DOCKER, Daemon
+from support.daemons import stocked
 
 pytestmark = [needs_root, pytest.mark.skipif(DOCKER is None, reason="no docker command")]
 
@@ -21,10 +22,7 @@ SHARED = files(shared=b"s" * 1000)
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[Daemon]:
     """A daemon of its own with images, a container that has written, and volumes."""
-    daemon = Daemon()
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon()) as daemon:
         for name, own in (("one:1", b"1" * 500), ("two:1", b"2" * 300)):
             source = SourceImage([SHARED, files(own=own)], [name], "gzip", architecture=HERE)
             daemon.cli("docker", "load", stdin=oci_archive(source))
@@ -32,8 +30,6 @@ def fresh() -> Iterator[Daemon]:
         script = "head -c 3000 /dev/zero >/written; head -c 4000 /dev/zero >/v/kept"
         daemon.cli("docker", "run", "--network", "none", "--name", "writer", "-v", "used:/v", "busybox", "sh", "-c", script)
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 def usage(daemon: Daemon, query: str = "") -> dict:

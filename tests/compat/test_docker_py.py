@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
 import tarfile
-import warnings
+from contextlib import closing
 
 import docker
 import pytest
@@ -22,14 +21,8 @@ pytestmark = [
 
 @pytest.fixture
 def client(daemon):
-    client = docker.DockerClient(base_url=daemon.host)
-    yield client
-    client.close()
-    # The library leaves the sockets of its streams to the collector, which would complain in somebody else's test.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        del client
-        gc.collect()
+    with closing(docker.DockerClient(base_url=daemon.host)) as client:
+        yield client
 
 
 def test_version_is_negotiated(client):

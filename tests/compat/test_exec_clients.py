@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import gc
 import json
 import os
 import socket
-import warnings
+from contextlib import closing
 
 import aiodocker
 import docker
@@ -40,14 +39,8 @@ def box(daemon):
 
 @pytest.fixture
 def library(daemon):
-    client = docker.APIClient(base_url=daemon.host)
-    yield client
-    client.close()
-    # The library leaves the sockets of its streams to the collector, which would complain in somebody else's test.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        del client
-        gc.collect()
+    with closing(docker.APIClient(base_url=daemon.host)) as client:
+        yield client
 
 
 def test_output_input_and_exit_code(daemon, client, box):

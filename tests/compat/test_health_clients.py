@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import warnings
+from contextlib import closing
 
 import aiodocker
 import docker
@@ -78,14 +77,8 @@ def test_an_action_there_is_not_is_refused(daemon):
 
 @pytest.fixture
 def client(daemon):
-    client = docker.DockerClient(base_url=daemon.host)
-    yield client
-    client.close()
-    # The library leaves the sockets of its streams to the collector, which would complain in somebody else's test.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        del client
-        gc.collect()
+    with closing(docker.DockerClient(base_url=daemon.host)) as client:
+        yield client
 
 
 def test_docker_py(client):

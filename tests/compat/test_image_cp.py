@@ -17,9 +17,9 @@ from collections.abc import Iterator
 import boxship
 import pytest
 from boxship.transfer.images import State
-from conftest import stop_and_check
 from support.cli import Client
 from support.daemon import Daemon
+from support.daemons import running
 from support.registry import Authority, Registry, free_port
 from support.remote_images import OCI_INDEX, RemoteImage, index, layer
 from support.ssh import SSHD, SSHServer
@@ -41,11 +41,8 @@ def other(tmp_path_factory) -> Iterator[Daemon]:
         *("--tlscert", str(certificate), "--tlskey", str(key)),
     )
     daemon.tls_address, daemon.tls_directory = f"tcp://127.0.0.1:{port}", str(folder)
-    daemon.start()
-    try:
+    with running(daemon):
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 @pytest.fixture

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-import importlib.util
 import json
 import shutil
-import warnings
 from pathlib import Path
 
 import docker
 import pytest
 from docker.types import DeviceRequest, Ulimit
 from support.daemon import DOCKER, Daemon
+from support.daemons import stocked
 from support.terminal import Terminal
 
 CLIENTS = [pytest.param("docker", marks=pytest.mark.skipif(DOCKER is None, reason="no docker command")), "boxship"]
@@ -22,9 +20,6 @@ SPECIFICATION = {
     "devices": [{"name": name, "containerEdits": {"env": [f"GPU={name}"]}} for name in ("all", "0")],
 }
 
-_above = importlib.util.spec_from_file_location("shared_fixtures", Path(__file__).parents[1] / "conftest.py")
-shared = importlib.util.module_from_spec(_above)
-_above.loader.exec_module(shared)
 # The library leaves the sockets of its streams to the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -39,12 +34,8 @@ def daemon():
     daemon.flags = (*daemon.flags, "--cdi-spec-dir", str(daemon.home / "cdi"))
     (daemon.home / "cdi").mkdir()
     (daemon.home / "cdi/gpu.json").write_text(json.dumps(SPECIFICATION))
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=shared.busybox_archive())
+    with stocked(daemon):
         yield daemon
-    finally:
-        shared.stop_and_check(daemon)
 
 
 @pytest.fixture(params=CLIENTS)
@@ -144,7 +135,3 @@ def test_docker_py(daemon):
         assert set(api.info()["Runtimes"]) >= {"boxrun", "runc"}
     finally:
         api.close()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            del api
-            gc.collect()

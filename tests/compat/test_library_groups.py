@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import gc
 import json
 import os
 import socket
-import warnings
 
 import aiodocker
 import docker
@@ -52,10 +50,6 @@ def test_docker_py(daemon, box):
     first, second = next(stream), next(stream)
     assert second["preread"] == first["read"]
     client.close()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        del client, container, stream
-        gc.collect()
 
 
 async def test_aiodocker(daemon, box):

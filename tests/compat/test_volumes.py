@@ -15,10 +15,11 @@ import docker
 import pytest
 from boxship import Client
 from boxship.errors import APIError
-from conftest import needs_root, stop_and_check
+from conftest import needs_root
 from docker.errors import NotFound
 from docker.types import Mount
 from support.daemon import DOCKER, Daemon, needs_release
+from support.daemons import running
 from support.volumes import load_image
 
 pytestmark = [
@@ -161,12 +162,8 @@ def test_declared_volumes(daemon, client):
 @pytest.fixture(scope="module")
 def private() -> Iterator[Daemon]:
     """A daemon whose volumes are all this module's."""
-    daemon = Daemon()
-    daemon.start()
-    try:
+    with running(Daemon()) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 def test_system_prune_takes_volumes(private):

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.build_api import SessionClient, api, build, build_ours, dockerfile
 from support.daemon import Daemon, wait_until
+from support.daemons import on_small_disk
 
 pytestmark = needs_root
 
@@ -101,19 +101,8 @@ async def test_a_client_that_does_not_read_holds_up_its_own_build_only(daemon):
 @pytest.fixture
 def small() -> Iterator[Daemon]:
     """A daemon whose disk is small."""
-    daemon = Daemon()
-    daemon.data_root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", daemon.data_root], check=True)
-    try:
-        daemon.start()
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with on_small_disk(48) as daemon:
         yield daemon
-    finally:
-        daemon.request("POST", "/system/shutdown")
-        assert daemon.process is not None
-        daemon.process.wait(60)
-        subprocess.run(["umount", daemon.data_root], check=True)
-        stop_and_check(daemon)
 
 
 async def test_a_full_disk_fails_a_build_and_nothing_of_it_stays(small):

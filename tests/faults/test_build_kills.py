@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.daemon import Daemon, wait_until
+from support.daemons import on_small_disk, used
 from support.remote_images import noise
 
 pytestmark = [needs_root, pytest.mark.timeout(600)]
@@ -200,23 +201,8 @@ def downloads(daemon: Daemon) -> list[str]:
 @pytest.fixture
 def small() -> Iterator[Daemon]:
     """A daemon whose disk is a small tmpfs."""
-    daemon = Daemon()
-    daemon.data_root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", daemon.data_root], check=True)
-    try:
-        daemon.start()
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with on_small_disk(48) as daemon:
         yield daemon
-    finally:
-        daemon.request("POST", "/system/shutdown")
-        daemon.process.wait(60)
-        subprocess.run(["umount", daemon.data_root], check=True)
-        stop_and_check(daemon)
-
-
-def used(path: Path) -> int:
-    status = os.statvfs(path)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 @pytest.mark.parametrize(

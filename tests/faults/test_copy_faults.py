@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.archives import files
 from support.archiving import call, content, get, holders, put
 from support.daemon import Daemon, wait_until
+from support.daemons import on_small_disk, used
 from support.victims import kill
 
 pytestmark = needs_root
@@ -124,35 +124,20 @@ def test_killed_in_the_middle_of_a_commit(own_daemon, victim):
 @pytest.fixture
 def small():
     """A daemon whose disk is a small tmpfs."""
-    daemon = Daemon()
-    daemon.data_root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", daemon.data_root], check=True)
-    try:
-        daemon.start()
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with on_small_disk(48) as daemon:
         yield daemon
-    finally:
-        daemon.request("POST", "/system/shutdown")
-        daemon.process.wait(60)
-        subprocess.run(["umount", daemon.data_root], check=True)
-        stop_and_check(daemon)
-
-
-def used(daemon: Daemon) -> int:
-    status = os.statvfs(daemon.data_root)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 def test_a_full_disk(small):
     id_ = created(small, "sleep", "1000")
-    before = used(small)
+    before = used(small.data_root)
     status, message = put(small, id_, "/tmp", files(small=b"fits", big=bytes(1) * (100 << 20)))
     assert (status, message) == (500, "copy big to /tmp: no space left on device")
     assert get(small, id_, "/tmp/big")[0] == 404
     assert content(get(small, id_, "/tmp/small")[1], "small") == b"fits"
-    assert used(small) - before < 200_000
+    assert used(small.data_root) - before < 200_000
     assert put(small, id_, "/", files(random=os.urandom(20 << 20)))[0] == 200
-    before = used(small)
+    before = used(small.data_root)
     status, body, _ = call(small, "POST", "/commit", {"container": id_, "repo": "toobig"})
     message = json.loads(body)["message"]
     assert status == 500, message
@@ -160,7 +145,7 @@ def test_a_full_disk(small):
     assert "no space left on device" in message
     assert small.request("GET", "/images/toobig/json")[0] == 404
     assert not os.listdir(small.data_root / "content/ingest")
-    assert used(small) - before < 200_000
+    assert used(small.data_root) - before < 200_000
     small.cli("docker", "start", id_)
     assert small.cli("docker", "exec", id_, "wc", "-c", "/random").stdout.split()[0] == str(20 << 20).encode()
 

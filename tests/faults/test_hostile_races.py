@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import stat
 import subprocess
@@ -15,11 +14,8 @@ from pathlib import Path
 import pytest
 from boxrun.container import defaults
 from boxrun.container.spec import Device, Mount
+from support import boxes
 
-_BESIDE = Path(__file__).parent.parent / "integration/container/conftest.py"
-_spec = importlib.util.spec_from_file_location("container_boxes", _BESIDE)
-boxes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(boxes)
 harness, box = boxes.harness, boxes.box
 
 ROUNDS = 25

@@ -1,7 +1,6 @@
 """Root file systems made by an attacker: nothing of the host is changed, read or run; the start is refused or harmless."""
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,11 +10,8 @@ from pathlib import Path
 import pytest
 from boxrun.container import defaults
 from boxrun.container.spec import Device, Mount
+from support import boxes
 
-_BESIDE = Path(__file__).parent.parent / "integration/container/conftest.py"
-_spec = importlib.util.spec_from_file_location("container_boxes", _BESIDE)
-boxes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(boxes)
 harness, box = boxes.harness, boxes.box
 
 

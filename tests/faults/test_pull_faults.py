@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.daemon import Daemon, wait_until
+from support.daemons import on_small_disk, used
 from support.faulty import Fault, FaultyProxy
 from support.registry import Registry
 from support.remote_images import RemoteImage, layer, noise, sha256
@@ -197,31 +195,15 @@ def test_pulls_that_hang_hold_up_no_start(daemon: Daemon, registry: Registry, pr
 def test_a_full_disk(registry: Registry):
     """It is said so, the daemon stays usable, and nothing of the pull takes room any more."""
     one_layer(registry, "full", 60 * MIB, 25)
-    daemon = Daemon()
-    daemon.data_root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", daemon.data_root], check=True)
-    try:
-        daemon.start()
-        daemon.cli("docker", "load", stdin=busybox_archive())
-        before = _used(daemon.data_root)
+    with on_small_disk(48) as daemon:
+        before = used(daemon.data_root)
         refused = daemon.cli("docker", "pull", f"{registry.host}/full:1", code=1)
         assert b"no space left on device" in refused.stderr
-        wait_until(lambda: _used(daemon.data_root) <= before + MIB, "the room is free again")
+        wait_until(lambda: used(daemon.data_root) <= before + MIB, "the room is free again")
         assert daemon.cli("docker", "run", "--rm", "--network", "none", "busybox", "echo", "on").stdout == b"on\n"
         small = one_layer(registry, "full-small", MIB, 26)
         daemon.cli("docker", "pull", f"{registry.host}/full-small:1")
         assert daemon.get(f"/images/{registry.host}/full-small:1/json")["Id"] == small.id
-    finally:
-        daemon.request("POST", "/system/shutdown")
-        assert daemon.process is not None
-        daemon.process.wait(60)
-        subprocess.run(["umount", daemon.data_root], check=True)
-        stop_and_check(daemon)
-
-
-def _used(path: Path) -> int:
-    found = os.statvfs(path)
-    return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
 def test_hostile_images_leave_nothing(daemon: Daemon, registry: Registry):

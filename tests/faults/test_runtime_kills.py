@@ -15,20 +15,15 @@ from boxrun.container.spec import Mount
 from boxrun.supervisor.contract import ContainerStatus, Runtime, SignalRequest, StartFailure
 from msgspec import structs
 from support.leaks import leaks
-from support.runtime import SupervisorProcess, children, command_line, eventually, kill
+from support.runtime import SupervisorProcess, children, command_line, eventually, kill, running_supervisor
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers")
 
 
 @pytest.fixture
 async def supervisor(tmp_path: Path) -> AsyncIterator[SupervisorProcess]:
-    supervisor = SupervisorProcess(tmp_path)
-    await supervisor.start()
-    try:
+    async with running_supervisor(tmp_path) as supervisor:
         yield supervisor
-    finally:
-        await supervisor.end()
-    await eventually(lambda: not leaks(supervisor.name), f"nothing is left: {leaks(supervisor.name)}")
 
 
 def keeper_of(supervisor: SupervisorProcess, identity: str, pid: int) -> int:

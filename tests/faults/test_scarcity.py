@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.daemon import Daemon, wait_until
+from support.daemons import on_small_disk
 
 pytestmark = needs_root
 
@@ -100,19 +101,8 @@ def test_a_log_that_the_disk_takes_slower_than_it_is_written(daemon: Daemon) -> 
 @pytest.fixture
 def small() -> Iterator[Daemon]:
     """A daemon whose disk is a small tmpfs."""
-    daemon = Daemon()
-    daemon.data_root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", daemon.data_root], check=True)
-    try:
-        daemon.start()
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with on_small_disk(16) as daemon:
         yield daemon
-    finally:
-        daemon.request("POST", "/system/shutdown")
-        assert daemon.process is not None
-        daemon.process.wait(60)
-        subprocess.run(["umount", daemon.data_root], check=True)
-        stop_and_check(daemon)
 
 
 def fill(daemon: Daemon) -> Path:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.archives import member
 from support.daemon import Daemon
+from support.daemons import on_small_disk
 from support.volumes import create, load_image, volume_names
 
 pytestmark = needs_root
@@ -89,22 +90,8 @@ def test_kill_of_the_daemon_while_volumes_come_and_go(own_daemon, delay):
 @pytest.fixture
 def small_disk() -> Iterator[Daemon]:
     """A daemon whose volumes have 4 MiB."""
-    daemon = Daemon()
-    volumes = daemon.data_root / "volumes"
-    volumes.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", volumes], check=True)
-    try:
-        daemon.start()
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with on_small_disk(4, "volumes") as daemon:
         yield daemon
-    finally:
-        try:
-            daemon.raw(b"POST /system/shutdown HTTP/1.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-            assert daemon.process is not None
-            daemon.process.wait(60)
-        finally:
-            subprocess.run(["umount", volumes], check=True)
-        stop_and_check(daemon)
 
 
 def test_a_full_disk_while_a_volume_is_filled(small_disk):

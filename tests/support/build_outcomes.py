@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from support.build_cases import CONFIGURATION, FAILURES, FILES, RUNNING, STAGES, STAMP, Case
+from support.busybox import busybox_archive
 
 RECORD = Path(__file__).parent / "build_outcomes.json"
 SUCCEEDING = (*CONFIGURATION, *RUNNING, *FILES, *STAGES)
@@ -99,8 +100,6 @@ def record(docker: Docker, directory: Path) -> dict[str, Any]:
 
 
 def _main() -> None:
-    from conftest import busybox_archive
-
     from benchmarks.engine import dockerd
 
     with dockerd() as engine, tempfile.TemporaryDirectory() as directory:

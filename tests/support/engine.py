@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import signal
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from boxrun.container.spec import IDMapping
 from boxrun.network.contract import Policy
 from boxship.types.containers import CreateRequest
 from boxship.types.host import HostConfig
+from boxshipd.containers.parts import ContainerParts
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
 from boxshipd.events import Events
@@ -23,6 +29,8 @@ from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
 from boxshipd.volumes.service import Volumes
+
+from support.leaks import leaks
 
 IMAGE = "boxship/base"
 
@@ -66,7 +74,7 @@ class Engine:
             publish=self.events.publish,
         )
         await self.networks.open()
-        self.containers = Containers(
+        self.parts = ContainerParts(
             store=self.store,
             events=self.events,
             images=self.images,
@@ -78,14 +86,15 @@ class Engine:
             kernel=kernel,
             policy=Policy(),
         )
-        await self.containers.open()
+        self.containers = Containers(self.parts)
+        await self.parts.open()
         return self
 
     def _image_uses(self, image: str) -> list[ImageUse]:
         return self.containers.image_uses(image)
 
     async def close(self) -> None:
-        await self.containers.close()
+        await self.parts.close()
         self.volumes.close()
         self.images.close()
         self.store.close()
@@ -93,8 +102,8 @@ class Engine:
     async def crash(self) -> None:
         """Let go of everything at once: nothing is finished, nothing is told to the runtime."""
         await self.link.close()
-        for timer in self.containers._timers.pending():
-            self.containers._timers.cancel(timer)
+        for timer in self.parts.timers.pending():
+            self.parts.timers.cancel(timer)
         await self.scheduler.close(0)
         self.volumes.close()
         self.images.close()
@@ -179,3 +188,39 @@ class Engine:
 
     def directories(self) -> set[str]:
         return set(os.listdir(f"{self.settings.data_root}/containers"))
+
+
+@contextmanager
+def engine_home() -> Iterator[Path]:
+    """A short path of its own; nothing of what was below it may be left in the kernel."""
+    path = Path(tempfile.mkdtemp(prefix="boxship-test-", dir="/tmp"))
+    yield path
+    try:
+        assert not leaks(path.name)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@asynccontextmanager
+async def running_engine(home: Path, **settings: object) -> AsyncIterator[Engine]:
+    """An engine; it, or the last of the lives that followed it, is shut down with everything in the end."""
+    engine = Engine(home, **settings)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        last = engine.lives[-1]
+        try:
+            await last.parts.shutdown()
+        finally:
+            await last.close()
+            with suppress(OSError, ValueError):
+                os.kill(last.supervisor_pid(), signal.SIGKILL)
+
+
+def user_namespaces() -> dict[str, tuple[IDMapping, ...]]:
+    """The settings of an engine whose containers have user namespaces: other ids on the host, and not the same for groups."""
+    return {
+        "uid_mappings": (IDMapping(inside=0, outside=200000, size=65536),),
+        "gid_mappings": (IDMapping(inside=0, outside=300000, size=65536),),
+    }

@@ -9,11 +9,11 @@ from boxrun.network import contract
 from boxship.types.containers import ContainerConfig, CreateRequest
 from boxship.types.host import HostConfig
 from boxship.types.networks import NetworkCreateRequest, NetworkingConfig, PortBinding
-from boxshipd.containers.attachment import Attachment
 from boxshipd.containers.model import Config, Container, State
-from boxshipd.containers.network_config import canonical_mode, plan
-from boxshipd.containers.network_joining import Joining
-from boxshipd.containers.networking import ContainerNetworking
+from boxshipd.containers.networking.attachment import Attachment
+from boxshipd.containers.networking.config import canonical_mode, plan
+from boxshipd.containers.networking.joining import Joining
+from boxshipd.containers.networking.plugging import ContainerNetworking
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
 from boxshipd.errors import DaemonError

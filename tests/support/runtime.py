@@ -30,6 +30,7 @@ from boxrun.supervisor.contract import (
 )
 
 from support.daemon import PATIENCE
+from support.leaks import leaks
 
 KINDS: tuple[NamespaceKind, ...] = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
 APPLETS = (
@@ -271,3 +272,15 @@ async def read_until(reader: Callable[[], Awaitable[bytes]], wanted: bytes, time
     except TimeoutError:
         raise AssertionError(f"{wanted!r} did not come: {got!r}") from None
     return got
+
+
+@asynccontextmanager
+async def running_supervisor(directory: Path) -> AsyncIterator[SupervisorProcess]:
+    """A running supervisor; at the end it is shut down, and nothing of it may be left."""
+    supervisor = SupervisorProcess(directory)
+    await supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        await supervisor.end()
+    await eventually(lambda: not leaks(supervisor.name), f"nothing is left: {leaks(supervisor.name)}")

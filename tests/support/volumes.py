@@ -6,9 +6,8 @@ import io
 import tarfile
 from collections.abc import Mapping, Sequence
 
-from conftest import busybox_archive
-
 from support.archives import SourceImage, docker_archive, tar
+from support.busybox import busybox_archive
 from support.daemon import Daemon
 
 Entry = tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from boxship.cli.command import Command, Context
 from boxship.cli.filters import check_filter, encode_filters
 from boxship.cli.flags import Items, Options, Size, Switch
-from boxship.cli.prune import confirmed, report
+from boxship.cli.pruning import confirmed, report
 
 _ALL = "WARNING! This will remove all build cache."
 _DANGLING = "WARNING! This will remove all dangling build cache."

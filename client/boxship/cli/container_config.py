@@ -196,13 +196,11 @@ def _restart(options: CreateOptions) -> dict[str, Any]:
 
 
 def _capabilities(names: tuple[str, ...]) -> list[str] | None:
-    result: list[str] = []
-    for name in names:
-        upper = name.upper()
-        full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
-        if full not in result:
-            result.append(full)
-    return sorted(result) or None
+    if not names:
+        return None
+    from boxship.capabilities import full_name
+
+    return sorted({full_name(name) for name in names})
 
 
 def _mode(value: str, message: str, allowed: tuple[str, ...], *, container: bool = False) -> str:

@@ -8,26 +8,6 @@ from boxship.errors import InvalidValue
 
 _WINDOWS = "it is a setting of Windows containers"
 _NANO = 10**9
-_ULIMITS = frozenset(
-    (
-        "as",
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    )
-)
 
 
 class Decimal(Flag[int]):
@@ -121,11 +101,13 @@ def check_ulimit(text: str) -> str:
     Raises:
         InvalidValue: it isn't one.
     """
+    from boxship import ulimits
+
     name, equals, limits = text.partition("=")
     soft, colon, hard = limits.partition(":")
     if not equals:
         raise InvalidValue(f"invalid ulimit argument: {text}")
-    if name not in _ULIMITS:
+    if name not in ulimits.NAMES:
         raise InvalidValue(f"invalid ulimit type: {name}")
     try:
         numbers = [int(soft), int(hard if colon else soft)]

@@ -97,11 +97,12 @@ class Switch(Flag[bool]):
 
     def take(self, text: str, current: bool) -> bool:
         """A word of Go's strconv.ParseBool."""
-        if text in ("1", "t", "T", "true", "TRUE", "True"):
-            return True
-        if text in ("0", "f", "F", "false", "FALSE", "False"):
-            return False
-        raise InvalidValue(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+        from boxship.booleans import parse_boolean
+
+        said = parse_boolean(text)
+        if said is None:
+            raise InvalidValue(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+        return said
 
 
 class Only(Switch):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from boxship.cli.command import Command, Context
-from boxship.cli.filters import FORMAT_ONE_HELP, template_of
+from boxship.cli.filters import FORMAT_ONE_HELP
 from boxship.cli.flags import Options, Switch, Text
-from boxship.errors import APIError, BadRequest, CommandError, NotFound, TemplateError
+from boxship.cli.showing import show
+from boxship.errors import BadRequest, CommandError, NotFound
 from boxship.http.target import quote
-from boxship.terminal.govalues import to_json
 
 _LATER = ("config", "node", "plugin", "secret", "service", "task")
 
@@ -62,46 +60,6 @@ def _volume(context: Context, name: str) -> Any:
     from boxship.cli.volume import fetch
 
     return fetch(context, name)
-
-
-def show(context: Context, template: str, names: list[str], fetch: Callable[[str], Any]) -> int:
-    """Fetch objects and print them; failures come after what was found.
-
-    Args:
-        context: where to print.
-        template: a Go template, ``json``, or empty for indented JSON.
-        names: what to fetch.
-        fetch: fetches one.
-
-    Returns:
-        0, or 1 where one was not found.
-
-    Raises:
-        CommandError: the template can't be parsed (status 64, before anything is fetched).
-    """
-    layout = template_of(template)
-    found: list[Any] = []
-    failures: list[str] = []
-    for name in names:
-        try:
-            found.append(fetch(name))
-        except APIError as error:
-            failures.append(f"Error response from daemon: {error}")
-        except CommandError as error:
-            failures.append(str(error))
-    if layout is not None:
-        lines: list[str] = []
-        for item in found:
-            try:
-                lines.append(layout.execute(item))
-            except TemplateError as error:
-                failures.append(f"template parsing error: {error}")
-        context.print("\n".join(lines))
-    else:
-        context.print(to_json(found) if template == "json" else json.dumps(found, indent=4, ensure_ascii=False))
-    for failure in failures:
-        context.warn(failure)
-    return int(bool(failures))
 
 
 def _run(context: Context, options: InspectOptions, arguments: list[str]) -> int:

@@ -79,11 +79,12 @@ def _finish(mount: dict[str, Any], **options: dict[str, Any]) -> None:
 
 
 def _switch(key: str, value: str) -> bool:
-    if value in ("1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if value in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise InvalidValue(f"invalid value for {key}: {value}")
+    from boxship.booleans import parse_boolean
+
+    said = parse_boolean(value)
+    if said is None:
+        raise InvalidValue(f"invalid value for {key}: {value}")
+    return said
 
 
 def _bind_field(bind: dict[str, Any], key: str, value: str) -> None:

@@ -232,7 +232,7 @@ def fetch(context: Context, name: str, *, verbose: bool = False) -> Any:
 
 
 def _inspect(context: Context, options: InspectNetworksOptions, arguments: list[str]) -> int:
-    from boxship.cli.inspect import show
+    from boxship.cli.showing import show
 
     return show(context, options.format, arguments, lambda name: fetch(context, name, verbose=options.verbose))
 

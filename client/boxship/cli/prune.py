@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from boxship.cli.command import Command, Context
 from boxship.cli.filters import check_filter, encode_filters
 from boxship.cli.flags import Items, Options, Switch
+from boxship.cli.pruning import confirmed, report
 from boxship.errors import CommandError
-from boxship.units import human_size
 
 _FILTER_HELP = 'Provide filter values (e.g. "until=<timestamp>")'
 _FORCE_HELP = "Do not prompt for confirmation"
@@ -39,13 +38,6 @@ class PruneSystemOptions(Options):
     volumes = Switch("Prune anonymous volumes")
 
 
-def confirmed(warning: str) -> bool:
-    """Whether the user agrees."""
-    sys.stdout.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
-    sys.stdout.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
 def _containers(context: Context, filters: tuple[str, ...]) -> tuple[str, int]:
     answer = context.api.call("POST", "/containers/prune", {"filters": encode_filters(filters)})
     deleted = answer.get("ContainersDeleted") or []
@@ -61,15 +53,6 @@ def _images(context: Context, filters: tuple[str, ...], everything: bool) -> tup
         f"untagged: {item['Untagged']}\n" if item.get("Untagged") else f"deleted: {item.get('Deleted', '')}\n" for item in items
     ]
     return "Deleted Images:\n" + "".join(lines) if lines else "", int(answer.get("SpaceReclaimed") or 0)
-
-
-def report(context: Context, results: list[tuple[str, int]]) -> int:
-    """Tell what went, and how many bytes became free."""
-    for text, _ in results:
-        if text:
-            context.print(text)
-    context.print(f"Total reclaimed space: {human_size(sum(space for _, space in results), 4)}")
-    return 0
 
 
 def _run_containers(context: Context, options: PruneContainersOptions, _arguments: list[str]) -> int:

@@ -135,7 +135,7 @@ def _list(context: Context, options: ListVolumesOptions, _arguments: list[str]) 
 
 
 def _inspect(context: Context, options: InspectVolumesOptions, arguments: list[str]) -> int:
-    from boxship.cli.inspect import show
+    from boxship.cli.showing import show
 
     return show(context, options.format, arguments, lambda name: fetch(context, name))
 

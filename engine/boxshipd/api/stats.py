@@ -5,13 +5,12 @@ Source: Docker Engine API v1.51, ContainerStats.
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp.web_response import StreamResponse
 
 from boxshipd.api import websocket
 from boxshipd.api.call import Call, json_response
 from boxshipd.api.jsonstream import document
+from boxshipd.api.websocket_stream import sending
 from boxshipd.containers.service import Containers
 from boxshipd.errors import InvalidParameter
 
@@ -43,29 +42,12 @@ class StatsOperations:
 
     async def websocket(self, call: Call) -> StreamResponse:
         """ContainerStatsWebsocket: a sample a second, each in a text message."""
-        from aiohttp.web_ws import WebSocketResponse
-
         websocket.accept(call.request.headers)
         follower = self._containers.stats(call.name)
         try:
-            response = WebSocketResponse(compress=False)
-            call.started = True
-            await response.prepare(call.request)
-            task = asyncio.current_task()
-            assert task is not None
-
-            async def until_closed() -> None:
-                while not (await response.receive()).type.name.startswith("CLOS"):
-                    pass
-                task.cancel()
-
-            listener = asyncio.create_task(until_closed())
-            try:
+            async with sending(call) as response:
                 async for sample in follower:
                     await response.send_str(document(sample, b"").decode())
-            finally:
-                listener.cancel()
-            await response.close()
         finally:
             follower.close()
         return response

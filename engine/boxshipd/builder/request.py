@@ -18,8 +18,8 @@ from boxshipd.builder.cache.options import CachePlace, destinations, sources
 from boxshipd.builder.exporters import options
 from boxshipd.builder.exporters.options import OutputOptions
 from boxshipd.builder.provenance import ProvenanceOptions, read_options
-from boxshipd.containers.resources import build_resources
-from boxshipd.containers.validation import validate_resources, validate_ulimit
+from boxshipd.containers.spec.resources import build_resources
+from boxshipd.containers.spec.validation import validate_resources, validate_ulimit
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 from boxshipd.images import platform
 from boxshipd.images.model import Platform

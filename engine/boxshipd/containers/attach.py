@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import socket
 from collections.abc import AsyncIterator
 
@@ -15,6 +14,7 @@ from boxrun.supervisor.contract import Attachment, AttachRequest, Framing, Runti
 from msgspec import Struct
 
 from boxshipd.containers.model import Container
+from boxshipd.containers.pending import Pending
 from boxshipd.errors import Conflict, InvalidParameter
 from boxshipd.events import Events
 from boxshipd.handover import head_read
@@ -34,41 +34,6 @@ class AttachOptions(Struct, frozen=True, kw_only=True):
     stream: bool = False
     logs: bool = False
     detach_keys: str | None = None
-
-
-class Pending:
-    """A client's socket that waits for the container's start. ``close`` it, wherever it ends.
-
-    Attributes:
-        replayed: set once the client has read its head and got what was written before; the start waits for it.
-    """
-
-    __slots__ = ("attachment", "descriptor", "replayed")
-
-    def __init__(self, attachment: Attachment, descriptor: int) -> None:
-        self.attachment = attachment
-        self.descriptor = descriptor
-        self.replayed = asyncio.Event()
-
-    @property
-    def hung_up(self) -> bool:
-        """Whether the client has gone."""
-        poll = select.poll()
-        poll.register(self.descriptor, 0)
-        return bool(poll.poll(0))
-
-    def close(self) -> None:
-        """Close our copy of the socket."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-
-
-def close_pending(container: Container) -> None:
-    """Let go of every client that waits for this container's start."""
-    for pending in container.attachments:
-        pending.close()
-    container.attachments.clear()
 
 
 class AttachSlot:

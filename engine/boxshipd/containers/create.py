@@ -17,27 +17,27 @@ from msgspec.structs import replace
 
 from boxshipd.containers.directories import Directories
 from boxshipd.containers.host_files import write_files
-from boxshipd.containers.links import Links
-from boxshipd.containers.log_config import build_log, effective
-from boxshipd.containers.machine import check_machine, validate_storage, without_effect
+from boxshipd.containers.log.config import build_log, effective
 from boxshipd.containers.model import Attached, Config, Container, State
-from boxshipd.containers.mount_options import parse_mounts
 from boxshipd.containers.names import make_name, validate_name
-from boxshipd.containers.network_config import canonical_mode, endpoints_of, plan
+from boxshipd.containers.networking.config import canonical_mode, endpoints_of, plan
+from boxshipd.containers.networking.links import Links
 from boxshipd.containers.registry import Registry
-from boxshipd.containers.remapping import Remapping, check_remapped
-from boxshipd.containers.runtimes import validate_runtime
 from boxshipd.containers.settings import Settings
-from boxshipd.containers.spec_builder import build_spec
-from boxshipd.containers.times import rfc3339
-from boxshipd.containers.validation import validate_config, validate_host_config, validate_request
-from boxshipd.containers.volumes import ContainerVolumes, Preparation
+from boxshipd.containers.spec.builder import build_spec
+from boxshipd.containers.spec.machine import check_machine, validate_storage, without_effect
+from boxshipd.containers.spec.mount_options import parse_mounts
+from boxshipd.containers.spec.remapping import Remapping, check_remapped
+from boxshipd.containers.spec.runtimes import validate_runtime
+from boxshipd.containers.spec.validation import validate_config, validate_host_config, validate_request
+from boxshipd.containers.volumes.creation import ContainerVolumes, Preparation
 from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.events import Events
 from boxshipd.health import settings as health
 from boxshipd.images.service import Image, Images
 from boxshipd.networks.service import Networks
 from boxshipd.runtime.link import RuntimeLink
+from boxshipd.times import rfc3339
 
 
 class Creator:

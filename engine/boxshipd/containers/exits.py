@@ -11,7 +11,7 @@ from boxrun.supervisor.contract import ContainerStatus
 
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
-from boxshipd.containers.volume_lifetime import publish_unmounted
+from boxshipd.containers.volumes.lifetime import publish_unmounted
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
 from boxshipd.runtime.link import RuntimeLink

@@ -5,12 +5,12 @@ from __future__ import annotations
 from boxship.types.containers import ContainerInspect, ContainerState, DriverData
 from msgspec import UNSET
 
-from boxshipd.containers import network_view
 from boxshipd.containers.model import Container
+from boxshipd.containers.networking import view as network_view
 from boxshipd.containers.registry import Registry
-from boxshipd.containers.times import rfc3339
 from boxshipd.health.view import shown
 from boxshipd.networks.service import Networks
+from boxshipd.times import rfc3339
 
 
 def inspect(container: Container, registry: Registry, networks: Networks, sizes: tuple[int, int] | None) -> ContainerInspect:

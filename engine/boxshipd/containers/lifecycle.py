@@ -16,17 +16,17 @@ from boxrun.network.contract import PlugRequest
 from boxrun.supervisor.contract import ContainerStatus, StartReply
 from msgspec.structs import replace
 
-from boxshipd.containers.attach import Pending, close_pending
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.model import Container
-from boxshipd.containers.mount_options import make_host_directories
-from boxshipd.containers.networking import ContainerNetworking
+from boxshipd.containers.networking.plugging import ContainerNetworking
 from boxshipd.containers.pausing import Pausing
+from boxshipd.containers.pending import Pending
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
 from boxshipd.containers.signals import parse_signal
-from boxshipd.containers.spec_builder import build_spec
-from boxshipd.containers.volume_lifetime import check_exclusive, publish_mounted
+from boxshipd.containers.spec.builder import build_spec
+from boxshipd.containers.spec.mount_options import make_host_directories
+from boxshipd.containers.volumes.lifetime import check_exclusive, publish_mounted
 from boxshipd.errors import Conflict, DaemonError, InternalError, NotFound
 from boxshipd.events import Events
 from boxshipd.files.uses import Uses
@@ -140,7 +140,7 @@ class Lifecycle:
         finally:
             # Until here whatever is told of this container belongs to this start.
             del self.starting[container.id]
-            close_pending(container)
+            container.hang_up()
         return True
 
     async def _run(

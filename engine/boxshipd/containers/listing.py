@@ -9,11 +9,11 @@ import time
 from boxship.types.containers import ContainerSummary, SummaryHostConfig, SummaryNetworkSettings
 from msgspec import UNSET
 
-from boxshipd.containers import network_view
-from boxshipd.containers.directories import size_of
 from boxshipd.containers.model import Container
+from boxshipd.containers.networking import view as network_view
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.status_text import status_text
+from boxshipd.directory_size import size_of
 from boxshipd.errors import InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.health.view import HEALTHS, word

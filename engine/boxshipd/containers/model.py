@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 from boxrun.container.spec import IDMapping, Log, Mount, Spec
@@ -14,13 +13,11 @@ from boxship.types.host import HostConfig
 from boxship.types.networks import NetworkingConfig
 from msgspec import Struct
 
-from boxshipd.containers.remapping import Remapping
+from boxshipd.containers.pending import Pending
+from boxshipd.containers.spec.remapping import Remapping
 from boxshipd.containers.wait import Waiters
 from boxshipd.networks.model import Lease, Published
 from boxshipd.scheduler.restart import Backoff
-
-if TYPE_CHECKING:
-    from boxshipd.containers.attach import Pending
 
 
 class Attached(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -207,6 +204,12 @@ class Container:
             for key, value in self.config.config.labels.items():
                 attributes.setdefault(key, value)
         return attributes
+
+    def hang_up(self) -> None:
+        """Let go of every client that waits for its start."""
+        for pending in self.attachments:
+            pending.close()
+        self.attachments.clear()
 
 
 _config_decoder = msgspec.json.Decoder(Config)

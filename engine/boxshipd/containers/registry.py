@@ -7,8 +7,8 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 
-from boxshipd.containers.link_names import linked, split_name
 from boxshipd.containers.model import Config, Container, decode_config, decode_state, encode
+from boxshipd.containers.networking.link_names import linked, split_name
 from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.state.store import Store
 

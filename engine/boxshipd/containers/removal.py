@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from datetime import datetime
 
 from boxship.types.containers import PruneResponse
 
-from boxshipd.containers.attach import close_pending
-from boxshipd.containers.directories import Directories, size_of
+from boxshipd.containers.directories import Directories
 from boxshipd.containers.exits import Exits
 from boxshipd.containers.lifecycle import Lifecycle
 from boxshipd.containers.model import Container
-from boxshipd.containers.networking import ContainerNetworking
+from boxshipd.containers.networking.plugging import ContainerNetworking
 from boxshipd.containers.registry import Registry
-from boxshipd.errors import Conflict, DaemonError, InternalError, InvalidParameter, NotFound
+from boxshipd.directory_size import size_of
+from boxshipd.errors import Conflict, DaemonError, InternalError, NotFound
 from boxshipd.events import Events
 from boxshipd.files.uses import Uses
 from boxshipd.filters import Filters
@@ -27,7 +25,6 @@ from boxshipd.volumes.service import Volumes, delete
 log = logging.getLogger(__name__)
 
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 class Removal:
@@ -119,7 +116,7 @@ class Removal:
             Conflict: another prune is under way.
         """
         filters.validate(PRUNE_FILTERS)
-        latest = until(filters)
+        latest = filters.until()
         if self._pruning:
             raise Conflict("a prune operation is already running")
         self._pruning = True
@@ -160,7 +157,7 @@ class Removal:
         else:
             await self._registry.delete(container)
         container.removed = True
-        close_pending(container)
+        container.hang_up()
         self._events.publish("container", "destroy", container.id, container.attributes())
         container.waiters.removed(container.state.exit_code)
         container.ended.set()
@@ -177,42 +174,3 @@ class Removal:
             self._volumes.bring_back(doomed)
             raise
         self._volumes.forget(doomed)
-
-
-def until(filters: Filters) -> int | None:
-    """The filter's time in ns since the epoch.
-
-    Raises:
-        InvalidParameter: it can't be understood, or was given more than once.
-    """
-    values = filters.get("until")
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidParameter("more than one until filter specified")
-    return parse_moment(values[0])
-
-
-def parse_moment(text: str) -> int:
-    """A time in ns since the epoch from a Unix timestamp, RFC 3339 or a duration before now (``1h30m``).
-
-    Raises:
-        InvalidParameter: it is none of them.
-    """
-    try:
-        return int(float(text) * 1e9)
-    except ValueError:
-        pass
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1e9)
-    except ValueError:
-        pass
-    seconds, rest = 0.0, text
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next((u for u in ("ms", "us", "ns", "h", "m", "s") if rest[digits:].startswith(u)), "")
-        if not digits or not unit:
-            raise InvalidParameter(f'failed to parse value as time or duration: "{text}"')
-        seconds += float(rest[:digits]) * _UNITS[unit]
-        rest = rest[digits + len(unit) :]
-    return time.time_ns() - int(seconds * 1e9)

@@ -23,9 +23,9 @@ from boxrun.supervisor.contract import Attachment, ContainerStatus, RuntimeEvent
 
 from boxshipd.containers import host_files
 from boxshipd.containers.model import Container
-from boxshipd.containers.networking import ContainerNetworking
+from boxshipd.containers.networking.plugging import ContainerNetworking
 from boxshipd.containers.settings import Settings
-from boxshipd.containers.spec_builder import Find, build_spec
+from boxshipd.containers.spec.builder import Find, build_spec
 from boxshipd.errors import DaemonError, InternalError
 from boxshipd.images.unpack.removal import remove_tree
 from boxshipd.runtime.errors import LinkLost, NetworkFailed

@@ -20,8 +20,8 @@ from msgspec.structs import replace
 
 from boxshipd.containers.model import Config, Container
 from boxshipd.containers.registry import Registry
-from boxshipd.containers.resources import build_resources
-from boxshipd.containers.validation import validate_resources
+from boxshipd.containers.spec.resources import build_resources
+from boxshipd.containers.spec.validation import validate_resources
 from boxshipd.errors import Conflict, DaemonError, InternalError, InvalidParameter, NotFound, Unavailable
 from boxshipd.events import Events
 from boxshipd.runtime.link import RuntimeLink

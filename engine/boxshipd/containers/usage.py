@@ -22,7 +22,7 @@ from msgspec import UNSET
 
 from boxshipd import host
 from boxshipd.containers.model import Container
-from boxshipd.containers.times import rfc3339
+from boxshipd.times import rfc3339
 
 _ANY_NUMBER = (1 << 64) - 1
 """How Docker writes that there is no limit on processes with cgroup v2; with v1 it writes nothing."""

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from boxshipd.containers.model import Container
 from boxshipd.containers.settings import Settings
-from boxshipd.containers.spec_builder import environment, program_of
+from boxshipd.containers.spec.builder import environment, program_of
 from boxshipd.execs.model import ExecConfig
 
 

@@ -16,8 +16,8 @@ from boxshipd.files.ids import Owners
 from boxshipd.files.layer import write_layer
 from boxshipd.files.pack import batched
 from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.blob import Blob
 from boxshipd.images.catalogue import Record
-from boxshipd.images.content import Blob
 from boxshipd.images.layer_compressor import LayerCompressor
 from boxshipd.images.model import History, ImageConfig, RootFS, encode
 from boxshipd.images.workers import Cancellation

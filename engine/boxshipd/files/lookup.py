@@ -16,8 +16,8 @@ from boxrun.container.paths import RESOLVE
 from boxrun.linux.files import openat2
 from msgspec import Struct
 
-from boxshipd.containers.times import rfc3339
 from boxshipd.errors import Forbidden, InternalError, InvalidParameter, NotFound
+from boxshipd.times import rfc3339
 
 _MISSING = frozenset({ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG})
 _MOST_LINKS = 255

@@ -12,10 +12,10 @@ from boxrun.container.spec import Mount
 from boxrun.supervisor.contract import RootReply, RootRequest, Runtime
 
 from boxshipd.containers.model import Container
-from boxshipd.containers.mount_options import make_host_directories
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
-from boxshipd.containers.spec_builder import file_mounts, own_mounts, root_of
+from boxshipd.containers.spec.builder import file_mounts, own_mounts, root_of
+from boxshipd.containers.spec.mount_options import make_host_directories
 from boxshipd.errors import InternalError, NotFound
 from boxshipd.files.ids import Owners
 from boxshipd.files.lookup import Root

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from boxshipd.containers.model import Container
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
-from boxshipd.containers.spec_builder import build_spec
+from boxshipd.containers.spec.builder import build_spec
 from boxshipd.errors import DaemonError
 from boxshipd.events import Events
 from boxshipd.health.settings import command, schedule

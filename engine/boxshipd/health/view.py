@@ -5,7 +5,7 @@ from __future__ import annotations
 import boxrun.prober.protocol as probing
 from boxship.types.containers import Health, HealthcheckResult
 
-from boxshipd.containers.times import rfc3339
+from boxshipd.times import rfc3339
 
 HEALTHS = frozenset({"starting", "healthy", "unhealthy", "none"})
 """What the ``health`` filter of ``ps`` takes."""

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from boxshipd.errors import InvalidParameter
+from boxshipd.images.blob import Blob
 from boxshipd.images.catalogue import Catalogue, Layer, Record
-from boxshipd.images.content import Blob, ContentStore, Session
+from boxshipd.images.content import ContentStore, Session
 from boxshipd.images.digest import chain_ids, parse_digest, sha256
 from boxshipd.images.errors import DigestMismatch
 from boxshipd.images.model import (

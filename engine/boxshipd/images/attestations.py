@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from boxshipd.errors import DaemonError
-from boxshipd.images.content import Blob, ContentStore, Session
+from boxshipd.images.blob import Blob
+from boxshipd.images.content import ContentStore, Session
 from boxshipd.images.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, Platform, decode, encode
 
 REFERENCE_TYPE = "vnd.docker.reference.type"

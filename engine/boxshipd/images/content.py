@@ -15,11 +15,11 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from boxshipd.errors import InternalError, NotFound
+from boxshipd.images.blob import Blob
 from boxshipd.images.digest import parse_digest, sha256
 from boxshipd.images.errors import DigestMismatch
 from boxshipd.images.ingest import KEPT_SECONDS, PARTIAL, Ingest, sweep_partial
@@ -27,14 +27,6 @@ from boxshipd.images.unpack.direct import DirectWriter
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MODE = 0o700
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A blob's digest and size in bytes."""
-
-    digest: str
-    size: int
 
 
 class BlobWriter:

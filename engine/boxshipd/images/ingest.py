@@ -17,18 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import msgspec
 
 from boxshipd.errors import InvalidParameter
+from boxshipd.images.blob import Blob
 from boxshipd.images.digest import Digest, parse_digest
 from boxshipd.images.errors import DigestMismatch
 from boxshipd.images.unpack.direct import ALIGNMENT, FileSource, Run, open_direct
 from boxshipd.images.unpack.limits import MIB
-
-if TYPE_CHECKING:
-    from boxshipd.images.content import Blob
 
 PARTIAL = "partial-"
 _NOTE = ".ranges"

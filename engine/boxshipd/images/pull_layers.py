@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from boxshipd.images.assembly import Assembly, Build
-from boxshipd.images.content import Blob
+from boxshipd.images.blob import Blob
 from boxshipd.images.digest import parse_digest
 from boxshipd.images.errors import DigestMismatch
 from boxshipd.images.ingest import Ingest

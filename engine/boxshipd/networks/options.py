@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 
+from boxship.booleans import TRUE, parse_boolean
+
 from boxshipd.errors import InvalidParameter
 
 _BRIDGE = "com.docker.network.bridge."
@@ -46,8 +48,6 @@ MODES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ipvlan": ("ipvlan_mode", ("l2", "l3", "l3s")),
 }
 """The option with the driver's mode, and what it may be; the first is the default."""
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _INTERFACE = re.compile(r"[^\s/:%]{1,15}")
 _SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.[^.]+\.(IFNAME|ifname)\.[^=]+=.+")
 _SMALLEST_MTU = 68
@@ -93,16 +93,15 @@ def truth(name: str, text: str) -> bool:
     Raises:
         InvalidParameter: it is none.
     """
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise InvalidParameter(f'driver-opt "{name}" is not a valid bool')
+    said = parse_boolean(text)
+    if said is None:
+        raise InvalidParameter(f'driver-opt "{name}" is not a valid bool')
+    return said
 
 
 def flag(options: Mapping[str, str], name: str, default: bool) -> bool:
     """The value of an option that was validated."""
-    return options[name] in _TRUE if options.get(name) else default
+    return options[name] in TRUE if options.get(name) else default
 
 
 def mtu(options: Mapping[str, str], default: int = 0) -> int:

@@ -243,10 +243,8 @@ class Networks:
             InvalidParameter: a filter is unknown or malformed.
             Conflict: another prune is under way.
         """
-        from boxshipd.containers.removal import until
-
         filters.validate(view.PRUNE_FILTERS)
-        latest = until(filters)
+        latest = filters.until()
         if self._pruning:
             raise Conflict("a prune operation is already running")
         self._pruning = True

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from boxship.types import networks as api
 from msgspec import UNSET
 
-from boxshipd.containers.times import rfc3339
 from boxshipd.errors import InvalidParameter
 from boxshipd.filters import Filters
 from boxshipd.networks.model import Lease, Network, Subnet
+from boxshipd.times import rfc3339
 
 LIST_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})

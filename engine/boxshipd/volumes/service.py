@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 from boxship.types import volumes as api
 from msgspec import structs
 
-from boxshipd.containers.directories import size_of
-from boxshipd.containers.times import rfc3339
+from boxshipd.directory_size import size_of
 from boxshipd.errors import Conflict, InternalError, InvalidParameter, NotFound
 from boxshipd.filters import Filters
 from boxshipd.state.store import Store
+from boxshipd.times import rfc3339
 from boxshipd.volumes.directories import VolumeDirectories
 from boxshipd.volumes.model import ANONYMOUS, DRIVER, Volume, decode, encode
 from boxshipd.volumes.names import make_name, validate_name

@@ -12,6 +12,20 @@ libc: Final = ctypes.CDLL(None, use_errno=True)
 raw: Final = libc.syscall
 raw.restype = ctypes.c_long
 
+# Architectures since 2010 have the same. Source: linux/asm-generic/unistd.h.
+_GENERIC: Final = {
+    "pivot_root": 41,
+    "keyctl": 219,
+    "capget": 90,
+    "capset": 91,
+    "seccomp": 277,
+    "execveat": 281,
+    "rt_sigaction": 134,
+    "clone": 220,
+    "setgroups": 159,
+    "setresuid": 147,
+    "setresgid": 149,
+}
 # Numbers above 423 are the same everywhere (asm-generic/unistd.h); the older ones differ between architectures.
 _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
     "x86_64": {
@@ -27,32 +41,8 @@ _OLD_NUMBERS: Final[dict[str, dict[str, int]]] = {
         "setresuid": 117,
         "setresgid": 119,
     },
-    "aarch64": {
-        "pivot_root": 41,
-        "keyctl": 219,
-        "capget": 90,
-        "capset": 91,
-        "seccomp": 277,
-        "execveat": 281,
-        "rt_sigaction": 134,
-        "clone": 220,
-        "setgroups": 159,
-        "setresuid": 147,
-        "setresgid": 149,
-    },
-    "riscv64": {
-        "pivot_root": 41,
-        "keyctl": 219,
-        "capget": 90,
-        "capset": 91,
-        "seccomp": 277,
-        "execveat": 281,
-        "rt_sigaction": 134,
-        "clone": 220,
-        "setgroups": 159,
-        "setresuid": 147,
-        "setresgid": 149,
-    },
+    "aarch64": _GENERIC,
+    "riscv64": _GENERIC,
 }
 _MACHINE: Final = os.uname().machine
 if _MACHINE not in _OLD_NUMBERS:  # pragma: no cover - another architecture

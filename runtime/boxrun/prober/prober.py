@@ -25,7 +25,7 @@ from boxrun.prober.launch import Confined, Direct, Launcher, LaunchError, drain
 from boxrun.prober.monitor import Monitor
 from boxrun.prober.plan import Plan, decode_plan
 from boxrun.prober.protocol import MAX_OUTPUT, MESSAGE_LIMIT, Attend, ProbeResult, Report, Request, Rest, Unable, decode_request
-from boxrun.shim.protocol import encode, read_memfd, receive_inline, send_inline
+from boxrun.shim.wire import encode, read_memfd, receive_inline, send_inline
 
 PATIENCE_NS = 50_000_000
 """How long a probe may run before its output is read: nearly all have ended by then, and their output fits into the pipe."""

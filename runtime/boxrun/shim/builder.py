@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from time import time_ns
 from typing import NamedTuple
 
-from boxrun.container.cgroups import Cgroups
+from boxrun.container.cgroups import Cgroups, Group
 from boxrun.container.cgroups.errors import CgroupError
 from boxrun.container.prepare import prepare
 from boxrun.container.spawn import Plug, spawn
@@ -61,19 +61,13 @@ def build(
         group = cgroups.create(spec.cgroup, spec.resources)
     except CgroupError as error:
         raise StartFault("cgroup", 0, str(error)) from error
-    try:
+    with removed_on_failure(group):
         prepared = prepare(spec, dict(zip(payload.joins, joins, strict=True)), group, payload.seccomp)
         # From here on what fails has the process reaped; what goes on in its descendants ends with the group.
         spawned = spawn(prepared, stdio, gate=gate, plug=plug)
         spawned.ready()
         started_at = time_ns()
         watch = group.oom_watch()
-    except BaseException as error:
-        with suppress(CgroupError):
-            group.remove(REMOVE_SECONDS)
-        if isinstance(error, StartFault) or not isinstance(error, Exception):
-            raise
-        raise StartFault("start", getattr(error, "errno", 0) or 0, describe(error)) from error
     group.close()
     oom_fd, oom_events = watch if watch is not None else (-1, 0)
     console = -1 if spawned.console_fd is None else spawned.console_fd
@@ -81,7 +75,24 @@ def build(
     return Built(spawned.pid, spawned.pidfd, console, oom_fd, oom_events, started_at, warnings)
 
 
-def describe(error: Exception) -> str:
+@contextmanager
+def removed_on_failure(group: Group) -> Iterator[None]:
+    """Have the cgroup of a container that can't be made removed.
+
+    Raises:
+        StartFault: for whatever went wrong.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with suppress(CgroupError):
+            group.remove(REMOVE_SECONDS)
+        if isinstance(error, StartFault) or not isinstance(error, Exception):
+            raise
+        raise StartFault("start", getattr(error, "errno", 0) or 0, _describe(error)) from error
+
+
+def _describe(error: Exception) -> str:
     """An unforeseen error in words."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"

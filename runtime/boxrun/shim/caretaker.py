@@ -11,13 +11,10 @@ page by page and torn down for each is not. ``Caretaker.spare`` is then the conn
 from __future__ import annotations
 
 import os
-import signal
 from _socket import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from fcntl import ioctl
 from select import EPOLLIN
-from struct import pack
 from time import monotonic, time_ns
 from typing import ClassVar, Literal, NoReturn
 
@@ -26,13 +23,14 @@ from msgspec import Struct, structs
 from boxrun.container.cgroups import Cgroups
 from boxrun.container.cgroups.errors import CgroupError
 from boxrun.errors import LogDriverError, StartFault
-from boxrun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from boxrun.shim import exits
 from boxrun.shim.builder import Built, build
-from boxrun.shim.clients import Client, Stream
+from boxrun.shim.children import adopt_orphans, childless
+from boxrun.shim.clients import Client
 from boxrun.shim.complaints import complain
 from boxrun.shim.links import Links
 from boxrun.shim.logs import LogWriter, NoLog, Position, open_log
+from boxrun.shim.memory import MemoryWatch
 from boxrun.shim.parking import hand_over, reap
 from boxrun.shim.poller import Poller
 from boxrun.shim.protocol import (
@@ -53,14 +51,12 @@ from boxrun.shim.protocol import (
     Role,
     Start,
     Started,
-    close_all,
     decode_payload,
-    encode,
-    read_memfd,
-    send,
 )
 from boxrun.shim.protocol import Client as ClientSpec
 from boxrun.shim.relay import Relay
+from boxrun.shim.streams import Streams
+from boxrun.shim.wire import close_all, encode, read_memfd, send
 
 DRAIN_SECONDS = 3.0
 """How long output is read after process 1's end, where something outside of the container holds the pipes open."""
@@ -76,9 +72,6 @@ REMOVE_SECONDS = 5.0
 
 SERVICES = 100
 """How many orders a process serves at most: of each a stack and a thread's state stay behind (``boxrun.linux.vfork``)."""
-
-_TIOCSWINSZ = 0x5414
-_TIOCGPTPEER = 0x5441
 
 State = Literal["starting", "running", "draining", "ended"]
 
@@ -106,14 +99,8 @@ class Caretaker:
         self._started_at = 0
         self._finished_at = 0
         self._warnings: tuple[str, ...] = ()
-        self._stdin: int | None = None
-        self._outputs: dict[int, Stream] = {}
         self._gate = -1
-        self._console = -1
-        self._slave = -1
-        self._oom_fd = -1
-        self._oom_events = 0
-        self._oom_kills = 0
+        self._streams = Streams()
         self._record: ExitRecord | None = None
         self._settled = False
         self._patience_over = False
@@ -183,18 +170,18 @@ class Caretaker:
 
     def _make(self, payload: bytes, joins: Sequence[int]) -> None:
         if not self._start.own_pid_namespace:
-            self._adopt_orphans()
-        theirs = [] if self._start.terminal else self._pipes()
+            # Such a container's worker never parks.
+            adopt_orphans(self._poller, self._reaped)
+        stdio = self._start.stdio
+        theirs = [] if self._start.terminal else self._streams.pipes(open_stdin=stdio.open_stdin)
         try:
             built = self._build(payload, joins, (theirs[0], theirs[1], theirs[2]) if theirs else None)
         finally:
             close_all(theirs)
-        self._pid, self._pidfd, self._console, self._oom_fd, self._oom_events, self._started_at, self._warnings = built
-        if self._console >= 0:
-            # With our own hold on the other end, the terminal stays whatever the container's processes close.
-            self._slave = ioctl(self._console, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-            self._stdin = os.dup(self._console) if self._start.stdio.open_stdin else None
-            self._outputs[self._console] = "stdout"
+        self._pid, self._pidfd, self._started_at, self._warnings = built.pid, built.pidfd, built.started_at, built.warnings
+        self._memory = MemoryWatch(self._cgroups, self._start.cgroup, built.oom_fd, built.oom_events)
+        if built.console >= 0:
+            self._streams.terminal(built.console, open_stdin=stdio.open_stdin)
         self._links.report(Started(pid=self._pid, started_at=self._started_at, warnings=self._warnings), (self._pidfd,))
         self._look_after()
 
@@ -205,58 +192,26 @@ class Caretaker:
     def _plug(self, namespace: int) -> None:
         self._links.report(Cloned(), (namespace,))
 
-    def _pipes(self) -> list[int]:
-        """Make the pipes; returns the container's ends."""
-        theirs = []
-        if self._start.stdio.open_stdin:
-            reader, self._stdin = os.pipe2(os.O_CLOEXEC)
-            theirs.append(reader)
-        else:
-            theirs.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
-        streams: tuple[Stream, ...] = ("stdout", "stderr")
-        for stream in streams:
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            self._outputs[reader] = stream
-            theirs.append(writer)
-        return theirs
-
     def _look_after(self) -> None:
         """Wait for what the running container does."""
         self._state = "running"
         self._poller.watch(self._pidfd, EPOLLIN, self._ended)
-        if self._oom_fd >= 0:
-            os.set_blocking(self._oom_fd, False)
-            self._poller.watch(self._oom_fd, self._oom_events, self._out_of_memory)
-        self._relay.connect(self._stdin, self._outputs)
+        if self._memory.fd >= 0:
+            self._poller.watch(self._memory.fd, self._memory.events, self._out_of_memory)
+        self._relay.connect(self._streams.stdin, self._streams.outputs)
 
-    def _adopt_orphans(self) -> None:
-        """Where the container shares its pid namespace, its orphans have no process 1 of theirs to reap them: do it here.
-
-        Such a container's worker never parks.
-        """
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
-        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.signal(signal.SIGCHLD, _ignore)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._poller.watch(reader, EPOLLIN, self._reap_orphans)
-
-    def _reap_orphans(self, fd: int, _events: int) -> None:
-        with suppress(BlockingIOError):
-            os.read(fd, 512)
-        with suppress(ChildProcessError):
-            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-                if ended.si_pid == self._pid and self._state == "running":
-                    self._ended(self._pidfd, EPOLLIN)
-                else:
-                    os.waitpid(ended.si_pid, 0)
+    def _reaped(self, pid: int) -> bool:
+        """Whether the process that has ended was the container's first, and is reaped therefore."""
+        if pid != self._pid or self._state != "running":
+            return False
+        self._ended(self._pidfd, EPOLLIN)
+        return True
 
     def _fail(self, failed: Failed) -> None:
         self._state, self._settled, self._due = "ended", True, monotonic() + FAREWELL_SECONDS
         if self._spoils(failed):
             self._control = None
-        for fd in (*self._outputs, self._stdin):
-            if fd is not None:
-                os.close(fd)
+        self._streams.close()
         self._relay.finish()
         self._relay.close_log()
         self._links.report(failed)
@@ -275,27 +230,22 @@ class Caretaker:
             pid=self._pid,
             started_at=self._started_at,
             warnings=self._warnings,
-            oom_events=self._oom_events,
-            oom_kills=self._oom_kills,
+            oom_events=self._memory.events,
+            oom_kills=self._memory.kills,
             begun=self._relay.suspend_log(),
             log_dropped=self._log.dropped,
             roles=(),
         )
-        self._outputs, self._stdin = self._relay.outputs, self._relay.stdin
+        self._streams.outputs, self._streams.stdin = self._relay.outputs, self._relay.stdin
         hand_over(self._keeper, parked, self._roles())
 
     def _roles(self) -> list[tuple[Role, int]]:
         """Every descriptor that a successor needs."""
         roles: list[tuple[Role, int]] = [("listener", self._links.listener), ("pidfd", self._pidfd)]
         roles += [("link", fd) for fd in self._links.fds]
-        if self._console >= 0:
-            roles += [("console", self._console), ("slave", self._slave)]
-        else:
-            roles += [(stream, fd) for fd, stream in self._outputs.items()]
-        if self._stdin is not None:
-            roles.append(("stdin", self._stdin))
-        if self._oom_fd >= 0:
-            roles.append(("oom", self._oom_fd))
+        roles += self._streams.roles()
+        if self._memory.fd >= 0:
+            roles.append(("oom", self._memory.fd))
         if self._log.channel >= 0:
             roles.append(("log", self._log.channel))
         return roles
@@ -303,32 +253,26 @@ class Caretaker:
     def resume(self, parked: Parked, fds: Sequence[int]) -> None:
         """Go on from where a worker has parked."""
         self._start, self._pid, self._started_at = parked.start, parked.pid, parked.started_at
-        self._warnings, self._oom_events, self._oom_kills = parked.warnings, parked.oom_events, parked.oom_kills
+        self._warnings = parked.warnings
         # A log that can't be opened again doesn't hold the container up: the record of its exit will say so.
         self._open_log(next((fd for role, fd in zip(parked.roles, fds, strict=True) if role == "log"), -1))
         self._relay.log_dropped = parked.log_dropped
         for stream, begun in parked.begun.items():
             self._log.write(stream, begun)
-        links = []
+        links, oom = [], -1
         for role, fd in zip(parked.roles, fds, strict=True):
             match role:
                 case "listener":
                     self._links = Links(self._poller, socket(fileno=fd), self._hello, self._handle)
                 case "link":
                     links.append(fd)
-                case "stdout" | "stderr":
-                    self._outputs[fd] = role
-                case "stdin":
-                    self._stdin = fd
-                case "console":
-                    self._console = fd
-                    self._outputs[fd] = "stdout"
-                case "slave":
-                    self._slave = fd
                 case "pidfd":
                     self._pidfd = fd
                 case "oom":
-                    self._oom_fd = fd
+                    oom = fd
+                case _:
+                    self._streams.resume(role, fd)
+        self._memory = MemoryWatch(self._cgroups, self._start.cgroup, oom, parked.oom_events, parked.oom_kills)
         for fd in links:
             self._links.resume(socket(fileno=fd))
         self._look_after()
@@ -373,29 +317,14 @@ class Caretaker:
         self._relay.attach(Client(spec, fd, self._start.terminal))
 
     def _resize(self, request: Resize) -> str:
-        if self._console < 0 or self._state != "running":
+        if self._streams.console < 0 or self._state != "running":
             return "the container has no terminal"
-        ioctl(self._console, _TIOCSWINSZ, pack("4H", request.height & 0xFFFF, request.width & 0xFFFF, 0, 0))
+        self._streams.resize(request.height, request.width)
         return ""
 
-    def _out_of_memory(self, fd: int, _events: int) -> None:
-        # Reading takes the notice away: an eventfd as it is, cgroup2's file from its start.
-        try:
-            os.pread(fd, 4096, 0)
-        except OSError:
-            with suppress(BlockingIOError):
-                os.read(fd, 8)
-        kills = self._count_oom_kills()
-        if kills > self._oom_kills:
-            self._oom_kills = kills
+    def _out_of_memory(self, _fd: int, _events: int) -> None:
+        if self._memory.noticed():
             self._links.report(OutOfMemory())
-
-    def _count_oom_kills(self) -> int:
-        try:
-            with self._cgroups.open(self._start.cgroup) as group:
-                return group.oom_kills()
-        except (CgroupError, OSError):
-            return self._oom_kills
 
     # Ending.
 
@@ -411,8 +340,7 @@ class Caretaker:
         if not self._start.own_pid_namespace:
             # In a namespace of its own the kernel has killed the rest already.
             self._kill_rest()
-        if self._slave >= 0:
-            os.close(self._slave)
+        self._streams.release_terminal()
         self._relay.drain()
 
     def _kill_rest(self) -> None:
@@ -425,10 +353,10 @@ class Caretaker:
         self._relay.abandon_output()
         self._relay.close_log()
         code = os.waitstatus_to_exitcode(self._status)
-        if self._oom_fd >= 0:
-            self._poller.forget(self._oom_fd)
-            os.close(self._oom_fd)
-            self._oom_kills = max(self._oom_kills, self._count_oom_kills())
+        if self._memory.fd >= 0:
+            self._poller.forget(self._memory.fd)
+            self._memory.close()
+            self._memory.count()
         self._record = ExitRecord(
             id=self._start.id,
             run=self._start.run,
@@ -437,7 +365,7 @@ class Caretaker:
             finished_at=self._finished_at,
             exit_code=code if code >= 0 else 128 - code,
             signal=max(-code, 0),
-            oom_killed=self._oom_kills > 0,
+            oom_killed=self._memory.kills > 0,
             error=self._log_error,
             log_dropped=self._log.dropped,
         )
@@ -495,7 +423,7 @@ class Caretaker:
         """Let go of the supervisors: everything is done and told. The one that gave the order may have another."""
         control = self._control
         # Who still sends a log or compresses one is this container's; the next one's process begins without.
-        if control is not None and not self._log_error and _childless() and self._links.take(control):
+        if control is not None and not self._log_error and childless() and self._links.take(control):
             control.setblocking(True)
             with suppress(OSError):
                 send(control, encode(Idle()))
@@ -519,17 +447,3 @@ class Caretaker:
             self._patience_over = True
         elif self._state == "ended":
             self._write_record()
-
-
-def _childless() -> bool:
-    """Whether nothing that this process has forked is left; what has ended is reaped."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            continue
-    except ChildProcessError:
-        return True
-    return False
-
-
-def _ignore(_signum: int, _frame: object) -> None:
-    """Have the signal noticed, by way of the wake-up descriptor."""

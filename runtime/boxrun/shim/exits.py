@@ -11,6 +11,9 @@ from boxrun.shim.protocol import ExitRecord
 
 FILE_NAME = "exit.json"
 
+LOST_EXIT_CODE = 255
+"""Of a program whose end nobody saw."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ExitRecord).decode
 

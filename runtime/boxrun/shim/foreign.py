@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from time import time_ns
 
 from boxrun.container.cgroups.errors import CgroupError
 from boxrun.container.spec import ForeignRuntime
 from boxrun.errors import StartFault
 from boxrun.oci.container import clear, make
-from boxrun.shim.builder import REMOVE_SECONDS, Built, describe
+from boxrun.shim.builder import Built, removed_on_failure
 from boxrun.shim.caretaker import Caretaker
 from boxrun.shim.protocol import ExitRecord, decode_payload
 
@@ -35,16 +34,10 @@ class ForeignCaretaker(Caretaker):
         except CgroupError as error:
             raise StartFault("cgroup", 0, str(error)) from error
         named = dict(zip(order.joins, joins, strict=True))
-        try:
+        with removed_on_failure(group):
             made = make(runtime, spec, named, group, seccomp=order.seccomp, stdio=stdio, hybrid=self._hybrid)
             started_at = time_ns()
             watch = group.oom_watch()
-        except BaseException as error:
-            with suppress(CgroupError):
-                group.remove(REMOVE_SECONDS)
-            if isinstance(error, StartFault) or not isinstance(error, Exception):
-                raise
-            raise StartFault("start", getattr(error, "errno", 0) or 0, describe(error)) from error
         group.close()
         oom_fd, oom_events = watch if watch is not None else (-1, 0)
         warnings = (*group.warnings, *made.warnings)

@@ -16,7 +16,8 @@ from boxrun.errors import StartFault
 from boxrun.linux import mounts as kernel_mounts
 from boxrun.linux import namespaces as kernel_namespaces
 from boxrun.shim.complaints import complain
-from boxrun.shim.protocol import Failed, Held, Hold, encode, send
+from boxrun.shim.protocol import Failed, Held, Hold
+from boxrun.shim.wire import encode, send
 
 
 def hold(control: socket, order: Hold, fds: list[int]) -> None:

@@ -22,8 +22,8 @@ from boxrun.container.cgroups import Cgroups
 from boxrun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from boxrun.prober.prober import probe
 from boxrun.shim.parking import PARKED, PROBE, REAP
-from boxrun.shim.protocol import MAX_FDS
 from boxrun.shim.title import Title
+from boxrun.shim.wire import MAX_FDS
 from boxrun.shim.worker import work
 
 _ANCILLARY = CMSG_SPACE(4 * MAX_FDS)

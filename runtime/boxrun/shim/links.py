@@ -12,7 +12,8 @@ from msgspec import MsgspecError, Struct
 
 from boxrun.shim.logs.writer import Position
 from boxrun.shim.poller import Poller
-from boxrun.shim.protocol import Attach, Done, Request, Resize, close_all, decode_request, encode, receive, send
+from boxrun.shim.protocol import Attach, Done, Request, Resize, decode_request
+from boxrun.shim.wire import close_all, encode, receive, send
 
 QUEUE_LIMIT = 1024
 """Reports that may wait for a supervisor that doesn't read; past that its connection is closed, and it may connect again."""

@@ -11,12 +11,8 @@ from typing import NoReturn
 
 from msgspec import structs
 
-from boxrun.shim.protocol import (
-    Parked,
-    Role,
-    encode,
-    memfd,
-)
+from boxrun.shim.protocol import Parked, Role
+from boxrun.shim.wire import encode, memfd
 
 PARKED = b"p"
 """To the keeper: this worker ends for now. Descriptors: an epoll to wait on, a memfd with ``Parked``, then its roles'."""

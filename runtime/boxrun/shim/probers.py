@@ -15,7 +15,8 @@ from boxrun.prober.plan import prepare
 from boxrun.prober.prober import refuse
 from boxrun.prober.protocol import decode_check
 from boxrun.shim.parking import pass_on
-from boxrun.shim.protocol import Probe, encode, memfd, read_memfd
+from boxrun.shim.protocol import Probe
+from boxrun.shim.wire import encode, memfd, read_memfd
 
 
 def prepare_prober(keeper: socket, control: socket, order: Probe, fds: Sequence[int], cgroups: Cgroups) -> None:

@@ -20,16 +20,9 @@ from boxrun.shim.execs import ExecCaretaker
 from boxrun.shim.foreign import ForeignCaretaker
 from boxrun.shim.holder import hold
 from boxrun.shim.probers import prepare_prober
-from boxrun.shim.protocol import (
-    Hold,
-    Probe,
-    Start,
-    decode_parked,
-    decode_request,
-    read_memfd,
-    receive,
-)
+from boxrun.shim.protocol import Hold, Probe, Start, decode_parked, decode_request
 from boxrun.shim.title import Title
+from boxrun.shim.wire import read_memfd, receive
 
 
 def work(keeper: socket, descriptors: bytes, cgroups: Cgroups, title: Title) -> NoReturn:

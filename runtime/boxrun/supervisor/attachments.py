@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from boxrun.bus import BusError, Code, Context
 from boxrun.errors import ShimError
-from boxrun.shim.protocol import close_all
+from boxrun.shim.wire import close_all
 from boxrun.supervisor.container import Container
 from boxrun.supervisor.contract import AttachReply, AttachRequest
 from boxrun.supervisor.starts import as_client

@@ -31,27 +31,22 @@ from boxrun.shim.protocol import (
     Report,
     RunRecord,
     Started,
-    close_all,
 )
+from boxrun.shim.wire import close_all
 from boxrun.supervisor.admission import GroupLock
 from boxrun.supervisor.contract import ContainerStatus, Phase, RuntimeEvent
 from boxrun.supervisor.link import ShimLink
+from boxrun.supervisor.outcome import NeverGreetedError, Outcome
 from boxrun.supervisor.rundir import RunDirectory
 from boxrun.supervisor.watchers import Watchers
 
 log = logging.getLogger(__name__)
-
-LOST_EXIT_CODE = 255
 
 CLEAN_SECONDS = 15.0
 """How long a shim may take to remove its container's cgroup after the exit."""
 
 REMOVE_SECONDS = 10.0
 """How long a dead shim's container may take to die."""
-
-
-class NeverGreetedError(ShimError):
-    """A connection ended before a shim had said anything on it: nothing was made, and the start can be tried again."""
 
 
 class Container:
@@ -81,6 +76,7 @@ class Container:
         self.link: ShimLink | None = None
         self.cleaned = asyncio.Event()
         self.greeted = asyncio.Event()
+        self.outcome = Outcome()
         self.shim_pid = 0
         self.log_dropped = 0
         self.paused = False
@@ -88,14 +84,12 @@ class Container:
         self.traceable = True
         self.on_clone: Callable[[int], None] | None = None
         """Has the sandbox plugged where the container makes it itself; the descriptor of ``Cloned`` is its own."""
-        self._awaited = False
         self._tidy = False
         self._forgotten = False
         self._recycle = recycle
         self._run = run
         self._cgroups = cgroups
         self._watchers = watchers
-        self._outcome: asyncio.Future[Started | Failed] = asyncio.get_running_loop().create_future()
         self._losing: asyncio.Task[None] | None = None
 
     @property
@@ -152,21 +146,6 @@ class Container:
             log_dropped=end.log_dropped,
         )
 
-    async def outcome(self) -> Started | Failed:
-        """How the start went.
-
-        Raises:
-            NeverGreetedError: the zygote or the shim died before the shim had begun.
-            ShimError: the shim died later, and what it had made is removed.
-        """
-        return await asyncio.shield(self._outcome)
-
-    def expect(self) -> None:
-        """Somebody is about to start this container (again) and will ask for the ``outcome``."""
-        self._awaited = True
-        if self._outcome.done():
-            self._outcome = asyncio.get_running_loop().create_future()
-
     # The link.
 
     def connect(self, sock: socket.socket) -> ShimLink:
@@ -216,31 +195,21 @@ class Container:
         self.phase, self.pid, self.started_at, self.warnings = "running", started.pid, started.started_at, started.warnings
         if fds and self._pidfd < 0:
             self._pidfd = fds.pop(0)
-        self._settle(started)
+        self.outcome.settle(started)
         self._publish("started")
 
     def _fail(self, failed: Failed) -> None:
-        self._settle(failed)
-        if not self._awaited:
+        self.outcome.settle(failed)
+        if not self.outcome.awaited:
             # The supervisor that was to be told is dead: its successor's watchers are told instead.
             self._end(self._ending(failed.exit_code, failed.message))
-
-    def _settle(self, outcome: Started | Failed | ShimError) -> None:
-        if self._outcome.done():
-            return
-        if isinstance(outcome, ShimError):
-            self._outcome.set_exception(outcome)
-            # Where nobody awaits it (a container found at start-up), its going unread is no mistake.
-            self._outcome.exception()
-        else:
-            self._outcome.set_result(outcome)
 
     def _end(self, record: ExitRecord) -> None:
         if self.exit is not None:
             return
         self.phase, self.exit, self.paused = "exited", record, False
         self._close_pidfd()
-        self._settle(ShimError("the container ended before its start was reported"))
+        self.outcome.settle(ShimError("the container ended before its start was reported"))
         self._publish("exited")
 
     def _publish(self, kind: str) -> None:
@@ -255,11 +224,11 @@ class Container:
         self.link = None
         if self.phase == "exited":
             self.cleaned.set()
-        elif self.phase == "starting" and self._awaited:
+        elif self.phase == "starting" and self.outcome.awaited:
             if self.greeted.is_set():
-                self._settle(ShimError("the container's shim died while it made the container"))
+                self.outcome.settle(ShimError("the container's shim died while it made the container"))
             else:
-                self._settle(NeverGreetedError("the container's shim died before it had begun"))
+                self.outcome.settle(NeverGreetedError("the container's shim died before it had begun"))
         else:
             self._losing = asyncio.get_running_loop().create_task(self.recover())
 
@@ -287,7 +256,7 @@ class Container:
         """Kill what a dead shim has left behind, and put on record that nobody knows how it ended."""
         log.error("container %s: its shim is dead and left no exit record", self.id)
         await self.remove_cgroup()
-        record = self._ending(LOST_EXIT_CODE, "the container's shim died, so its exit status is unknown", lost=True)
+        record = self._ending(exits.LOST_EXIT_CODE, "the container's shim died, so its exit status is unknown", lost=True)
         try:
             await asyncio.to_thread(exits.write, self.record.state_dir, record)
         except OSError as error:
@@ -353,7 +322,7 @@ class Container:
 
     def abandon(self) -> None:
         """Let go of a start that failed, and end its shim where that is still at it."""
-        shim, alive = self.shim_pid, self.link is not None and not self._outcome.done()
+        shim, alive = self.shim_pid, self.link is not None and not self.outcome.known
         self.close()
         if alive and shim:
             with suppress(ProcessLookupError):

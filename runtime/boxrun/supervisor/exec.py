@@ -13,11 +13,13 @@ from time import time_ns
 
 from boxrun.errors import ShimError
 from boxrun.linux.process import pidfd_send_signal
-from boxrun.shim.protocol import Detached, Exited, ExitRecord, Failed, Hello, Idle, Joined, Report, Started, close_all
-from boxrun.supervisor.container import LOST_EXIT_CODE, NeverGreetedError
+from boxrun.shim import exits
+from boxrun.shim.protocol import Detached, Exited, ExitRecord, Failed, Hello, Idle, Joined, Report, Started
+from boxrun.shim.wire import close_all
 from boxrun.supervisor.contract import ExecStatus, Phase, RuntimeEvent
 from boxrun.supervisor.execdir import ExecDirectory, ExecRecord
 from boxrun.supervisor.link import ShimLink
+from boxrun.supervisor.outcome import NeverGreetedError, Outcome
 from boxrun.supervisor.watchers import Watchers
 
 log = logging.getLogger(__name__)
@@ -43,11 +45,10 @@ class Exec:
         self.exit: ExitRecord | None = None
         self.link: ShimLink | None = None
         self.greeted = asyncio.Event()
-        self._awaited = False
+        self.outcome = Outcome()
         self._recycle = recycle
         self._directory = directory
         self._watchers = watchers
-        self._outcome: asyncio.Future[Started | Failed] = asyncio.get_running_loop().create_future()
 
     @property
     def status(self) -> ExecStatus:
@@ -69,21 +70,6 @@ class Exec:
             error=end.error,
         )
 
-    async def outcome(self) -> Started | Failed:
-        """How the start went.
-
-        Raises:
-            NeverGreetedError: the zygote or the shim died before the shim had begun.
-            ShimError: the shim died later.
-        """
-        return await asyncio.shield(self._outcome)
-
-    def expect(self) -> None:
-        """Somebody is about to start it (again) and will ask for the ``outcome``."""
-        self._awaited = True
-        if self._outcome.done():
-            self._outcome = asyncio.get_running_loop().create_future()
-
     def connect(self, sock: socket.socket) -> ShimLink:
         """Have ``sock`` as the connection to the shim."""
         self.link = ShimLink(sock, self._reported, self._ended)
@@ -102,8 +88,8 @@ class Exec:
                 case Started():
                     self._start(report, fds)
                 case Failed():
-                    self._settle(report)
-                    if not self._awaited:
+                    self.outcome.settle(report)
+                    if not self.outcome.awaited:
                         # The supervisor that was to be told is dead.
                         self._end(self._ending(report.exit_code, report.message))
                 case Exited():
@@ -129,25 +115,15 @@ class Exec:
         self.phase, self.pid, self.started_at = "running", started.pid, started.started_at
         if fds and self.pidfd < 0:
             self.pidfd = fds.pop(0)
-        self._settle(started)
+        self.outcome.settle(started)
         self._publish("exec_started")
-
-    def _settle(self, outcome: Started | Failed | ShimError) -> None:
-        if self._outcome.done():
-            return
-        if isinstance(outcome, ShimError):
-            self._outcome.set_exception(outcome)
-            # Where nobody awaits it, its going unread is no mistake.
-            self._outcome.exception()
-        else:
-            self._outcome.set_result(outcome)
 
     def _end(self, record: ExitRecord) -> None:
         if self.exit is not None:
             return
         self.phase, self.exit = "exited", record
         self._close_pidfd()
-        self._settle(ShimError("the exec ended before its start was reported"))
+        self.outcome.settle(ShimError("the exec ended before its start was reported"))
         self._publish("exec_exited")
 
     def _publish(self, kind: str) -> None:
@@ -160,12 +136,12 @@ class Exec:
         self.link = None
         if self.phase == "exited":
             return
-        if self.phase == "starting" and self._awaited:
+        if self.phase == "starting" and self.outcome.awaited:
             if self.greeted.is_set():
                 self.signal(SIGKILL)
-                self._settle(ShimError("the exec's shim died while it started the program"))
+                self.outcome.settle(ShimError("the exec's shim died while it started the program"))
             else:
-                self._settle(NeverGreetedError("the exec's shim died before it had begun"))
+                self.outcome.settle(NeverGreetedError("the exec's shim died before it had begun"))
         else:
             self.recover()
 
@@ -185,7 +161,7 @@ class Exec:
         if record is None:
             log.error("exec %s: its shim is dead and left no exit record", self.record.id)
             self.signal(SIGKILL)
-            record = self._ending(LOST_EXIT_CODE, "the exec's shim died, so its exit status is unknown", lost=True)
+            record = self._ending(exits.LOST_EXIT_CODE, "the exec's shim died, so its exit status is unknown", lost=True)
         self._end(record)
 
     def _ending(self, exit_code: int, error: str, *, lost: bool = False) -> ExitRecord:
@@ -213,7 +189,7 @@ class Exec:
     def abandon(self) -> None:
         """Let go of a start that failed, and end its process and its shim where they are still at it."""
         self.signal(SIGKILL)
-        shim, alive = self.shim_pid, self.link is not None and not self._outcome.done()
+        shim, alive = self.shim_pid, self.link is not None and not self.outcome.known
         self.forget()
         if alive and shim:
             with suppress(ProcessLookupError):

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from boxrun.shim import exits
 from boxrun.shim.protocol import ExitRecord
+from boxrun.supervisor.sockets import connected, listening
 
 _BACKLOG = 16
 _KINDS = ("json", "sock", "exit", "exit.new")
@@ -94,14 +95,7 @@ class ExecDirectory:
         Raises:
             OSError: there is one already, or the file system refuses.
         """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            sock.bind(self._address(exec_id))
-            sock.listen(_BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        return listening(self._address(exec_id), _BACKLOG)
 
     def connect(self, exec_id: str) -> socket.socket | None:
         """A connection to an exec's shim; None where nobody listens.
@@ -109,16 +103,7 @@ class ExecDirectory:
         Raises:
             OSError: somebody does, but accepts nothing.
         """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        try:
-            sock.connect(self._address(exec_id))
-        except (FileNotFoundError, ConnectionRefusedError):
-            sock.close()
-            return None
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        return connected(self._address(exec_id))
 
     def _address(self, exec_id: str) -> str:
         # Through the descriptor: sun_path has 108 bytes, whatever the run directory's path has.

@@ -12,8 +12,9 @@ from boxrun.bus import BusError, Code, Context
 from boxrun.container.seccomp.compiler import compile_profile
 from boxrun.container.spec import Log, Stdio
 from boxrun.errors import BoxrunError, ShimError, StartFault, ZygoteError
-from boxrun.shim.protocol import ExecPayload, Failed, Start, Started, close_all, encode, memfd
-from boxrun.supervisor.container import Container, NeverGreetedError
+from boxrun.shim.protocol import ExecPayload, Failed, Start, Started
+from boxrun.shim.wire import close_all, encode, memfd
+from boxrun.supervisor.container import Container
 from boxrun.supervisor.contract import (
     Empty,
     ExecRef,
@@ -27,6 +28,7 @@ from boxrun.supervisor.contract import (
 )
 from boxrun.supervisor.exec import Exec
 from boxrun.supervisor.execdir import ExecDirectory, ExecRecord
+from boxrun.supervisor.outcome import NeverGreetedError
 from boxrun.supervisor.processes import process_end
 from boxrun.supervisor.starts import ATTEMPTS, TRACING, as_client
 from boxrun.supervisor.watchers import Watchers
@@ -166,14 +168,14 @@ class Execs:
     async def _order(self, exec_: Exec, order: Start, fds: Sequence[int]) -> Started:
         for attempt in range(1, ATTEMPTS + 1):
             sock = await (self._zygotes.exec_shim(order.exec_of) if attempt == 1 else self._zygotes.shim())
-            exec_.expect()
+            exec_.outcome.expect()
             link = exec_.connect(sock)
             # Where it is broken, a spare has died; its connection's end says the same.
             with suppress(BrokenPipeError, ConnectionResetError):
                 link.start(order, fds)
             try:
                 async with asyncio.timeout(START_SECONDS):
-                    outcome = await exec_.outcome()
+                    outcome = await exec_.outcome.wait()
             except NeverGreetedError:
                 if attempt == ATTEMPTS:
                     raise

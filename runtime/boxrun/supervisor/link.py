@@ -11,20 +11,8 @@ from msgspec import MsgspecError
 
 from boxrun.errors import ShimError
 from boxrun.shim.logs import Position
-from boxrun.shim.protocol import (
-    REPORT_LIMIT,
-    Attach,
-    Client,
-    Done,
-    Report,
-    Resize,
-    Start,
-    close_all,
-    decode_report,
-    encode,
-    receive,
-    send,
-)
+from boxrun.shim.protocol import Attach, Client, Done, Report, Resize, Start, decode_report
+from boxrun.shim.wire import REPORT_LIMIT, close_all, encode, receive, send
 
 REPLY_SECONDS = 10.0
 """How long a shim may take to answer."""

@@ -12,7 +12,7 @@ from msgspec import MsgspecError, Struct, ValidationError
 
 from boxrun.errors import BoxrunError
 from boxrun.prober.protocol import MESSAGE_LIMIT, Ask, Attend, Report, Rest, Unable, decode_message, sound
-from boxrun.shim.protocol import encode, receive_inline, send
+from boxrun.shim.wire import encode, receive_inline, send
 
 BURST = 32
 """Messages that are taken in at a time."""

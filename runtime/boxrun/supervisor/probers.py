@@ -23,7 +23,8 @@ from boxrun.errors import BoxrunError
 from boxrun.linux import namespaces
 from boxrun.linux.process import pidfd_open, pidfd_send_signal
 from boxrun.prober.protocol import Check
-from boxrun.shim.protocol import Probe, encode, memfd
+from boxrun.shim.protocol import Probe
+from boxrun.shim.wire import encode, memfd
 from boxrun.supervisor.container import Container
 from boxrun.supervisor.contract import Empty, HealthReply, HealthReports, HealthReportsRequest, ProbeRequest, ProcessList
 from boxrun.supervisor.prober_link import ProberGoneError, ProberLink

@@ -24,7 +24,8 @@ from boxrun.bus import BusError, Code, Context
 from boxrun.container.spec import Root, Spec
 from boxrun.errors import ZygoteError
 from boxrun.linux.process import pidfd_send_signal
-from boxrun.shim.protocol import REPORT_LIMIT, Failed, Held, Hold, close_all, decode_report, encode, receive, send
+from boxrun.shim.protocol import Failed, Held, Hold, decode_report
+from boxrun.shim.wire import REPORT_LIMIT, close_all, encode, receive, send
 from boxrun.supervisor.container import Container
 from boxrun.supervisor.contract import RootReply, RootRequest
 from boxrun.supervisor.zygotes import ZygoteKeeper

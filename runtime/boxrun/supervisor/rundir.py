@@ -20,6 +20,7 @@ import msgspec
 
 from boxrun.errors import RunDirectoryError
 from boxrun.shim.protocol import RunRecord
+from boxrun.supervisor.sockets import connected, listening
 
 _BACKLOG = 16
 _encode = msgspec.json.Encoder().encode
@@ -139,16 +140,9 @@ class RunDirectory:
 
     def listen(self, container: str) -> socket.socket:
         """A new listening socket for a container's shim, in the place of whatever was there."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with suppress(FileNotFoundError):
-                os.unlink(self._address(container))
-            sock.bind(self._address(container))
-            sock.listen(_BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        with suppress(FileNotFoundError):
+            os.unlink(self._address(container))
+        return listening(self._address(container), _BACKLOG)
 
     def connect(self, container: str) -> socket.socket | None:
         """A connection to a container's shim; None where nobody listens.
@@ -156,16 +150,7 @@ class RunDirectory:
         Raises:
             BlockingIOError: somebody does, but accepts nothing.
         """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        try:
-            sock.connect(self._address(container))
-        except (FileNotFoundError, ConnectionRefusedError):
-            sock.close()
-            return None
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        return connected(self._address(container))
 
     def _address(self, container: str) -> str:
         # Through the directory's descriptor: sun_path has 108 bytes, whatever the run directory's path has.

@@ -16,7 +16,7 @@ from boxrun.container.seccomp.compiler import available
 from boxrun.errors import ShimError
 from boxrun.network.service import NetworksService
 from boxrun.shim import exits
-from boxrun.shim.protocol import close_all
+from boxrun.shim.wire import close_all
 from boxrun.supervisor.attachments import attach_gated
 from boxrun.supervisor.checks import check
 from boxrun.supervisor.container import Container

@@ -1,4 +1,4 @@
-"""A directory of listening sockets, one for each name, at which helpers of containers answer later supervisors."""
+"""Sockets in directories, one for each name, at which shims and helpers of containers answer later supervisors."""
 
 from __future__ import annotations
 
@@ -25,28 +25,12 @@ class SocketDirectory:
 
     def listen(self, name: str) -> socket.socket:
         """A new listening socket, in the place of whatever was there. Raises OSError."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            self.forget(name)
-            sock.bind(self._address(name))
-            sock.listen(_BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        self.forget(name)
+        return listening(self._address(name), _BACKLOG)
 
     def connect(self, name: str) -> socket.socket | None:
         """A connection; None where nobody listens. Raises OSError."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        try:
-            sock.connect(self._address(name))
-        except (FileNotFoundError, ConnectionRefusedError):
-            sock.close()
-            return None
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        return connected(self._address(name))
 
     def forget(self, name: str) -> None:
         """Remove a socket, if it is there."""
@@ -68,3 +52,37 @@ class SocketDirectory:
     def _address(self, name: str) -> str:
         # Through the directory's descriptor: sun_path has 108 bytes, whatever the run directory's path has.
         return f"/proc/self/fd/{self._fd}/{name}"
+
+
+def listening(address: str, backlog: int) -> socket.socket:
+    """A new listening socket.
+
+    Raises:
+        OSError: there is something at ``address`` already, or the file system refuses.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.bind(address)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def connected(address: str) -> socket.socket | None:
+    """A connection to whoever listens at ``address``; None where nobody does.
+
+    Raises:
+        OSError: somebody does, but accepts nothing (BlockingIOError), or can't be reached.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(address)
+    except (FileNotFoundError, ConnectionRefusedError):
+        sock.close()
+        return None
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -20,10 +20,12 @@ from boxrun.network.contract import PlugReply, PlugRequest
 from boxrun.network.service import NetworksService
 from boxrun.oci.seccomp import oci_profile
 from boxrun.shim import exits
-from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started, encode, memfd
-from boxrun.supervisor.container import Container, NeverGreetedError
+from boxrun.shim.protocol import Client, Failed, Payload, RunRecord, Start, Started
+from boxrun.shim.wire import encode, memfd
+from boxrun.supervisor.container import Container
 from boxrun.supervisor.contract import Attachment, StartFailure, StartReply, StartRequest
 from boxrun.supervisor.gate import Gate
+from boxrun.supervisor.outcome import NeverGreetedError
 from boxrun.supervisor.rundir import RunDirectory
 from boxrun.supervisor.watchers import Watchers
 from boxrun.supervisor.zygotes import ZygoteKeeper
@@ -205,7 +207,7 @@ class Starter:
     async def _attempt(self, container: Container, start: Start, fds: Sequence[int]) -> Started:
         for attempt in range(1, ATTEMPTS + 1):
             sock = await (self._zygotes.start_shim() if start.secluded and attempt == 1 else self._zygotes.shim())
-            container.expect()
+            container.outcome.expect()
             link = container.connect(sock)
             try:
                 link.start(start, fds)
@@ -214,7 +216,7 @@ class Starter:
                 pass
             try:
                 async with asyncio.timeout(START_SECONDS):
-                    outcome = await container.outcome()
+                    outcome = await container.outcome.wait()
             except NeverGreetedError:
                 if attempt == ATTEMPTS:
                     raise

@@ -13,7 +13,8 @@ from contextlib import suppress
 
 from boxrun.container.spec import DeviceRule
 from boxrun.errors import ZygoteError
-from boxrun.shim.protocol import Settle, encode, send
+from boxrun.shim.protocol import Settle
+from boxrun.shim.wire import encode, send
 from boxrun.supervisor.interpreter import library_path, sealed_interpreter
 from boxrun.supervisor.processes import process_end
 from boxrun.zygote import END

@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
+from support.busybox import busybox_archive
 from support.daemon import Daemon, wait_until
+from support.daemons import stop_and_check
 
 CERTIFICATES = Path(__file__).parents[2] / "unit" / "api" / "certificates"
 TLS_FLAGS = (

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.daemon import Daemon, wait_until
+from support.daemons import stocked
 from support.git_server import GitServer, Repository
 from support.registry import REGISTRY, Registry
 
@@ -60,13 +61,8 @@ def layers(daemon: Daemon, name: str) -> list[str]:
 @pytest.fixture
 def other() -> Iterator[Daemon]:
     """A daemon that has built nothing."""
-    daemon = Daemon()
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon()) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 def test_hits_survive_the_daemon_and_depend_on_content(own_daemon: Daemon, tmp_path):
@@ -200,10 +196,7 @@ def test_cache_in_a_registry_and_in_an_image_of_it(own_daemon: Daemon, other: Da
 def test_too_much_goes_by_itself(tmp_path):
     configuration = tmp_path / "daemon.json"
     configuration.write_text(json.dumps({"builder": {"gc": {"policy": [{"all": True, "maxUsedSpace": "3MB"}]}}}))
-    daemon = Daemon("--config-file", str(configuration))
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon("--config-file", str(configuration))) as daemon:
         for number in range(4):
             text = f"FROM busybox\nRUN head -c 700000 /dev/urandom > /{number}\n"
             build(daemon, project(tmp_path, dockerfile=text))
@@ -217,8 +210,6 @@ def test_too_much_goes_by_itself(tmp_path):
 
         wait_until(lambda: len(own()) == 2, "what is too much has gone")
         assert sum(own()) in range(2_500_000, 3 << 20)
-    finally:
-        stop_and_check(daemon)
 
 
 def test_rules_that_cannot_be_are_refused(tmp_path):

@@ -1,14 +1,12 @@
 """Namespaces: new ones, joined ones, the host's; what belongs to them: host name, loopback, sysctls, clocks, id mappings."""
 
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from boxrun.container import defaults
 from boxrun.container.spec import IDMapping, Mount, Namespace
+from support.boxes import fork_server
 
 KINDS = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
 MAPPINGS = {
@@ -73,16 +71,9 @@ def _link(name, kind):
 def _run_beside(box, second, namespaces, joins):
     """Run in a harness of its own, as the first one waits for the sleeper."""
     kind = next(iter(joins))
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("harness.py"))],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:  # fmt: skip
+    with fork_server() as process:
         second._harness = process
-        try:
-            return second.shell(f"readlink /proc/self/ns/{kind}", namespaces=namespaces, joins=joins)[0]
-        finally:
-            process.stdin.close()
+        return second.shell(f"readlink /proc/self/ns/{kind}", namespaces=namespaces, joins=joins)[0]
 
 
 def test_a_mount_namespace_is_needed(box):

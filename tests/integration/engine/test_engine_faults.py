@@ -62,7 +62,7 @@ async def test_what_ended_while_the_daemon_was_down_and_removes_itself_is_gone(e
     await engine.event("destroy")
     with pytest.raises(NotFound):
         await engine.containers.inspect(id_)
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert engine.directories() == set()
 
 
@@ -72,7 +72,7 @@ async def test_policies_are_applied_when_the_daemon_begins(engine):
     never = await engine.run(*FOREVER, name="never")
     for id_ in (always, unless, never):
         await engine.containers.stop(id_, timeout=0)
-    await engine.containers.settle()
+    await engine.parts.settle()
     engine = await engine.reborn()
     assert (await engine.event("start"))["name"] == "always"
     assert (await engine.containers.inspect(unless)).state.status == "exited"
@@ -85,7 +85,7 @@ async def test_half_made_and_half_removed_containers_are_swept(engine):
     os.makedirs(f"{root}/{'a' * 64}/upper")
     os.makedirs(f"{engine.settings.data_root}/trash/{'b' * 64}.1/work")
     engine = await engine.reborn()
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert engine.directories() == {kept}
     assert os.listdir(f"{engine.settings.data_root}/trash") == []
     assert (await engine.containers.inspect(kept)).state.status == "created"
@@ -118,7 +118,7 @@ async def test_starts_that_lose_their_supervisor_end_in_the_truth(engine):
         state = (await engine.containers.inspect(id_)).state
         assert state.running is (outcome is True)
         await engine.containers.remove(id_, force=True)
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert engine.directories() == set()
 
 
@@ -177,5 +177,5 @@ async def test_removal_that_was_acknowledged_stays_removed(engine):
     await engine.containers.remove(id_, force=True)
     engine = await engine.reborn()
     assert await engine.containers.list(all=True) == []
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert engine.directories() == set()

@@ -33,7 +33,7 @@ async def test_a_container_runs_and_tells_its_exit_status(engine):
     with pytest.raises(NotFound, match="No such container: seven"):
         await engine.containers.inspect("seven")
     assert await engine.actions("destroy") == ["create", "start", "die", "destroy"]
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert engine.directories() == set()
     assert os.listdir(f"{engine.settings.data_root}/trash") == []
 
@@ -56,7 +56,7 @@ async def test_many_short_lives_at_once_all_end_and_go(engine):
         return code
 
     assert await asyncio.gather(*(cycle(number) for number in range(40))) == list(range(40))
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert engine.directories() == set()
 
 
@@ -79,7 +79,7 @@ async def test_operations_on_one_container_in_any_order_keep_it_sane(engine):
             await engine.containers.remove(id_, force=True)
 
     await asyncio.gather(*(abuse(seed) for seed in range(12)))
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert await engine.containers.list(all=True) == []
     assert engine.directories() == set()
 
@@ -122,7 +122,7 @@ async def test_auto_remove_tells_the_exit_status_to_those_who_wait_for_the_remov
     waiting = await engine.containers.wait(id_, "removed")
     await engine.containers.start(id_)
     assert (await waiting).status_code == 9
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert engine.directories() == set()
 
 
@@ -191,7 +191,7 @@ async def test_removal_by_force_wins_over_a_start_under_way(engine):
         await asyncio.sleep(0)
         await engine.containers.remove(id_, force=True)
         assert await asyncio.gather(starting, return_exceptions=True) in ([True],)
-    await engine.containers.settle()
+    await engine.parts.settle()
     assert engine.directories() == set()
 
 

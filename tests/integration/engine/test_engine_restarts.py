@@ -84,7 +84,7 @@ async def test_crash_loops_and_clients_at_once(engine):
         await engine.containers.stop(id_, timeout=0)
         container = engine.containers._registry.find(id_)
         await engine.until(lambda: not container.state.running, "it stays stopped")
-        assert engine.containers._timers.pending().count(id_) == 0
+        assert engine.parts.timers.pending().count(id_) == 0
         await engine.containers.remove(id_)
 
     async with asyncio.timeout(60):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from boxrun.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID, setns
 from boxrun.prober.protocol import Ask, decode_message
-from boxrun.shim.protocol import encode, send_inline
+from boxrun.shim.wire import encode, send_inline
 from msgspec import msgpack
 from support.daemon import wait_until
 from support.health import MS, becomes, health, prober, probers, remove, run, start

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
 
 import pytest
-from boxrun.container.spec import IDMapping
 from boxship.types.containers import CreateRequest, HealthConfig, HostConfig
-from support.engine import IMAGE
+from support.engine import IMAGE, running_engine, user_namespaces
 
-_beside = importlib.util.spec_from_file_location("engines", Path(__file__).parents[1] / "engine/conftest.py")
-engines = importlib.util.module_from_spec(_beside)
-_beside.loader.exec_module(engines)
-home = engines.home
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers")
 
 
 @pytest.fixture
 async def engine(home):
-    engine = engines.Engine(
-        home,
-        uid_mappings=(IDMapping(inside=0, outside=200000, size=65536),),
-        gid_mappings=(IDMapping(inside=0, outside=300000, size=65536),),
-    )
-    await engine.open()
-    try:
+    async with running_engine(home, **user_namespaces()) as engine:
         yield engine
-    finally:
-        await engine.containers.shutdown_everything()
-        await engine.close()
 
 
 @pytest.mark.parametrize("capabilities", [None, ["SYS_PTRACE"]], ids=["by itself", "child by child"])

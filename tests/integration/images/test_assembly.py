@@ -10,8 +10,9 @@ import pytest
 from boxshipd.errors import InvalidParameter
 from boxshipd.images import platform, reference
 from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.blob import Blob
 from boxshipd.images.catalogue import Catalogue
-from boxshipd.images.content import Blob, ContentStore
+from boxshipd.images.content import ContentStore
 from boxshipd.images.errors import DigestMismatch
 from boxshipd.images.model import OCI_INDEX, Platform
 from boxshipd.images.snapshots import SnapshotStore

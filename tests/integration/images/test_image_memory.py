@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from boxshipd.images.model import ImageConfig, RootFS, encode
-from conftest import needs_root, stop_and_check
+from conftest import needs_root
 from support.archives import member
 from support.daemon import DOCKER, Daemon
+from support.daemons import running
 
 pytestmark = [needs_root, pytest.mark.skipif(DOCKER is None, reason="no docker command")]
 
@@ -22,12 +23,8 @@ BOUND_MB = 150
 
 @pytest.fixture
 def fresh() -> Iterator[Daemon]:
-    daemon = Daemon()
-    daemon.start()
-    try:
+    with running(Daemon()) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 class Pieces:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import struct
-from pathlib import Path
 
 import pytest
 from support.daemon import Daemon
+from support.daemons import stocked
 
 BUSYBOX = "busybox"
-
-_above = importlib.util.spec_from_file_location("shared_fixtures", Path(__file__).parents[2] / "conftest.py")
-shared = importlib.util.module_from_spec(_above)
-_above.loader.exec_module(shared)
 
 
 class Isolated:
@@ -76,12 +71,8 @@ def daemon():
     """A daemon that looks for CDI devices below its own directory; runc and crun it knows where the machine has them."""
     daemon = Daemon()
     daemon.flags = ("--cdi-spec-dir", str(daemon.home / "cdi"))
-    daemon.start()
-    try:
-        daemon.cli("boxship", "load", stdin=shared.busybox_archive())
+    with stocked(daemon):
         yield daemon
-    finally:
-        shared.stop_and_check(daemon)
 
 
 @pytest.fixture

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import socket
 from pathlib import Path
 
 import pytest
-from boxrun.container.spec import IDMapping
 from boxship.types.execs import ExecCreateRequest
+from support.engine import running_engine, user_namespaces
 
-_beside = importlib.util.spec_from_file_location("engines", Path(__file__).parents[1] / "engine/conftest.py")
-engines = importlib.util.module_from_spec(_beside)
-_beside.loader.exec_module(engines)
-home = engines.home
-engine = engines.engine
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="runs real containers")
 
 KINDS = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user", "time")
@@ -103,17 +97,8 @@ async def test_a_terminal(engine):
 
 @pytest.fixture
 async def remapped(home):
-    engine = engines.Engine(
-        home,
-        uid_mappings=(IDMapping(inside=0, outside=200000, size=65536),),
-        gid_mappings=(IDMapping(inside=0, outside=300000, size=65536),),
-    )
-    await engine.open()
-    try:
+    async with running_engine(home, **user_namespaces()) as engine:
         yield engine
-    finally:
-        await engine.containers.shutdown_everything()
-        await engine.close()
 
 
 async def test_a_user_namespace(remapped):

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import busybox_archive, stop_and_check
 from support.daemon import Daemon
+from support.daemons import stocked
 from support.receivers import Journal
 
 SOCKET = "/run/systemd/journal/socket"
@@ -17,10 +17,7 @@ SOCKET = "/run/systemd/journal/socket"
 def main(directory: str) -> None:
     """Run containers whose logs go to the journal, and look at what comes there."""
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/systemd" if Path("/run/systemd").exists() else "/run"], check=True)
-    daemon = Daemon()
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon()) as daemon:
         arguments = [
             "run",
             "--log-driver=journald",
@@ -52,8 +49,6 @@ def main(directory: str) -> None:
         assert [piece["CONTAINER_PARTIAL_LAST"] for piece in pieces] == [b"false", b"true"]
         assert "CONTAINER_PARTIAL_MESSAGE" in pieces[0]
         assert "CONTAINER_PARTIAL_MESSAGE" not in pieces[1]
-    finally:
-        stop_and_check(daemon)
 
 
 if __name__ == "__main__":

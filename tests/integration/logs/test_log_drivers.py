@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.daemon import Daemon, wait_until
+from support.daemons import stocked
 from support.receivers import CountedStreams, Datagrams, Forward, GelfDatagrams, GelfStreams, Receiver, Streams, free_port
 
 pytestmark = needs_root
@@ -138,13 +139,8 @@ def test_fluentd(daemon: Daemon) -> None:
 def vouching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     """A daemon on a machine that trusts the certificates of these tests: the driver knows no option for that."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATES / "ca.pem"))
-    daemon = Daemon()
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon()) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 def test_fluentd_over_tls(daemon: Daemon, vouching: Daemon) -> None:

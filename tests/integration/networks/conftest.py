@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import busybox_archive
+from support.busybox import busybox_archive
 from support.site import API, API6, Site
 from support.site import site as made_site
 

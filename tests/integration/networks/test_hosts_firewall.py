@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from conftest import busybox_archive, needs_root
+from conftest import needs_root
+from support.busybox import busybox_archive
 from support.daemon import wait_until
 from support.site import Site, served
 from support.topology import (

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import busybox_archive, needs_root, stop_and_check
+from conftest import needs_root
 from support.daemon import Daemon
+from support.daemons import stocked
 from support.registry import PASSWORD, USER, Authority, Registry, TokenServer
 from support.remote_images import RemoteImage, layer
 
@@ -26,13 +27,8 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def daemon(certs: Path) -> Iterator[Daemon]:
     """A daemon that looks for registries' certificates in a directory of the test's."""
-    daemon = Daemon("--registry-certs-dir", str(certs))
-    daemon.start()
-    try:
-        daemon.cli("docker", "load", stdin=busybox_archive())
+    with stocked(Daemon("--registry-certs-dir", str(certs))) as daemon:
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 def login(daemon: Daemon, registry: Registry, password: str = PASSWORD, code: int = 0) -> str:

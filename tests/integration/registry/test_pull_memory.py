@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import needs_root, stop_and_check
+from conftest import needs_root
 from integration.images.test_image_memory import BOUND_MB, high_water, image, resident
 from support.daemon import Daemon
+from support.daemons import stop_and_check
 from support.registry import Registry
 
 pytestmark = needs_root

@@ -7,19 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.leaks import leaks
-from support.runtime import SupervisorProcess, eventually
+from support.runtime import SupervisorProcess, running_supervisor
 
 collect_ignore_glob = [] if os.geteuid() == 0 else ["test_*.py"]
 
 
 @pytest.fixture
 async def supervisor(tmp_path: Path) -> AsyncIterator[SupervisorProcess]:
-    """A running supervisor; at the end it is shut down, and nothing of it may be left."""
-    supervisor = SupervisorProcess(tmp_path)
-    await supervisor.start()
-    try:
+    async with running_supervisor(tmp_path) as supervisor:
         yield supervisor
-    finally:
-        await supervisor.end()
-    await eventually(lambda: not leaks(supervisor.name), f"nothing is left: {leaks(supervisor.name)}")

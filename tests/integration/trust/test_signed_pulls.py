@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from conftest import needs_root, stop_and_check
+from conftest import needs_root
 from support.archives import SourceImage, digest, docker_archive, files, oci_archive, tar
 from support.cosign import (
     BUNDLE,
@@ -30,6 +30,7 @@ from support.cosign import (
     statement,
 )
 from support.daemon import Daemon, wait_until
+from support.daemons import running
 from support.plain_registry import PlainRegistry
 
 pytestmark = needs_root
@@ -49,11 +50,8 @@ def strict(registry: PlainRegistry) -> Iterator[Daemon]:
     rules["open"] = [ACCEPT]
     write_policy(daemon, {"docker": {f"{registry.host}/{name}": requirements for name, requirements in rules.items()}})
     daemon.flags = ("--signature-policy", str(daemon.home / "policy.json"))
-    daemon.start()
-    try:
+    with running(daemon):
         yield daemon
-    finally:
-        stop_and_check(daemon)
 
 
 def rule(daemon: Daemon, signer: Signer, identity: str = "matchRepository", **more: str) -> list[dict[str, object]]:
@@ -301,8 +299,7 @@ def test_archives_and_reloading(registry):
     old, layout = (form(SourceImage([files(a=b"a")], ["loaded:1"])) for form in (docker_archive, oci_archive))
     write_policy(daemon, {"docker-archive": {"": [ACCEPT]}})
     daemon.flags = ("--signature-policy", str(daemon.home / "policy.json"))
-    daemon.start()
-    try:
+    with running(daemon):
         status, said = send(daemon, "/images/load?quiet=1", old)
         assert (status, "Loaded image: loaded:1" in said) == (200, True), said
         status, said = send(daemon, "/images/load?quiet=1", layout)
@@ -323,8 +320,6 @@ def test_archives_and_reloading(registry):
         status, said = send(daemon, "/images/load?quiet=1", old)
         assert (status, "docker-archive is rejected" in said) == (403, True), said
         pulled(daemon, image)
-    finally:
-        stop_and_check(daemon)
 
 
 @pytest.mark.parametrize("validate", [True, False])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from boxrun.container.cgroups import CgroupError, detect
-from conftest import busybox_archive
+from support.busybox import busybox_archive
 from support.daemon import Daemon, wait_until
 from support.leaks import leaks
 

@@ -8,7 +8,7 @@ import os
 import pytest
 from boxrun.container.spec import DeviceRule
 from boxship.types.host import DeviceRequest
-from boxshipd.containers.cdi import inject, load
+from boxshipd.containers.spec.cdi import inject, load
 from boxshipd.errors import InternalError
 
 ONE = {

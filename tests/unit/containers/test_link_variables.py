@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from boxshipd.containers.link_names import linked, split_name
-from boxshipd.containers.link_variables import variables
+from boxshipd.containers.networking.link_names import linked, split_name
+from boxshipd.containers.networking.link_variables import variables
 
 
 def test_a_port_and_the_others_variables():

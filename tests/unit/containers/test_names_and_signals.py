@@ -7,11 +7,10 @@ import signal
 import pytest
 from boxshipd.containers.model import State
 from boxshipd.containers.names import make_name, validate_name
-from boxshipd.containers.removal import parse_moment
 from boxshipd.containers.signals import parse_signal
 from boxshipd.containers.status_text import human_duration, status_text
-from boxshipd.containers.times import rfc3339
 from boxshipd.errors import InvalidParameter
+from boxshipd.times import parse_moment, rfc3339
 
 SECOND = 10**9
 

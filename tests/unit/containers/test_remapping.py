@@ -8,7 +8,7 @@ import pytest
 from boxrun.container.spec import IDMapping, Mount
 from boxship.types.host import HostConfig
 from boxshipd.config import ConfigError
-from boxshipd.containers.remapping import NONE, Remapping, check_remapped, mapped, read_remapping
+from boxshipd.containers.spec.remapping import NONE, Remapping, check_remapped, mapped, read_remapping
 from boxshipd.errors import InvalidParameter
 
 REMAPPED = Remapping((IDMapping(inside=0, outside=200000, size=10),), (IDMapping(inside=0, outside=300000, size=10),))

@@ -11,9 +11,9 @@ from boxship.types.host import DeviceMapping, HostConfig, Ulimit
 from boxshipd.containers.create import merge
 from boxshipd.containers.host_files import write_files
 from boxshipd.containers.model import Config, Container, State, decode_config, decode_state, encode
-from boxshipd.containers.mount_options import make_host_directories
 from boxshipd.containers.settings import Settings
-from boxshipd.containers.spec_builder import build_spec, environment
+from boxshipd.containers.spec.builder import build_spec, environment
+from boxshipd.containers.spec.mount_options import make_host_directories
 from boxshipd.errors import Conflict, InternalError, NotFound
 
 SETTINGS = Settings(data_root="/data", exec_root="/exec")

@@ -17,14 +17,14 @@ from boxship.types.host import (
     WeightDevice,
 )
 from boxshipd.config import Runtime
-from boxshipd.containers import security_options
-from boxshipd.containers.log_config import build_log, effective, parse_size
-from boxshipd.containers.machine import has_apparmor, has_selinux, validate_storage, without_effect
-from boxshipd.containers.mount_options import parse_mounts, parse_tmpfs
-from boxshipd.containers.runtimes import foreign_runtime, validate_runtime
-from boxshipd.containers.security_options import capabilities, parse_security_options, validate_sysctls
+from boxshipd.containers.log.config import build_log, effective, parse_size
 from boxshipd.containers.settings import Settings
-from boxshipd.containers.validation import parse_set, validate_config, validate_host_config, validate_request
+from boxshipd.containers.spec import security_options
+from boxshipd.containers.spec.machine import has_apparmor, has_selinux, validate_storage, without_effect
+from boxshipd.containers.spec.mount_options import parse_mounts, parse_tmpfs
+from boxshipd.containers.spec.runtimes import foreign_runtime, validate_runtime
+from boxshipd.containers.spec.security_options import capabilities, parse_security_options, validate_sysctls
+from boxshipd.containers.spec.validation import parse_set, validate_config, validate_host_config, validate_request
 from boxshipd.errors import InternalError, InvalidParameter, NotImplementedHere
 
 MB = 1 << 20

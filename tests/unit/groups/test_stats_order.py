@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from boxrun.container.spec import Log
 from boxrun.container.usage import Usage
 from boxrun.supervisor.contract import UsageReply
-from boxship.types.containers import ContainerConfig
-from boxship.types.host import HostConfig
 from boxshipd.containers import stats
-from boxshipd.containers.model import Config, Container, State
 
-ID = "cd" * 32
+ID = "ab" * 32
 
 
 class Questions:
@@ -39,21 +35,9 @@ class Questions:
 
 
 @pytest.fixture
-def container():
-    config = Config(
-        id=ID,
-        created=1,
-        image_id="",
-        layers=(),
-        config=ContainerConfig(),
-        host_config=HostConfig(),
-        path="x",
-        args=[],
-        log=Log(),
-    )
-    state = State()
-    state.running = True
-    return Container("box", config, state, "/nowhere")
+def container(container):
+    container.state.running = True
+    return container
 
 
 async def test_an_answer_that_comes_late_is_not_shown_after_a_later_one(container, monkeypatch):

@@ -5,35 +5,14 @@ from __future__ import annotations
 import json
 
 import msgspec
-import pytest
-from boxrun.container.spec import Log
 from boxrun.container.usage import CpuUsage, IoCount, MemoryUsage, NetworkUsage, TaskUsage, Usage
 from boxrun.supervisor.contract import UsageReply
-from boxship.types.containers import ContainerConfig
-from boxship.types.host import HostConfig
 from boxshipd import host
-from boxshipd.containers.model import Config, Container, State
 from boxshipd.containers.usage import empty_sample, sample
 
 ID = "ab" * 32
 NOTHING = '{"cpu_usage":{"total_usage":0,"usage_in_kernelmode":0,"usage_in_usermode":0},"throttling_data":{"periods":0,"throttled_periods":0,"throttled_time":0}}'
 LISTS = ("io_service_bytes", "io_serviced", "io_queue", "io_service_time", "io_wait_time", "io_merged", "io_time", "sectors")
-
-
-@pytest.fixture
-def container():
-    config = Config(
-        id=ID,
-        created=1,
-        image_id="",
-        layers=(),
-        config=ContainerConfig(),
-        host_config=HostConfig(),
-        path="x",
-        args=[],
-        log=Log(),
-    )
-    return Container("box", config, State(), "/nowhere")
 
 
 def test_of_a_container_that_does_not_run(container):

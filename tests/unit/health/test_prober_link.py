@@ -11,7 +11,7 @@ from struct import pack
 import msgspec
 import pytest
 from boxrun.prober.protocol import MAX_OUTPUT, MAX_RESULTS, MESSAGE_LIMIT, Health, ProbeResult, Report, decode_request
-from boxrun.shim.protocol import encode, receive, receive_inline, send_inline
+from boxrun.shim.wire import encode, receive, receive_inline, send_inline
 from boxrun.supervisor.prober_link import BURST, PAUSE_SECONDS, ProberGoneError, ProberLink
 
 

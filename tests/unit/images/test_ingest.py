@@ -9,7 +9,8 @@ import time
 
 import pytest
 from boxshipd.errors import InvalidParameter
-from boxshipd.images.content import Blob, ContentStore
+from boxshipd.images.blob import Blob
+from boxshipd.images.content import ContentStore
 from boxshipd.images.errors import DigestMismatch
 from support.archives import digest
 

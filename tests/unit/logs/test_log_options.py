@@ -6,7 +6,7 @@ import pytest
 from boxship.types.containers import ContainerConfig
 from boxship.types.host import LogConfig
 from boxshipd.config import ConfigError, build
-from boxshipd.containers.log_config import build_log, effective, validate_options
+from boxshipd.containers.log.config import build_log, effective, validate_options
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 
 ID = "0123456789ab" + "c" * 52

@@ -10,9 +10,10 @@ from boxrun.network import contract
 from boxship.types.containers import CreateRequest
 from boxship.types.host import HostConfig
 from boxship.types.networks import EndpointIPAMConfig, EndpointSettings, NetworkingConfig, PortBinding
-from boxshipd.containers import network_view, publishing
-from boxshipd.containers.network_config import canonical_mode, plan
-from boxshipd.containers.network_restoration import Restoration
+from boxshipd.containers.networking import publishing
+from boxshipd.containers.networking import view as network_view
+from boxshipd.containers.networking.config import canonical_mode, plan
+from boxshipd.containers.networking.restoration import Restoration
 from boxshipd.errors import Conflict, DaemonError, Forbidden, InternalError, InvalidParameter, NotFound
 from boxshipd.runtime.errors import NetworkFailed
 from msgspec.structs import replace

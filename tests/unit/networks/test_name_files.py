@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 from boxship.types.host import HostConfig
-from boxshipd.containers.name_files import HostResolver, change_hosts, host_resolver, reachable, resolv_conf, resolver_of
+from boxshipd.containers.networking.name_files import (
+    HostResolver,
+    change_hosts,
+    host_resolver,
+    reachable,
+    resolv_conf,
+    resolver_of,
+)
 from boxshipd.containers.settings import Settings
 
 SETTINGS = Settings(data_root="/x", exec_root="/y")

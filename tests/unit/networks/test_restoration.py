@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from boxrun.network import contract
 from boxship.types.networks import NetworkCreateRequest
-from boxshipd.containers.network_restoration import Restoration
+from boxshipd.containers.networking.restoration import Restoration
 from boxshipd.networks.kernel import endpoint
 from support.network_bench import ContainerBench, NetworkBench, publish
 

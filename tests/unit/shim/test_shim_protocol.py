@@ -7,18 +7,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from boxrun.shim.protocol import (
-    INLINE_LIMIT,
-    Attach,
-    Client,
-    Done,
-    close_all,
-    decode_report,
-    decode_request,
-    encode,
-    receive,
-    send,
-)
+from boxrun.shim.protocol import Attach, Client, Done, decode_report, decode_request
+from boxrun.shim.wire import INLINE_LIMIT, close_all, encode, receive, send
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -11,8 +11,8 @@ from boxship.types.host import (
     VolumeDriverConfig,
     VolumeOptions,
 )
-from boxshipd.containers.mount_options import parse_mounts
-from boxshipd.containers.volume_options import ImageRequest, VolumeRequest, parse_volumes_from
+from boxshipd.containers.spec.mount_options import parse_mounts
+from boxshipd.containers.volumes.options import ImageRequest, VolumeRequest, parse_volumes_from
 from boxshipd.errors import InvalidParameter
 from boxshipd.volumes.names import make_name, validate_name
 from boxshipd.volumes.options import validate_options, volume_mount

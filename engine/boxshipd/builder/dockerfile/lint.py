@@ -22,15 +22,13 @@ Source: BuildKit frontend/dockerfile/linter/linter.go.
 
 from __future__ import annotations
 
+from boxship.booleans import parse_boolean
 from boxship.terminal.govalues import quote
 from boxship.types.build import BuildWarning
 
 from boxshipd.builder.dockerfile.instructions import Span
 from boxshipd.builder.dockerfile.rules import RULES
 from boxshipd.builder.errors import DockerfileError
-
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 class Linter:
@@ -116,7 +114,7 @@ class Linter:
                 self._wanted = names
             elif key != "error":
                 raise DockerfileError(f"invalid check option {quote(key)}")
-            elif value not in (*_TRUE, *_FALSE):
+            elif (said := parse_boolean(value)) is None:
                 raise DockerfileError(f"failed to parse check option {quote(part)}: invalid syntax")
             else:
-                self._is_error = value in _TRUE
+                self._is_error = said

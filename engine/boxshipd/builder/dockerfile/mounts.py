@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Literal, cast
 
+from boxship.booleans import parse_boolean
 from boxship.errors import InvalidValue
 from boxship.terminal.govalues import quote
 from boxship.units import parse_size
@@ -26,8 +27,6 @@ _KINDS = ("bind", "cache", "tmpfs", "secret", "ssh")
 _SHARINGS = ("shared", "private", "locked")
 _OWNED = ("secret", "ssh", "cache")
 _WANTED = ("secret", "ssh")
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _KEYS = (
     *("type", "from", "source", "target", "readonly", "id", "sharing", "required", "size", "mode", "uid", "gid"),
     *("src", "dst", "destination", "ro", "rw", "readwrite", "env"),
@@ -173,9 +172,10 @@ def _checked(mount: MountFlag) -> MountFlag:
 
 
 def _boolean(key: str, value: str) -> bool:
-    if value not in (*_TRUE, *_FALSE):
+    said = parse_boolean(value)
+    if said is None:
         raise ArgumentError(f"invalid value for {key}: {value}")
-    return value in _TRUE
+    return said
 
 
 def _size(key: str, value: str) -> int:

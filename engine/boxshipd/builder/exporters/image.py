@@ -18,7 +18,7 @@ from boxshipd.builder.layers import LayerSession
 from boxshipd.builder.provenance import Provenance
 from boxshipd.images.assembly import Assembly, Stores
 from boxshipd.images.attestations import attach
-from boxshipd.images.content import Blob
+from boxshipd.images.blob import Blob
 from boxshipd.images.layer_media import layer_type
 from boxshipd.images.model import (
     DOCKER_CONFIG,

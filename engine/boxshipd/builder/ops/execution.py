@@ -33,8 +33,8 @@ from boxshipd.builder.results import Result, Snapshot
 from boxshipd.builder.trees.snapshot import SnapshotTree
 from boxshipd.containers.directories import mount_points
 from boxshipd.containers.model import Container
-from boxshipd.containers.mount_options import in_order
-from boxshipd.containers.remapping import mapped
+from boxshipd.containers.spec.mount_options import in_order
+from boxshipd.containers.spec.remapping import mapped
 from boxshipd.containers.transients import Places, Transients
 from boxshipd.errors import Forbidden, InternalError, InvalidParameter
 from boxshipd.images.workers import Cancellation, Workers

@@ -12,10 +12,10 @@ from boxship.types.networks import EndpointSettings, NetworkingConfig
 
 from boxshipd.builder.graph import Exec
 from boxshipd.containers.model import Config, Container, State
-from boxshipd.containers.network_config import canonical_mode
-from boxshipd.containers.remapping import Remapping, check_remapped
+from boxshipd.containers.networking.config import canonical_mode
 from boxshipd.containers.settings import Settings
-from boxshipd.containers.validation import validate_host_config
+from boxshipd.containers.spec.remapping import Remapping, check_remapped
+from boxshipd.containers.spec.validation import validate_host_config
 from boxshipd.errors import InvalidParameter
 from boxshipd.networks.model import BRIDGE
 from boxshipd.networks.service import Networks

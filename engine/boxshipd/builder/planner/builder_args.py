@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from boxship.booleans import parse_boolean
 from msgspec import Struct
 
 from boxshipd.builder.planner.arguments import EPOCH
@@ -39,7 +40,6 @@ KNOWN = frozenset(
 )
 """Those that are never said not to be consumed."""
 
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("", "0", "f", "F", "FALSE", "false", "False")
 _OURS = ("dockerfile.v0", "docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
 
 
@@ -77,7 +77,8 @@ def is_dockerfile(syntax: str) -> bool:
 
 
 def _switch(build_args: Mapping[str, str | None], name: str) -> bool:
-    value = build_args.get(name) or ""
-    if value not in _TRUE + _FALSE:
+    value = build_args.get(name) or "false"
+    said = parse_boolean(value)
+    if said is None:
         raise InvalidParameter(f"{name} must be true or false, not {value!r}")
-    return value in _TRUE
+    return said

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, urlsplit
 
+from boxship.booleans import parse_boolean
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -20,7 +21,6 @@ from boxshipd.errors import InvalidParameter
 
 _SCHEMES = ("http", "https", "ssh", "git")
 _SCP = re.compile(r"(?P<remote>[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?", re.DOTALL)
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _SWITCHES = ("keep-git-dir", "submodules")
 
 
@@ -99,9 +99,10 @@ def _query(query: str) -> dict[str, str]:
 
 
 def _switch(key: str, value: str) -> bool:
-    if value not in _TRUE + _FALSE:
+    said = parse_boolean(value)
+    if said is None:
         raise InvalidParameter(f'invalid {key} value: "{value}"')
-    return value in _TRUE
+    return said
 
 
 def _agreed(what: str, one: str, other: str) -> str:

@@ -16,8 +16,8 @@ from boxshipd.images.archive.names import blob_path, digest_of_path
 from boxshipd.images.archive.preparation import Preparation
 from boxshipd.images.archive.spool import Spool
 from boxshipd.images.assembly import Assembly, Stores
+from boxshipd.images.blob import Blob
 from boxshipd.images.catalogue import Record
-from boxshipd.images.content import Blob
 from boxshipd.images.digest import parse_digest, sha256
 from boxshipd.images.errors import DigestMismatch
 from boxshipd.images.model import (

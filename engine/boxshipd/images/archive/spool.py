@@ -13,7 +13,8 @@ from typing import Self
 
 from boxshipd.errors import InvalidParameter
 from boxshipd.images.archive.preparation import Preparation
-from boxshipd.images.content import Blob, BlobWriter, ContentStore, Session
+from boxshipd.images.blob import Blob
+from boxshipd.images.content import BlobWriter, ContentStore, Session
 from boxshipd.images.errors import InvalidArchive, LimitExceeded
 from boxshipd.images.model import DOCUMENT_LIMIT
 from boxshipd.images.unpack.apply import clean

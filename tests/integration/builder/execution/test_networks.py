@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,16 @@ from boxshipd.networks.pools import AddressPool
 from boxshipd.networks.settings import NetworkDefaults
 from support.building import Building
 from support.daemon import Slot
-from support.engine import IMAGE, Engine
+from support.engine import IMAGE, Engine, running_engine
 
 
 @pytest.fixture
 async def engine(home: Path) -> AsyncIterator[Engine]:
     """An engine with a default bridge of its own."""
-    slot = Slot()
-    pools = (AddressPool(base=slot.subnets, size=24),)
-    engine = Engine(home, network=NetworkDefaults(bridge=f"bxt{slot.number}", pools=pools))
-    await engine.open()
-    try:
-        yield engine
-    finally:
-        try:
-            await engine.containers.shutdown_everything()
-        finally:
-            await engine.close()
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(engine.supervisor_pid(), signal.SIGKILL)
-            slot.close()
+    with closing(Slot()) as slot:
+        pools = (AddressPool(base=slot.subnets, size=24),)
+        async with running_engine(home, network=NetworkDefaults(bridge=f"bxt{slot.number}", pools=pools)) as engine:
+            yield engine
 
 
 async def test_a_command_is_on_the_default_bridge_as_any_container(building: Building) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from boxshipd.networks.pools import AddressPool
 from boxshipd.networks.settings import NetworkDefaults
 from support.building import Building
 from support.daemon import Slot
-from support.engine import Engine
+from support.engine import Engine, running_engine
 
 _FIRST = 300000
 
@@ -25,20 +24,10 @@ _FIRST = 300000
 async def engine(home: Path) -> AsyncIterator[Engine]:
     """An engine whose containers have user namespaces."""
     ids = (IDMapping(inside=0, outside=_FIRST, size=65536),)
-    slot = Slot()
-    network = NetworkDefaults(bridge="none", pools=(AddressPool(base=slot.subnets, size=24),))
-    engine = Engine(home, network=network, uid_mappings=ids, gid_mappings=ids)
-    await engine.open()
-    try:
-        yield engine
-    finally:
-        try:
-            await engine.containers.shutdown_everything()
-        finally:
-            await engine.close()
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(engine.supervisor_pid(), signal.SIGKILL)
-            slot.close()
+    with closing(Slot()) as slot:
+        network = NetworkDefaults(bridge="none", pools=(AddressPool(base=slot.subnets, size=24),))
+        async with running_engine(home, network=network, uid_mappings=ids, gid_mappings=ids) as engine:
+            yield engine
 
 
 async def test_a_layer_has_the_ids_that_the_command_saw(building: Building) -> None:

@@ -9,8 +9,8 @@ from boxship.types.networks import EndpointSettings
 from msgspec.structs import replace
 
 from boxshipd.containers.model import Config, Container
-from boxshipd.containers.network_config import configured, endpoints_of, with_endpoint, without_endpoint
-from boxshipd.containers.network_joining import Joining
+from boxshipd.containers.networking.config import configured, endpoints_of, with_endpoint, without_endpoint
+from boxshipd.containers.networking.joining import Joining
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import Conflict, DaemonError, Forbidden, NotFound
 from boxshipd.networks.model import Network

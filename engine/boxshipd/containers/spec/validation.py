@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 
+from boxship import ulimits
 from boxship.types.containers import ContainerConfig
 from boxship.types.host import HostConfig, Ulimit
 from msgspec import UNSET
@@ -21,26 +22,6 @@ from boxshipd.scheduler.restart import validate_policy
 MINIMUM_MEMORY = 6 << 20
 """Bytes; runc's first process doesn't fit in less, and Docker's clients know the message."""
 
-_RLIMITS = frozenset(
-    [
-        "as",
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ]
-)
 _DEVICE_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z")
 
 
@@ -134,7 +115,7 @@ def validate_ulimit(ulimit: Ulimit) -> None:
     Raises:
         InvalidParameter: no such limit, or the soft one is above the hard one.
     """
-    if ulimit.name not in _RLIMITS:
+    if ulimit.name not in ulimits.NAMES:
         raise InvalidParameter(f"invalid ulimit type: {ulimit.name}")
     if ulimit.hard != -1 and (ulimit.soft == -1 or ulimit.soft > ulimit.hard):
         raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {ulimit.soft} > {ulimit.hard}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
+from boxship import booleans
+
 from boxshipd.errors import InvalidParameter
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP]?)[iI]?[bB]?\Z")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def parse_size(text: str) -> int:
@@ -32,6 +32,7 @@ def parse_boolean(option: str, text: str, *, default: bool = False) -> bool:
     """
     if not text:
         return default
-    if text not in _TRUE | _FALSE:
+    said = booleans.parse_boolean(text)
+    if said is None:
         raise InvalidParameter(f'{option}: strconv.ParseBool: parsing "{text}": invalid syntax')
-    return text in _TRUE
+    return said

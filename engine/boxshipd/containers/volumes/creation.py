@@ -21,10 +21,10 @@ from msgspec.structs import replace
 
 from boxshipd.containers.directories import mount_points
 from boxshipd.containers.model import Attached, Container
-from boxshipd.containers.mount_options import Mounts, parse_mounts
 from boxshipd.containers.registry import Registry
-from boxshipd.containers.volume_filling import Filling, fill_volume
-from boxshipd.containers.volume_options import (
+from boxshipd.containers.spec.mount_options import Mounts, parse_mounts
+from boxshipd.containers.volumes.filling import Filling, fill_volume
+from boxshipd.containers.volumes.options import (
     ImageRequest,
     VolumeRequest,
     clean_target,

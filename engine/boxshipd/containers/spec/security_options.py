@@ -11,14 +11,14 @@ from functools import cache
 from boxrun.container.capabilities import CAPABILITIES
 from boxrun.container.defaults import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from boxrun.container.spec import Seccomp
+from boxship.booleans import parse_boolean
+from boxship.capabilities import ALL, full_name
 from boxship.types.host import HostConfig
 from msgspec import Struct
 
-from boxshipd.containers.machine import has_apparmor, has_selinux
+from boxshipd.containers.spec.machine import has_apparmor, has_selinux
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _IPC_SYSCTLS = frozenset(
     {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni"}
     | {"kernel.shm_rmid_forced"}
@@ -66,12 +66,13 @@ def parse_security_options(config: HostConfig, *, profile: str, no_new_privilege
         if key == "seccomp":
             seccomp = "" if value == "builtin" else value
         elif key in {"no-new-privileges", "writable-cgroups"}:
-            if value not in _TRUE | _FALSE:
+            said = parse_boolean(value)
+            if said is None:
                 raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
             if key == "no-new-privileges":
-                no_new_privileges = value in _TRUE
+                no_new_privileges = said
             else:
-                writable_cgroups = value in _TRUE
+                writable_cgroups = said
         elif key == "apparmor":
             if value not in {"unconfined", ""} and has_apparmor():
                 raise NotImplementedHere(f"--security-opt {option}: AppArmor profiles are not available")
@@ -104,9 +105,9 @@ def capabilities(config: HostConfig) -> tuple[str, ...]:
     drop = _names(config.cap_drop, "CapDrop")
     if config.privileged:
         return ALL_CAPABILITIES
-    if "ALL" in add:
+    if ALL in add:
         return tuple(name for name in ALL_CAPABILITIES if name not in drop)
-    if "ALL" in drop:
+    if ALL in drop:
         return tuple(dict.fromkeys(name for name in add if name in ALL_CAPABILITIES))
     kept = [name for name in DEFAULT_CAPABILITIES if name not in drop]
     added = [name for name in add if name in ALL_CAPABILITIES and name not in kept]
@@ -118,14 +119,10 @@ def _names(given: list[str] | str | None, field: str) -> list[str]:
     names = [given] if isinstance(given, str) else given or []
     normal = []
     for name in names:
-        upper = name.strip().upper()
-        if upper == "ALL":
-            normal.append(upper)
-            continue
-        upper = upper if upper.startswith("CAP_") else f"CAP_{upper}"
-        if upper not in CAPABILITIES:
-            raise InvalidParameter(f'invalid {field}: unknown capability: "{upper}"')
-        normal.append(upper)
+        full = full_name(name)
+        if full != ALL and full not in CAPABILITIES:
+            raise InvalidParameter(f'invalid {field}: unknown capability: "{full}"')
+        normal.append(full)
     return normal
 
 

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from boxrun.shim.logs.durations import seconds
 from boxrun.shim.logs.syslog import FACILITIES
 
-from boxshipd.containers.log_values import parse_boolean, parse_size
+from boxshipd.containers.log.values import parse_boolean, parse_size
 from boxshipd.errors import InvalidParameter
 
 Options = Mapping[str, str]

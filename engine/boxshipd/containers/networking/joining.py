@@ -9,10 +9,10 @@ from boxrun.network import contract
 from boxship.types.networks import EndpointSettings
 from msgspec.structs import replace
 
-from boxshipd.containers import name_files
 from boxshipd.containers.model import Container
-from boxshipd.containers.network_config import dns_names
-from boxshipd.containers.networking import ContainerNetworking, endpoint_of
+from boxshipd.containers.networking import name_files
+from boxshipd.containers.networking.config import dns_names
+from boxshipd.containers.networking.plugging import ContainerNetworking, endpoint_of
 from boxshipd.errors import DaemonError, NotFound
 from boxshipd.networks.kernel import NetworkKernel
 from boxshipd.networks.leases import Wish

@@ -14,11 +14,11 @@ from boxrun.network import contract
 from boxship.types.networks import EndpointSettings
 from msgspec.structs import replace
 
-from boxshipd.containers import name_files, publishing
 from boxshipd.containers.host_files import write_file
-from boxshipd.containers.links import Links, names_of
 from boxshipd.containers.model import Container
-from boxshipd.containers.network_config import dns_names, endpoints_of
+from boxshipd.containers.networking import name_files, publishing
+from boxshipd.containers.networking.config import dns_names, endpoints_of
+from boxshipd.containers.networking.links import Links, names_of
 from boxshipd.containers.registry import Registry
 from boxshipd.containers.settings import Settings
 from boxshipd.errors import DaemonError, Forbidden, InternalError, InvalidParameter

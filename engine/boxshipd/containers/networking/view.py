@@ -6,9 +6,9 @@ from boxship.types.networks import EndpointSettings, NetworkSettings, Port
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from boxshipd.containers import publishing
 from boxshipd.containers.model import Container
-from boxshipd.containers.network_config import dns_names, endpoints_of
+from boxshipd.containers.networking import publishing
+from boxshipd.containers.networking.config import dns_names, endpoints_of
 from boxshipd.networks.model import BRIDGE, Lease
 from boxshipd.networks.ports import exposed_ports
 from boxshipd.networks.service import Networks

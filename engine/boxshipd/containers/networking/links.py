@@ -12,9 +12,9 @@ from boxrun.network.contract import Protocol, Way
 from boxship.types.host import HostConfig
 from boxship.types.networks import EndpointSettings
 
-from boxshipd.containers.link_names import parse_link, split_name
-from boxshipd.containers.link_variables import variables
 from boxshipd.containers.model import Container
+from boxshipd.containers.networking.link_names import parse_link, split_name
+from boxshipd.containers.networking.link_variables import variables
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import Conflict, InvalidParameter, NotFound
 from boxshipd.networks import options

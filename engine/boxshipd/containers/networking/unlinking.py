@@ -9,9 +9,9 @@ import logging
 
 from msgspec.structs import replace
 
-from boxshipd.containers import name_files
-from boxshipd.containers.link_names import parse_link
-from boxshipd.containers.links import Links
+from boxshipd.containers.networking import name_files
+from boxshipd.containers.networking.link_names import parse_link
+from boxshipd.containers.networking.links import Links
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import NotFound
 from boxshipd.scheduler.jobs import Job, Scheduler

@@ -17,7 +17,7 @@ from boxship.types.containers import MountPoint
 from boxship.types.host import HostConfig
 from msgspec import UNSET, Struct
 
-from boxshipd.containers.volume_options import (
+from boxshipd.containers.volumes.options import (
     PROPAGATIONS,
     ImageRequest,
     VolumeRequest,

@@ -13,21 +13,21 @@ from boxship.types.containers import ContainerConfig
 from boxship.types.host import HostConfig
 from msgspec.structs import replace
 
-from boxshipd.containers.cdi import NOTHING, inject
 from boxshipd.containers.directories import mount_points
 from boxshipd.containers.host_files import TARGETS
 from boxshipd.containers.model import Container
-from boxshipd.containers.mount_options import in_order, parse_mounts
-from boxshipd.containers.remapping import mapped
-from boxshipd.containers.resources import build_resources, build_rlimits, host_devices, named_devices
-from boxshipd.containers.runtimes import foreign_runtime
-from boxshipd.containers.security_options import (
+from boxshipd.containers.settings import Settings
+from boxshipd.containers.spec.cdi import NOTHING, inject
+from boxshipd.containers.spec.mount_options import in_order, parse_mounts
+from boxshipd.containers.spec.remapping import mapped
+from boxshipd.containers.spec.resources import build_resources, build_rlimits, host_devices, named_devices
+from boxshipd.containers.spec.runtimes import foreign_runtime
+from boxshipd.containers.spec.security_options import (
     capabilities,
     parse_security_options,
     sysctls,
     wants_writable_cgroups,
 )
-from boxshipd.containers.settings import Settings
 from boxshipd.errors import Conflict
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

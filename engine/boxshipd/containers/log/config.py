@@ -10,9 +10,9 @@ from boxship.types.containers import ContainerConfig
 from boxship.types.host import LogConfig
 from msgspec.structs import replace
 
-from boxshipd.containers.log_drivers import ATTRIBUTES, VALIDATORS, messages_limit
-from boxshipd.containers.log_tag import DEFAULT, LogInfo, render_tag
-from boxshipd.containers.log_values import parse_boolean, parse_size
+from boxshipd.containers.log.drivers import ATTRIBUTES, VALIDATORS, messages_limit
+from boxshipd.containers.log.tag import DEFAULT, LogInfo, render_tag
+from boxshipd.containers.log.values import parse_boolean, parse_size
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 
 __all__ = ["DRIVERS", "build_log", "effective", "parse_size", "validate_options"]

@@ -14,7 +14,7 @@ from boxrun.network import contract
 from boxrun.supervisor.contract import RuntimeEvent
 
 from boxshipd.containers.model import Container
-from boxshipd.containers.networking import ContainerNetworking
+from boxshipd.containers.networking.plugging import ContainerNetworking
 from boxshipd.containers.registry import Registry
 from boxshipd.errors import DaemonError
 from boxshipd.networks.kernel import NetworkKernel, lease_of

@@ -1,0 +1,1 @@
+"""Containers' log drivers and their options; ``boxshipd.logs`` reads what was written."""

@@ -1,0 +1,1 @@
+"""Containers' volumes, from their creation to their unmounting."""
