@@ -168,11 +168,11 @@ def _abandon_output() -> None:
 
 
 def _help(*words: str) -> int:
-    from boxship.cli.app import show_help
+    from boxship.cli.help import help_text
 
     if len(words) == 2:
         words = (words[0], ALIASES[words[0]].get(words[1], words[1]))
-    show_help(list(words))
+    sys.stdout.write(help_text(list(words)))
     return 0
 
 
