@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 from binascii import b2a_base64
 from collections.abc import Iterable
-from hashlib import sha1
 
 from boxship.errors import ProtocolError
 from boxship.http.connection import Headers
 from boxship.http.duplex import Duplex
 from boxship.http.frames import BINARY, CLOSE, PING, PONG, FrameReader, encode
 from boxship.http.stream import Stream
+
+try:
+    # hashlib loads all of OpenSSL.
+    from _sha1 import sha1  # type: ignore[import-not-found]
+except ImportError:
+    from hashlib import sha1
 
 # The largest payload of a frame sent: big enough to be cheap to mask, small enough to interleave with answers.
 FRAME_BYTES = 65536

@@ -30,9 +30,9 @@ from boxshipd.networks.configured import check_networks, parse_network_option, p
 from boxshipd.networks.pools import DEFAULT_POOLS, AddressPool
 from boxshipd.networks.settings import NetworkDefaults
 from boxshipd.options import BY_KEY, FLAGS, OPTIONS, Option
-from boxshipd.registry.client import ClientSettings
 from boxshipd.registry.hosts import CERTIFICATE_DIRECTORIES, RegistrySettings, check_insecure, check_mirror
 from boxshipd.registry.proxies import Proxies, masked
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.registry.timing import Timing
 
 DEFAULT_CONFIG_FILE = "/etc/boxship/daemon.json"

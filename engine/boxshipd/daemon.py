@@ -11,7 +11,6 @@ import resource
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -21,14 +20,13 @@ import uvloop
 from boxrun.network.contract import Listener as GuardedListener
 from boxrun.network.contract import Policy
 from boxship.types.system import Info
-from msgspec import Struct
 
 from boxshipd import __version__, log_format
 from boxshipd.api.app import Application
 from boxshipd.builder.cache import service as build_cache
 from boxshipd.builder.service import Builder
 from boxshipd.builder.sessions import SessionRegistry
-from boxshipd.config import Config, ConfigError, cache_rules, load, network_defaults, reload
+from boxshipd.config import Config, ConfigError, cache_rules, network_defaults, reload
 from boxshipd.containers.parts import ContainerParts
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
@@ -63,22 +61,15 @@ DRAIN_TIMEOUT = 5.0
 """Seconds that requests under way get to end when the daemon ends."""
 
 
-class Start(Struct, frozen=True):
-    """What ``boxshipd`` hands to the daemon's process: flags by their configuration key, and the file that was named."""
-
-    flags: dict[str, Any]
-    config_file: str | None
-
-
-def run(flags: Mapping[str, Any], config_file: str | None) -> int:
+def run(config: Config, flags: Mapping[str, Any], config_file: str | None) -> int:
     """Run the daemon until it is told to end; its exit code.
 
     Args:
+        config: the configuration.
         flags: the command line's part of the configuration, which a reload merges again.
         config_file: the configuration file that was named, if any.
     """
     try:
-        config = load(flags, config_file)
         log_format.set_up(config.level, config.log_format)
         _allow_many_descriptors()
         with _locked(config.data_root), _pid_file(config.pidfile):
@@ -444,8 +435,3 @@ def _notify(state: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, contextlib.suppress(OSError):
         sock.sendto(state.encode(), address)
-
-
-if __name__ == "__main__":
-    start = msgspec.json.decode(sys.argv[1], type=Start)
-    sys.exit(run(start.flags, start.config_file))

@@ -18,10 +18,11 @@ from boxshipd.images.errors import DigestMismatch
 from boxshipd.images.remote import Remote
 from boxshipd.registry import blobs, documents, manifests, tags, uploads
 from boxshipd.registry.blobs import Download
-from boxshipd.registry.client import ClientSettings, RegistryClient
+from boxshipd.registry.client import RegistryClient
 from boxshipd.registry.credentials import ANONYMOUS, Credentials
 from boxshipd.registry.errors import AccessDenied, BadAnswer, BadDocument, RegistryBusy, RegistryError, Unreachable
 from boxshipd.registry.repository import Repository
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.registry.timing import Timing
 from support.faulty import Fault, FaultyProxy
 from support.oci_uploads import UploadServer

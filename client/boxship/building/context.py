@@ -13,7 +13,6 @@ from itertools import chain
 from msgspec import Struct
 
 from boxship.archive import tar_writer
-from boxship.archive.ignore import Matcher, read_patterns
 from boxship.archive.packing import pack
 from boxship.errors import CommandError
 
@@ -103,6 +102,8 @@ def patterns_of(top: str, dockerfile: str = "") -> tuple[str, ...]:
     """
     for path in (os.path.join(top, f"{dockerfile}{IGNORE_FILE}") if dockerfile else "", os.path.join(top, IGNORE_FILE)):
         if path and os.path.isfile(path):
+            from boxship.archive.ignore import read_patterns
+
             with open(path, "rb") as file:
                 return tuple(read_patterns(file.read()))
     return ()
@@ -118,6 +119,8 @@ def pack_directory(top: str, patterns: tuple[str, ...], always: tuple[str, ...] 
     """
     if not patterns:
         return pack(f"{top}/.", ".", owner=(0, 0))
+    from boxship.archive.ignore import Matcher
+
     matcher = Matcher(patterns)
     needed = {os.path.dirname(path) for path in always} | set(always)
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import queue
 import select
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from boxship.api import API
-from boxship.building.outputs import Receiver
 from boxship.building.values import Agent, Secret
 from boxship.errors import BoxshipError, CommandError, NotFound, ProtocolError
 from boxship.types.build_session import CHUNK, WINDOW, Frame
 from boxship.websocket import Handshake, MessageSocket
+
+if TYPE_CHECKING:
+    from boxship.building.outputs import Receiver
 
 Chunks = Callable[[], Iterator[bytes]]
 # Bytes queued to the daemon above which nothing more is read of what they come from.
@@ -319,6 +320,8 @@ class _Receiving(_Stream):
     """An output that arrives, written by a thread of its own, so that a slow disk holds up nothing else."""
 
     def __init__(self, session: Session, number: int, receiver: Receiver) -> None:
+        import queue
+
         super().__init__(session, number)
         self._receiver = receiver
         self._arrived: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,8 @@ def settings(text: str, what: str) -> dict[str, str]:
     Raises:
         InvalidValue: it isn't that; ``what`` says what it should have been.
     """
+    import csv
+
     try:
         (fields,) = csv.reader([text], strict=True)
     except (csv.Error, ValueError):

@@ -1,7 +1,7 @@
-"""The whole command line as a typer application, made from the same declarations that the parser reads.
+"""The command line as a typer application, made from the same declarations that the parser reads.
 
-It renders help. Commands themselves are run by ``boxship.cli.main``, which imports one of
-them and neither typer nor any other, because typer's import alone takes longer than most commands.
+It renders help, of which only the command that is asked for is loaded. Commands themselves are run by ``boxship.cli.main``,
+which imports one of them and neither typer nor any other, because typer's import alone takes longer than most commands.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from boxship.cli.registry import GROUPS, HIDDEN, TOP, load
 PROGRAM = "boxship"
 
 
-def build() -> typer.Typer:
-    """The application."""
+def build(words: list[str]) -> typer.Typer:
+    """The application as far as help for ``words`` shows it: that command alone, or names and summaries of those below it."""
     app = typer.Typer(
         name=PROGRAM,
         help="A container engine that speaks Docker's language.",
@@ -30,14 +30,24 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help"]},
     )
     app.callback()(_callback(GlobalOptions, lambda options, _words: None, arguments=""))
-    for name, entry in TOP.items():
-        _add(app, name, load(entry), f"{PROGRAM} {name}")
+    _add_all(app, TOP, words)
     for group, (summary, entries) in GROUPS.items():
+        if words[:1] not in ([], [group]):
+            continue
         nested = typer.Typer(name=group, help=summary, rich_markup_mode=None, no_args_is_help=True)
-        for name, entry in entries.items():
-            _add(nested, name, load(entry), f"{PROGRAM} {group} {name}")
+        nested.callback()(lambda: None)  # a group stays one, however few commands it has
+        if words[:1] == [group]:
+            _add_all(nested, entries, words[1:], group)
         app.add_typer(nested)
     return app
+
+
+def _add_all(app: typer.Typer, entries: dict[str, tuple[str, str, str]], words: list[str], *group: str) -> None:
+    for name, entry in entries.items():
+        if words[:1] == [name]:
+            _add(app, name, load(entry), " ".join((PROGRAM, *group, name)))
+        elif not words:
+            app.command(name, help=entry[2], hidden=name in HIDDEN)(lambda: None)
 
 
 def _add(app: typer.Typer, name: str, command: Command[Any], path: str) -> None:
@@ -112,4 +122,10 @@ def show_help(words: list[str]) -> None:
     Args:
         words: the command's words without the program's name; none for the whole program.
     """
-    typer.main.get_command(build())(args=[*words, "--help"], prog_name=PROGRAM, standalone_mode=False)
+    command: Any = typer.main.get_command(build(words))
+    context = command.context_class(command, info_name=PROGRAM)
+    # Asked for its help and not run with --help: for what it might be run with typer imports all of pydantic.
+    for word in words:
+        command = command.get_command(context, word)
+        context = command.context_class(command, info_name=word, parent=context)
+    typer.echo(command.get_help(context))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -263,6 +262,8 @@ def _build(context: Context, options: BuildOptions, arguments: list[str]) -> int
     if options.iidfile and result.id:
         _write(options.iidfile, result.id.encode())
     if options.metadata_file:
+        import json
+
         _write(options.metadata_file, json.dumps(result.metadata, indent=2).encode())
     if progress == "quiet" and result.id:
         context.print(result.id)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from boxship.building.live import LiveView
-from boxship.building.outputs import Directory, Receiver, receiver_of
-from boxship.building.plain import PlainView
 from boxship.building.session import Chunks, Session, Supplies
 from boxship.building.state import BuildState, printable
 from boxship.building.values import Agent, Output, Secret
@@ -23,24 +18,14 @@ from boxship.errors import APIError, CommandError, ProtocolError, StreamError
 from boxship.types.build import BuildProgress
 from boxship.types.build_request import BuildRequest, BuildResult
 
+if TYPE_CHECKING:
+    from boxship.building.outputs import Receiver
+    from boxship.building.ticking import View
+
 PROGRESS = "boxship.build.progress"
 RESULT = "boxship.build.result"
-_TICK = 0.1
 _RULER = "-" * 20
 _JSON = [("Content-Type", "application/json")]
-
-
-class View(Protocol):
-    """Shows a build."""
-
-    def apply(self, progress: BuildProgress) -> None:
-        """Show what has happened."""
-
-    def tick(self) -> None:
-        """Show that time has gone by."""
-
-    def close(self) -> None:
-        """Leave the end of it where it is."""
 
 
 def run_build(
@@ -72,11 +57,7 @@ def run_build(
         APIError: the daemon refused.
         StreamError: the build failed.
     """
-    receivers: dict[str, Receiver] = {name: Directory(path) for name, path in caches.items()}
-    for number, output in enumerate(outputs):
-        if receiver := receiver_of(output):
-            receivers[str(number)] = receiver
-    supplies = Supplies(contexts, secrets, agents, receivers)
+    supplies = Supplies(contexts, secrets, agents, _receivers(outputs, caches))
     with Session(context.api, supplies) as session, _showing(state, progress) as view, _explained_by(session):
         query = {"version": "boxship", "session": session.id}
         headers = [*_JSON, registry_config_header(context)]
@@ -84,6 +65,19 @@ def run_build(
         with context.api.open("POST", "/build", query, body, headers) as response:
             result = _follow(response.lines(), view)
     return result
+
+
+def _receivers(outputs: Sequence[Output], caches: Mapping[str, str]) -> dict[str, Receiver]:
+    """Where things go on this side, by the names that the daemon has for them."""
+    if not caches and not any(output.destination for output in outputs):
+        return {}
+    from boxship.building.outputs import Directory, receiver_of
+
+    receivers: dict[str, Receiver] = {name: Directory(path) for name, path in caches.items()}
+    for number, output in enumerate(outputs):
+        if receiver := receiver_of(output):
+            receivers[str(number)] = receiver
+    return receivers
 
 
 @contextlib.contextmanager
@@ -102,7 +96,7 @@ def _follow(lines: Iterator[bytes], view: View) -> BuildResult:
     for line in lines:
         if not line.strip():
             continue
-        message = json.loads(line)
+        message = msgspec.json.decode(line)
         if "errorDetail" in message or "error" in message:
             detail = message.get("errorDetail") or {}
             view.close()
@@ -152,57 +146,24 @@ def _showing(state: BuildState, kind: str) -> Iterator[View]:
     if kind != "tty":
         try:
             if kind == "plain":
+                from boxship.building.plain import PlainView
+
                 yield PlainView(state, lambda text: _write(text.encode("utf-8", "replace")))
             else:
                 yield _Raw(state) if kind == "rawjson" else _Quiet(state)
         finally:
             _epilogue(state, kind)
         return
+    from boxship.building.live import LiveView
+    from boxship.building.ticking import Ticking
+
     view = LiveView(state, _write, lambda: os.get_terminal_size(2), colours="NO_COLOR" not in os.environ)
-    with _Ticking(view) as ticking:
+    with Ticking(view) as ticking:
         try:
             yield ticking
         finally:
             ticking.close()
             _epilogue(state, kind)
-
-
-class _Ticking:
-    """A view that is also told, by a thread, that time goes by."""
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="build-timers", daemon=True)
-
-    def __enter__(self) -> _Ticking:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def apply(self, progress: BuildProgress) -> None:
-        with self._lock:
-            self._view.apply(progress)
-
-    def tick(self) -> None:
-        with self._lock:
-            if not self._closed:
-                self._view.tick()
-
-    def close(self) -> None:
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._view.close()
-
-    def _run(self) -> None:
-        while not self._ended.wait(_TICK):
-            self.tick()
 
 
 def _epilogue(state: BuildState, kind: str) -> None:

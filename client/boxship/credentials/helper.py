@@ -6,7 +6,6 @@ Source: github.com/docker/docker-credential-helpers, "Development": one word as 
 from __future__ import annotations
 
 import json
-import subprocess
 
 from boxship.credentials.account import Account
 from boxship.errors import CredentialError
@@ -93,6 +92,8 @@ class Helper:
             raise self._failure("erasing", f"exit status {status}", out)
 
     def _run(self, action: str, data: str, doing: str) -> tuple[int, str]:
+        import subprocess
+
         try:
             ended = subprocess.run([self.program, action], input=data.encode(), stdout=subprocess.PIPE, check=False)
         except FileNotFoundError as error:

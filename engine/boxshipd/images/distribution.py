@@ -34,10 +34,11 @@ from boxshipd.images.remote_import import TakeIn, address, download, import_from
 from boxshipd.images.sharing import Sharing
 from boxshipd.images.workers import Workers
 from boxshipd.registry import documents, login, search, tags
-from boxshipd.registry.client import ClientSettings, RegistryClient
+from boxshipd.registry.client import RegistryClient
 from boxshipd.registry.credentials import Credentials, for_registry
 from boxshipd.registry.documents import Document, RemoteIndex
 from boxshipd.registry.own_listeners import OwnListeners
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.scheduler.jobs import Job, Scheduler
 
 if TYPE_CHECKING:

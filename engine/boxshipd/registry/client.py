@@ -1,32 +1,18 @@
-"""The registry client as a whole: settings, connections, and the repositories they lead to."""
+"""The registry client as a whole: connections, and the repositories they lead to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
-
 from boxshipd.images.reference import Reference
 from boxshipd.registry.auth import Authorizer, Memory
 from boxshipd.registry.certificates import Certificates
 from boxshipd.registry.credentials import ANONYMOUS, Credentials
-from boxshipd.registry.hosts import CERTIFICATE_DIRECTORIES, Endpoint, Hosts, Purpose, RegistrySettings
+from boxshipd.registry.hosts import Endpoint, Hosts, Purpose, RegistrySettings
 from boxshipd.registry.own_listeners import OwnListeners
-from boxshipd.registry.proxies import Proxies
 from boxshipd.registry.repository import Repository
-from boxshipd.registry.timing import Timing
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.registry.transport import Transport
-
-
-class ClientSettings(Struct, frozen=True, kw_only=True):
-    """What the daemon's configuration says of registries; see ``boxshipd.config``."""
-
-    mirrors: tuple[str, ...] = ()
-    insecure: tuple[str, ...] = ()
-    registries: Mapping[str, RegistrySettings] = {}
-    certificates: tuple[str, ...] = CERTIFICATE_DIRECTORIES
-    proxies: Proxies = Proxies()
-    timing: Timing = Timing()
 
 
 class RegistryClient:

@@ -13,6 +13,12 @@ HEAVY = frozenset(
     ["asyncio", "typing_extensions", "dataclasses", "inspect", "pathlib", "subprocess", "urllib", "email", "http", "ssl", "logging",
      "tempfile", "threading", "msgspec", "typer", "click", "rich", "h11", "wsproto", "aiohttp", "argparse", "datetime", "base64"]
 )  # fmt: skip
+NOT_FOR_BUILD = frozenset(
+    ["asyncio", "pathlib", "subprocess", "urllib", "email", "http", "ssl", "logging", "tempfile", "typer", "click", "rich", "h11",
+     "wsproto", "aiohttp", "argparse", "base64", "csv", "hashlib", "tarfile", "shutil", "queue",
+     "boxship.archive.ignore", "boxship.archive.unpacking", "boxship.building.outputs", "boxship.building.live",
+     "boxship.building.ticking"]
+)  # fmt: skip
 NOT_FOR_RUN = frozenset(
     ["boxship.credentials", "boxship.references", "boxship.terminal.progress", "boxship.terminal.live", "boxship.manifests",
      "boxship.transfer", "boxship.types", "boxship.terminal.table", "boxship.cli.pull", "boxship.units", "termios"]
@@ -47,3 +53,9 @@ def test_run_imports_no_other_commands_parts(daemon, baseline):
     found = {module for module in modules if any(module == name or module.startswith(name + ".") for name in NOT_FOR_RUN)}
     assert not found
     assert len({module for module in modules if module.startswith("boxship")}) <= 34
+
+
+def test_a_build_imports_nothing_that_it_has_no_use_for(daemon, baseline, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    modules = imported(daemon, "build", "-q", str(tmp_path)) - baseline
+    assert not modules & NOT_FOR_BUILD

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from boxshipd.registry.client import ClientSettings, RegistryClient
+from boxshipd.registry.client import RegistryClient
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.registry.timing import Timing
 from support.registry import Authority, Registry
 

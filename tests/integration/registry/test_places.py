@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from boxshipd.images import reference
 from boxshipd.images.remote import Remote
-from boxshipd.registry.client import ClientSettings, RegistryClient
+from boxshipd.registry.client import RegistryClient
 from boxshipd.registry.credentials import ANONYMOUS, Credentials
 from boxshipd.registry.errors import RegistryError, Unreachable
 from boxshipd.registry.hosts import RegistrySettings
 from boxshipd.registry.proxies import Proxies
+from boxshipd.registry.settings import ClientSettings
 from integration.registry.conftest import QUICK
 from support.faulty import Fault, FaultyProxy
 from support.registry import Authority, Registry, free_port

@@ -4,9 +4,10 @@ import json
 
 import pytest
 from boxshipd import config
+from boxshipd.command_line import CommandLine, help_text
 from boxshipd.config import ConfigError
 from boxshipd.listeners import Address, parse_address
-from boxshipd.main import given_flags, main, refuse_unknown, spell_out
+from boxshipd.main import main
 
 
 def load(tmp_path, flags=None, **values):
@@ -135,9 +136,7 @@ def test_a_signature_policy_is_named_by_an_absolute_path_and_may_change(tmp_path
     path = tmp_path / "daemon.json"
     path.write_text("{}")
     assert config.reload(running, {}, str(path))[0].signature_policy == ""
-    assert given_flags({option.key.replace("-", "_"): None for option in config.OPTIONS} | {"signature_policy": "/p"}) == {
-        "signature-policy": "/p"
-    }
+    assert CommandLine(["--signature-policy", "/p"]).flags == {"signature-policy": "/p"}
 
 
 def test_reload_changes_only_what_is_reloadable(tmp_path):
@@ -176,37 +175,72 @@ def test_what_is_no_address(text):
         parse_address(text)
 
 
-def test_switches_are_spelt_out():
-    assert spell_out(["-D", "--tls", "--live-restore=false", "-H", "x"]) == [
-        "--debug=true",
-        "--tls=true",
-        "--live-restore=false",
-        "-H",
-        "x",
-    ]
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        ([], {}),
+        (["-D", "--tls", "--live-restore=false"], {"debug": True, "tls": True, "live-restore": False}),
+        (["-Dl", "warn", "-D=0"], {"debug": False, "log-level": "warn"}),
+        (["-H", "x", "-Hy", "-H=z", "--host", "-", "--host="], {"hosts": ["x", "y", "z", "-", ""]}),
+        (["--mtu", "1400", "--mtu=1500"], {"mtu": 1500}),
+        (["--label", "a=b", "--log-opt", "max-size=1m"], {"labels": ["a=b"], "log-opts": ["max-size=1m"]}),
+        (["--bridge", "--debug"], {"bridge": "--debug"}),
+    ],
+)
+def test_flags(arguments, flags):
+    assert CommandLine(arguments).flags == flags
 
 
-def test_unknown_flags_are_refused_by_name():
-    refuse_unknown(["--iptables", "--rootless=false", "--firewall-backend", "nftables"])
-    refuse_unknown(["-s", "overlay2", "--rootless=false", "--exec-opt", "native.cgroupdriver=cgroupfs"])
-    for arguments, message in [
+def test_flags_that_are_no_configuration():
+    line = CommandLine(["--config-file", "/c", "--validate", "-v"])
+    assert (line.flags, line.config_file, line.validate, line.version, line.help) == ({}, "/c", True, True, False)
+    assert CommandLine(["-h"]).help
+    assert CommandLine([]).config_file is None
+
+
+def test_dockerds_flags_that_ask_for_nothing_are_taken():
+    for arguments in (
+        ["--iptables", "--rootless=false", "--firewall-backend", "nftables"],
+        ["-s", "overlay2", "--rootless=false", "--exec-opt", "native.cgroupdriver=cgroupfs"],
+        ["-soverlay2"],
+    ):
+        assert CommandLine([*arguments, "--debug"]).flags == {"debug": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--iptables=false"], "--iptables false is not available"),
         (["--metrics-addr", "x"], "--metrics-addr x is not available"),
         (["-s", "vfs"], "--storage-driver vfs is not available"),
         (["--exec-opt", "native.cgroupdriver=systemd"], r"--exec-opt \[native.cgroupdriver=systemd\] is not available"),
         (["--containerd-plugins-namespace", "x"], "--containerd-plugins-namespace x is not available"),
-        (["--wrong"], "unknown flag: --wrong"),
+        (["--wrong"], "^unknown flag: --wrong$"),
+        (["-x"], "^unknown shorthand flag: 'x' in -x$"),
         (["word"], "accepts no arguments: word"),
-    ]:
-        with pytest.raises(ConfigError, match=message):
-            refuse_unknown(arguments)
+        (["-"], "accepts no arguments: -"),
+        (["--data-root"], "^flag needs an argument: --data-root$"),
+        (["-DH"], "^flag needs an argument: 'H' in -DH$"),
+        (
+            ["--debug=maybe"],
+            '^invalid argument "maybe" for "-D, --debug" flag: strconv.ParseBool: parsing "maybe": invalid syntax$',
+        ),
+        (["--mtu", "big"], '^invalid argument "big" for "--mtu" flag: strconv.ParseInt: parsing "big": invalid syntax$'),
+    ],
+)
+def test_flags_that_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        CommandLine(arguments)
 
 
-def test_switches_must_be_true_or_false():
-    options = {option.key.replace("-", "_"): None for option in config.OPTIONS}
-    assert given_flags({**options, "debug": "0", "hosts": ["a"], "labels": []}) == {"debug": False, "hosts": ["a"]}
-    with pytest.raises(ConfigError, match='invalid argument "maybe" for "--debug" flag'):
-        given_flags({**options, "debug": "maybe"})
+def test_help_names_every_flag_once(capsys):
+    shown = [word for line in help_text().splitlines() for word in line[:40].split() if word.startswith("--")]
+    assert sorted(shown) == sorted(
+        ["--config-file", "--validate", "--version", "--help", *(f"--{o.flag}" for o in config.FLAGS)]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, help_text())
 
 
 def test_validate(tmp_path, capsys):

@@ -11,11 +11,12 @@ from boxshipd import config
 from boxshipd.images import reference
 from boxshipd.images.digest import sha256
 from boxshipd.registry import hosts, manifests, referrers, tags, uploads
-from boxshipd.registry.client import ClientSettings, RegistryClient
+from boxshipd.registry.client import RegistryClient
 from boxshipd.registry.credentials import Credentials
 from boxshipd.registry.errors import RegistryError
 from boxshipd.registry.hosts import Hosts, check_mirror
 from boxshipd.registry.proxies import Proxies, masked
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.registry.timing import Timing
 from yarl import URL
 

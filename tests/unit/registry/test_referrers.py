@@ -11,10 +11,11 @@ from boxshipd.images import reference
 from boxshipd.images.remote import Remote
 from boxshipd.images.signatures import RemoteSignatures
 from boxshipd.registry import referrers
-from boxshipd.registry.client import ClientSettings, RegistryClient
+from boxshipd.registry.client import RegistryClient
 from boxshipd.registry.credentials import ANONYMOUS
 from boxshipd.registry.documents import LIMIT
 from boxshipd.registry.errors import Absent, BadAnswer, RegistryBusy
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.registry.timing import Timing
 from boxshipd.trust.errors import Untrusted
 from boxshipd.trust.verifier import open_trust

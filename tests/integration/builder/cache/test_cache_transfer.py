@@ -20,7 +20,7 @@ from boxshipd.builder.graph import Graph, Input
 from boxshipd.errors import DaemonError, NotFound
 from boxshipd.images.distribution import Distribution
 from boxshipd.images.errors import DigestMismatch
-from boxshipd.registry.client import ClientSettings
+from boxshipd.registry.settings import ClientSettings
 from support.archives import digest, files, member, tar
 from support.registry import REGISTRY, Registry
 from support.solving import Builder, NoClient, builder, step

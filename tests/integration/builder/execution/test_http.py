@@ -24,9 +24,9 @@ from boxshipd.images.distribution import Distribution
 from boxshipd.images.errors import DigestMismatch, LimitExceeded
 from boxshipd.images.service import Images
 from boxshipd.images.workers import Workers
-from boxshipd.registry.client import ClientSettings
 from boxshipd.registry.errors import RegistryError
 from boxshipd.registry.proxies import Proxies
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
 from support.building import Client

@@ -21,7 +21,7 @@ from boxshipd.builder.results import Snapshot
 from boxshipd.errors import DaemonError, NotFound
 from boxshipd.images.distribution import Distribution
 from boxshipd.images.model import Platform
-from boxshipd.registry.client import ClientSettings
+from boxshipd.registry.settings import ClientSettings
 from boxshipd.trust.errors import Untrusted
 from boxshipd.trust.verifier import open_trust
 from support.building import Building
