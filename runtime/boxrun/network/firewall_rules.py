@@ -64,6 +64,14 @@ def relayed(protocol: Protocol, host_port: int) -> Element:
     return "relayed", _key(bytes([PROTOCOLS[protocol]]), _port(host_port)), b""
 
 
+def apart(protocol: Protocol, host: Address, host_port: int, bridge: str) -> Element:
+    """The element of a published port that isn't translated for who is on this bridge."""
+    here = interface(bridge), bytes([PROTOCOLS[protocol]])
+    if host.is_unspecified:
+        return f"apart_any{host.version}", _key(*here, _port(host_port)), b""
+    return f"apart{host.version}", _key(*here, host.packed, _port(host_port)), b""
+
+
 def opened(protocol: Protocol, container: Address, container_port: int) -> Element:
     """The element of a port that a routed network opens."""
     key = _key(bytes([PROTOCOLS[protocol]]), container.packed, _port(container_port))
@@ -117,6 +125,8 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False, rela
     if relayed_loopback:
         destination6 = [nft.address_field(6, "destination"), nft.compare(_LOOPBACK6)]
         batch.rule("local", nft.version(6), destination6, nft.verdict("return"))
+    for rule in exceptions():
+        batch.rule("arriving", rule)
     for chain in ("arriving", "local"):
         for rule in translations():
             batch.rule(chain, rule)
@@ -150,6 +160,8 @@ def _sets(batch: Batch) -> None:
         value, values = size + 4, concatenated(address, "port")
         batch.add_set(f"ports{version}", size + 8, concatenated("protocol", address, "port"), value, values)
         batch.add_set(f"any{version}", 8, concatenated("protocol", "port"), value, values)
+        batch.add_set(f"apart{version}", size + 24, concatenated("interface", "protocol", address, "port"))
+        batch.add_set(f"apart_any{version}", 24, concatenated("interface", "protocol", "port"))
         batch.add_set(f"open{version}", size + 8, concatenated("protocol", address, "port"))
         batch.add_set(f"several{version}", size, concatenated(address))
         batch.add_set(f"guarded{version}", size + 4, concatenated(address, "port"))
@@ -177,15 +189,15 @@ def translated() -> list[Expression]:
     return nft.conntrack("status", _DNAT)
 
 
-def port_lookups(version: int) -> tuple[list[Expression], list[Expression]]:
+def port_lookups(version: int, register: int = REGISTER) -> tuple[list[Expression], list[Expression]]:
     """Registers filled with the keys of ``ports`` and of ``any``; what is behind them is to look them up."""
     words = 1 if version == 4 else 4
     exact = [
-        nft.meta("l4proto"),
-        nft.address_field(version, "destination", REGISTER + 1),
-        nft.port_field("destination", REGISTER + 1 + words),
+        nft.meta("l4proto", register),
+        nft.address_field(version, "destination", register + 1),
+        nft.port_field("destination", register + 1 + words),
     ]
-    return exact, [nft.meta("l4proto"), nft.port_field("destination", REGISTER + 1)]
+    return exact, [nft.meta("l4proto", register), nft.port_field("destination", register + 1)]
 
 
 def translations() -> list[list[Expression]]:
@@ -198,6 +210,16 @@ def translations() -> list[list[Expression]]:
         head = [*nft.version(version), *nft.local_destination()]
         rules.append([*head, *exact, nft.lookup(f"ports{version}", to=REGISTER), nat])
         rules.append([*head, *anywhere, nft.lookup(f"any{version}", to=REGISTER), nat])
+    return rules
+
+
+def exceptions() -> list[list[Expression]]:
+    """The rules that leave what isn't translated for who is on a bridge to the host."""
+    rules = []
+    for version in (4, 6):
+        for name, fields in zip(("apart", "apart_any"), port_lookups(version, REGISTER + 4), strict=True):
+            place = [nft.meta("iifname"), *fields, nft.lookup(f"{name}{version}")]
+            rules.append([*nft.version(version), *place, nft.verdict("return")])
     return rules
 
 

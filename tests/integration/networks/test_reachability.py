@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
+from boxrun.network.links import read_sysctl
 from conftest import needs_root
 from support import sctp
 from support.daemon import wait_until
@@ -22,7 +23,6 @@ from support.topology import (
     listening,
     none_reach,
     reach,
-    set_sysctl,
     unheard,
 )
 
@@ -151,10 +151,16 @@ def test_without_icc_containers_reach_only_what_is_published(site: Site) -> None
         assert unheard(servers.udp, [(same.path, one.v4, 80)])
         assert unheard(servers.udp6, [(same.path, one.v6, 80)])
         assert reach(site.neighbour, HOST, 8080, servers.tcp) == NEIGHBOUR
-        # Where bridges show packets to the firewall, what it translates goes from port to port, which are kept apart.
-        inside(site.host, lambda: set_sysctl("bridge/bridge-nf-call-iptables", "0"))
-        stack.callback(inside, site.host, lambda: set_sysctl("bridge/bridge-nf-call-iptables", "1"))
-        assert reach(same.path, HOST, 8080, servers.tcp) == one.gateway
+        # Bridges show packets to the firewall here: what it translates would go from port to port, which are kept apart.
+        assert inside(site.host, lambda: read_sysctl("bridge/bridge-nf-call-iptables")) == "1"
+        for asking in (same, one):
+            for host in (HOST, one.gateway):
+                assert reach(asking.path, host, 8080, servers.tcp) == one.gateway
+                assert ask_udp(asking.path, host, 8080, servers.udp) == one.gateway
+            assert reach(asking.path, HOST6, 8080, servers.tcp6) == one.gateway6
+            assert ask_udp(asking.path, HOST6, 8080, servers.udp6) == one.gateway6
+        assert reach(site.host, HOST, 8080, servers.tcp) == HOST
+        assert none_reach([(same.path, *place) for place in everywhere(one)]) == []
 
 
 @pytest.mark.parametrize("mode", ["nat", "nat-unprotected", "routed"])
