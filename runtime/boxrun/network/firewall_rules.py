@@ -8,7 +8,8 @@ Published ports are elements of maps, looked at by a handful of rules, so a pack
     local        output, nat        the same for those of the host itself
     leaving      postrouting, nat   masquerading, by the network that a packet comes from
     forward      forward, filter    who may reach which network
-    api          input, filter      containers don't reach the engine's own listeners, nor the relay from internal networks
+    api          input, filter      containers don't reach the engine's own listeners, nor the relay from internal networks, nor
+                                    anything of the host from isolated ones
 """
 
 from __future__ import annotations
@@ -140,6 +141,10 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False, rela
     if forward_drop:
         old = [nft.meta("iifname"), nft.lookup("before"), nft.meta("oifname"), nft.lookup("before")]
         batch.rule("forward", old, nft.verdict("drop"))
+    for version in (4, 6):
+        # The host has no address there, but would take a packet for one that it has elsewhere.
+        isolated = [nft.meta("iifname"), nft.lookup(f"isolated{version}")]
+        batch.rule("api", nft.version(version), isolated, nft.verdict("drop"))
     _, by_port = port_lookups(4)
     inner = [nft.meta("iifname"), nft.lookup("internal")]
     batch.rule("api", inner, by_port, nft.lookup("relayed"), nft.verdict("drop"))
@@ -168,7 +173,7 @@ def _sets(batch: Batch) -> None:
     batch.add_set("guarded", 2, concatenated("port"))
     batch.add_set("relayed", 8, concatenated("protocol", "port"))
     batch.add_set("ways", 16, concatenated("address4", "address4", "protocol", "port"))
-    for name in ("networks", "internal", "inside", "before"):
+    for name in ("networks", "internal", "isolated4", "isolated6", "inside", "before"):
         batch.add_set(name, 16, concatenated("interface"))
     for name in ("entering_networks", "leaving_networks", "from_networks", "to_networks"):
         batch.add_set(name, 16, concatenated("interface"), verdicts=True)
@@ -233,9 +238,13 @@ def network_elements(network: NetworkSpec) -> list[Element]:
     """The elements by which packets find a network's chains."""
     name = nft.interface_name(network.interface)
     outgoing, incoming, leaving, entering = chains_of(network)
-    inner: list[Element] = [("internal", name, b"")] if network.internal else []
+    kinds = {
+        "internal": network.internal,
+        "isolated4": network.gateway_mode_v4 == "isolated",
+        "isolated6": network.gateway_mode_v6 == "isolated",
+    }
     return [
-        *inner,
+        *((kind, name, b"") for kind, so in kinds.items() if so),
         ("entering_networks", name, nft.jump_data(entering)),
         ("networks", name, b""),
         ("from_networks", name, nft.jump_data(outgoing)),
