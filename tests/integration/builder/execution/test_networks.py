@@ -14,7 +14,7 @@ from boxship.types.host import HostConfig
 from boxship.types.networks import NetworkCreateRequest
 from boxshipd.errors import InvalidParameter
 from boxshipd.networks.pools import AddressPool
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.settings import NetworkSettings
 from support.building import Building
 from support.daemon import Slot
 from support.engine import IMAGE, Engine
@@ -25,7 +25,7 @@ async def engine(home: Path) -> AsyncIterator[Engine]:
     """An engine with a default bridge of its own."""
     slot = Slot()
     pools = (AddressPool(base=slot.subnets, size=24),)
-    engine = Engine(home, network=NetworkDefaults(bridge=f"bxt{slot.number}", pools=pools))
+    engine = Engine(home, network=NetworkSettings(bridge=f"bxt{slot.number}", default_address_pools=pools))
     await engine.open()
     try:
         yield engine
