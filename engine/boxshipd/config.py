@@ -27,8 +27,8 @@ from boxshipd.containers.log.config import validate_options
 from boxshipd.containers.spec.validation import validate_ulimit
 from boxshipd.errors import DaemonError, InvalidParameter
 from boxshipd.networks.configured import check_networks, parse_network_option, parse_pool
-from boxshipd.networks.pools import DEFAULT_POOLS, AddressPool
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.pools import DEFAULT_POOLS
+from boxshipd.networks.settings import NetworkSettings
 from boxshipd.options import BY_KEY, FLAGS, OPTIONS, Option
 from boxshipd.registry.hosts import CERTIFICATE_DIRECTORIES, RegistrySettings, check_insecure, check_mirror
 from boxshipd.registry.proxies import Proxies, masked
@@ -58,7 +58,7 @@ def known_runtimes(configured: Mapping[str, Runtime]) -> dict[str, Runtime]:
     return {name: Runtime(path=name) for name in ("runc", "crun") if shutil.which(name)} | dict(configured)
 
 
-class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
+class Config(NetworkSettings, Struct, frozen=True, kw_only=True, rename="kebab"):
     """Every setting. Names are daemon.json's keys with underscores; see OPTIONS for what each means."""
 
     hosts: tuple[str, ...] = ()
@@ -101,24 +101,6 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
-    bridge: str = ""
-    bip: str = ""
-    bip6: str = ""
-    fixed_cidr: str = ""
-    fixed_cidr_v6: str = ""
-    default_gateway: str = ""
-    default_gateway_v6: str = ""
-    default_address_pools: tuple[AddressPool, ...] = DEFAULT_POOLS
-    default_network_opts: dict[str, dict[str, str]] = {}
-    host_gateway_ips: tuple[str, ...] = ()
-    icc: bool = True
-    ip: str = ""
-    ip_masq: bool = True
-    ipv6: bool = False
-    mtu: int = 0
-    ip_forward_no_drop: bool = False
-    firewall_respect_input: bool = False
-    userland_proxy: bool = True
     tls: bool = False
     tlsverify: bool = False
     tlscacert: str = ""
@@ -353,7 +335,7 @@ def _validate(config: Config) -> None:
     except DaemonError as error:
         raise ConfigError(f"failed to set log opts: {error}") from error
     try:
-        check_networks(network_defaults(config))
+        check_networks(config)
     except DaemonError as error:
         raise ConfigError(str(error)) from error
     if config.default_ipc_mode not in ("private", "shareable"):
@@ -426,29 +408,6 @@ def _without_users(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_users(entry) for entry in value]
     return masked(value) if isinstance(value, str) else value
-
-
-def network_defaults(config: Config, identity: str = "") -> NetworkDefaults:
-    """The part of the configuration that concerns networks, of the engine of this identity."""
-    return NetworkDefaults(
-        identity=identity,
-        bridge=config.bridge,
-        bip=config.bip,
-        bip6=config.bip6,
-        fixed_cidr=config.fixed_cidr,
-        fixed_cidr_v6=config.fixed_cidr_v6,
-        default_gateway=config.default_gateway,
-        default_gateway_v6=config.default_gateway_v6,
-        pools=config.default_address_pools,
-        host_binding=config.ip,
-        icc=config.icc,
-        masquerade=config.ip_masq,
-        ipv6=config.ipv6,
-        mtu=config.mtu,
-        default_options=config.default_network_opts,
-        host_gateway=config.host_gateway_ips,
-        userland_proxy=config.userland_proxy,
-    )
 
 
 def cache_rules(config: Config) -> list[PruneOptions]:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import uvloop
 from boxrun.network.contract import Listener as GuardedListener
-from boxrun.network.contract import Policy
 from boxship.types.system import Info
 
 from boxshipd import __version__, log_format
@@ -26,7 +25,7 @@ from boxshipd.api.app import Application
 from boxshipd.builder.cache import service as build_cache
 from boxshipd.builder.service import Builder
 from boxshipd.builder.sessions import SessionRegistry
-from boxshipd.config import Config, ConfigError, cache_rules, network_defaults, reload
+from boxshipd.config import Config, ConfigError, cache_rules, reload
 from boxshipd.containers.parts import ContainerParts
 from boxshipd.containers.service import Containers
 from boxshipd.containers.settings import Settings
@@ -42,6 +41,7 @@ from boxshipd.info import engine_id, engine_info
 from boxshipd.listeners import Listener, ListenError, open_listeners
 from boxshipd.networks.kernel import NetworkKernel
 from boxshipd.networks.service import Networks
+from boxshipd.networks.settings import with_local_pool
 from boxshipd.registry.own_listeners import OwnListeners
 from boxshipd.runtime.connector import SupervisorConnector
 from boxshipd.runtime.link import RuntimeLink
@@ -179,7 +179,7 @@ class Daemon:
         stack.push_async_callback(scheduler.close, DRAIN_TIMEOUT)
         self._networks = Networks(
             store=self._store,
-            settings=network_defaults(config, engine_id(config.data_root)),
+            settings=with_local_pool(config, engine_id(config.data_root)),
             kernel=kernel,
             scheduler=scheduler,
             publish=self._publish,
@@ -195,12 +195,7 @@ class Daemon:
             settings=_settings(config),
             networks=self._networks,
             kernel=kernel,
-            policy=Policy(
-                guarded=self._guarded,
-                respect_input=config.firewall_respect_input,
-                forward_drop=not config.ip_forward_no_drop,
-                relay_loopback=config.userland_proxy,
-            ),
+            policy=config.policy(self._guarded),
         )
         self._containers = Containers(self._parts)
         await self._parts.open()

@@ -102,7 +102,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("mtu", "mtu", "int", "MTU of the default bridge"),
     Option("ip-forward-no-drop", "ip-forward-no-drop", "bool", "Forward for others too where networks made the host forward"),
     Option("firewall-respect-input", "firewall-respect-input", "bool", "Let the host's input rules decide of published ports"),
-    Option("userland-proxy", "userland-proxy", "bool", "Relay what the kernel can't translate: ::1, and IPv6 to IPv4"),
+    Option(
+        "userland-proxy",
+        "userland-proxy",
+        "bool",
+        "Relay what the kernel can't translate: ::1, IPv6 to IPv4, and neighbours without icc",
+    ),
     Option("tls", "tls", "bool", "Use TLS; implied by --tlsverify"),
     Option("tlsverify", "tlsverify", "bool", "Use TLS and make clients show a certificate"),
     Option("tlscacert", "tlscacert", "text", "Trust only clients' certificates signed by this CA"),

@@ -72,7 +72,7 @@ def upstream(path: str, host: str, answers: dict[str, str | None], *, silent: bo
             if found is None:
                 sock.sendto(codec.failure(query, codec.NXDOMAIN), peer)
             else:
-                sock.sendto(codec.address_answer(query, [codec.IPv4Address(found)], 60, 512), peer)
+                sock.sendto(codec.address_answer(query, [codec.IPv4Address(found)], 60, 512).to(data[:2]), peer)
 
     thread = threading.Thread(target=serve)
     thread.start()

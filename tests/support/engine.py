@@ -23,7 +23,7 @@ from boxshipd.events import Events
 from boxshipd.images.service import Images, ImageUse
 from boxshipd.networks.kernel import NetworkKernel
 from boxshipd.networks.service import Networks
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.settings import NetworkSettings, with_local_pool
 from boxshipd.runtime.connector import SupervisorConnector
 from boxshipd.runtime.link import RuntimeLink
 from boxshipd.scheduler.jobs import Scheduler
@@ -38,7 +38,7 @@ IMAGE = "boxship/base"
 class Engine:
     """One life of a daemon; ``crash`` ends it as kill -9 would, and another Engine at the same home is the next life."""
 
-    def __init__(self, home: Path, *, network: NetworkDefaults | None = None, **settings: object) -> None:
+    def __init__(self, home: Path, *, network: NetworkSettings | None = None, **settings: object) -> None:
         self.home = home
         self.network = network
         self.settings = Settings(
@@ -68,7 +68,7 @@ class Engine:
         kernel = NetworkKernel(self.link)
         self.networks = Networks(
             store=self.store,
-            settings=NetworkDefaults(bridge="none") if self.network is None else self.network,
+            settings=with_local_pool(self.network or NetworkSettings(bridge="none"), "test"),
             kernel=kernel,
             scheduler=self.scheduler,
             publish=self.events.publish,

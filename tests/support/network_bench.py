@@ -22,7 +22,7 @@ from boxshipd.networks.kernel import NetworkKernel
 from boxshipd.networks.model import Network
 from boxshipd.networks.pools import AddressPool
 from boxshipd.networks.service import Networks
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.settings import NetworkSettings, with_local_pool
 from boxshipd.scheduler.jobs import Scheduler
 from boxshipd.state.store import Store
 
@@ -88,7 +88,7 @@ class NetworkBench:
         self.scheduler = Scheduler()
         self.networks = Networks(
             store=self.store,
-            settings=NetworkDefaults(**{"pools": POOLS, "identity": "test", "bridge": "bxu0", **defaults}),
+            settings=with_local_pool(NetworkSettings(**{"default_address_pools": POOLS, "bridge": "bxu0", **defaults}), "test"),
             kernel=self.kernel,
             scheduler=self.scheduler,
             publish=self.events.publish,

@@ -38,8 +38,11 @@ def first_packet(source: int, destination: int) -> bytes:
     return whole[:8] + struct.pack("<I", _checksum(whole)) + whole[12:]
 
 
-def arrives(path: str, address: str, port: int, server: str, *, expected: bool) -> bool:
-    """Whether the first packet that one namespace sends to an address and port arrives in another, ``server``."""
+def arrives(path: str, address: str, port: int, server: str, *, expected: bool, inner: int = 0) -> bool:
+    """Whether the first packet that one namespace sends to an address and port arrives in another, ``server``, whole.
+
+    ``inner``: at which port, where it isn't the same.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     head = 20 if family == socket.AF_INET else 0  # a raw socket of IPv4 shows the network's header as well
     with (
@@ -54,6 +57,6 @@ def arrives(path: str, address: str, port: int, server: str, *, expected: bool) 
                 data = hearing.recv(2000)[head:]
             except TimeoutError:
                 return False
-            if data[12] == _INIT and struct.unpack_from("!H", data, 2)[0] == port:
-                return True
+            if data[12] == _INIT and struct.unpack_from("!H", data, 2)[0] == (inner or port):
+                return data[8:12] == struct.pack("<I", _checksum(data[:8] + bytes(4) + data[12:]))
     return False

@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from boxshipd.errors import InvalidParameter
 from boxshipd.networks import options
 from boxshipd.networks.pools import AddressPool, validate_pools
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.settings import NetworkSettings
 
 
 def parse_pool(text: str) -> AddressPool:
@@ -42,7 +42,7 @@ def parse_network_option(items: Iterable[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def check_networks(config: NetworkDefaults) -> None:
+def check_networks(config: NetworkSettings) -> None:
     """Check everything that can be checked without the machine.
 
     Raises:
@@ -58,15 +58,15 @@ def check_networks(config: NetworkDefaults) -> None:
         if text and not _is(text, version, ip_network):
             raise InvalidParameter(f"invalid {name} {text}: it must be an IPv{version} subnet")
     gateways = {"default-gateway": (config.default_gateway, 4), "default-gateway-v6": (config.default_gateway_v6, 6)}
-    for name, (text, version) in {**gateways, "ip": (config.host_binding, 4)}.items():
+    for name, (text, version) in {**gateways, "ip": (config.ip, 4)}.items():
         if text and not _is(text, version, ip_address):
             raise InvalidParameter(f"invalid {name} {text}: it must be an IPv{version} address")
-    for text in config.host_gateway:
+    for text in config.host_gateway_ips:
         if not _is(text, 4, ip_address) and not _is(text, 6, ip_address):
             raise InvalidParameter(f"invalid host-gateway-ip {text}")
-    validate_pools(config.pools)
+    validate_pools(config.default_address_pools)
     options.mtu({options.MTU: str(config.mtu)})
-    _check_options(config.default_options)
+    _check_options(config.default_network_opts)
 
 
 def _check_options(given: Mapping[str, Mapping[str, str]]) -> None:

@@ -19,7 +19,7 @@ from boxshipd.errors import InvalidParameter
 from boxshipd.networks import options
 from boxshipd.networks.drafting import with_addresses
 from boxshipd.networks.model import BRIDGE, HOST, NONE, Network, Subnet
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.settings import NetworkSettings
 
 _SIOCGIFADDR = 0x8915
 _SIOCGIFNETMASK = 0x891B
@@ -32,7 +32,7 @@ def without_interfaces(present: Sequence[Network]) -> list[Network]:
     return [named.get(NONE) or _fresh(NONE, "null"), named.get(HOST) or _fresh(HOST, "host")]
 
 
-def default_bridge(settings: NetworkDefaults, present: Sequence[Network]) -> Network | None:
+def default_bridge(settings: NetworkSettings, present: Sequence[Network]) -> Network | None:
     """The default bridge as it is to be; one on record keeps its id and, where nothing else is asked, its subnets.
 
     Args:
@@ -52,11 +52,11 @@ def _fresh(name: str, driver: str) -> Network:
     return Network(id=secrets.token_hex(32), name=name, created=time.time_ns(), driver=driver)
 
 
-def _bridge(settings: NetworkDefaults, old: Network | None, others: Sequence[Network]) -> Network:
+def _bridge(settings: NetworkSettings, old: Network | None, others: Sequence[Network]) -> Network:
     base = old or _fresh(BRIDGE, "bridge")
     given = bridge_options(settings)
-    known = old is not None and old.options.get(options.NAME) == settings.interface
-    foreign = base.foreign if known else exists(settings.interface)
+    known = old is not None and old.options.get(options.NAME) == settings.bridge_interface
+    foreign = base.foreign if known else exists(settings.bridge_interface)
     subnets = _configured(settings, own=known and not foreign)
     network = replace(base, options=given, ipv6=settings.ipv6, default=True, subnets=tuple(subnets), foreign=foreign)
     if old is not None and _same(old, network):
@@ -64,14 +64,14 @@ def _bridge(settings: NetworkDefaults, old: Network | None, others: Sequence[Net
     return with_addresses(network, settings, others)
 
 
-def bridge_options(settings: NetworkDefaults) -> dict[str, str]:
+def bridge_options(settings: NetworkSettings) -> dict[str, str]:
     """The default bridge's options, by Docker's names."""
     return {
         options.DEFAULT: "true",
         options.ICC: _word(settings.icc),
-        options.MASQUERADE: _word(settings.masquerade),
-        options.HOST_BINDING: settings.host_binding or "0.0.0.0",
-        options.NAME: settings.interface,
+        options.MASQUERADE: _word(settings.ip_masq),
+        options.HOST_BINDING: settings.ip or "0.0.0.0",
+        options.NAME: settings.bridge_interface,
         options.MTU: str(settings.mtu or _DEFAULT_MTU),
     }
 
@@ -94,10 +94,10 @@ def _same(old: Network, wanted: Network) -> bool:
     return True
 
 
-def _configured(settings: NetworkDefaults, *, own: bool) -> Iterable[Subnet]:
+def _configured(settings: NetworkSettings, *, own: bool) -> Iterable[Subnet]:
     """The subnets that the configuration sets, or the interface that somebody else has made."""
     found = []
-    bip = settings.bip or ("" if own else _address_of(settings.interface))
+    bip = settings.bip or ("" if own else _address_of(settings.bridge_interface))
     for address, cidr, router in (
         (bip, settings.fixed_cidr, settings.default_gateway),
         (settings.bip6, settings.fixed_cidr_v6, settings.default_gateway_v6),

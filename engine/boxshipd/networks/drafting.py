@@ -18,8 +18,8 @@ from boxshipd.networks import options
 from boxshipd.networks.host_routes import connected_networks
 from boxshipd.networks.ipam import first_address
 from boxshipd.networks.model import AnyNetwork, Network, Subnet
-from boxshipd.networks.pools import AddressPool, check_overlap, free_subnet, local_pool
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.pools import check_overlap, free_subnet
+from boxshipd.networks.settings import NetworkSettings
 from boxshipd.networks.validation import validate_ipam
 
 _NO_SWARM = (
@@ -33,7 +33,7 @@ DRIVERS = ("bridge", "ipvlan", "macvlan")
 """Those that a network can be made with."""
 
 
-def draft(request: api.NetworkCreateRequest, settings: NetworkDefaults, source: Network | None) -> tuple[Network, list[str]]:
+def draft(request: api.NetworkCreateRequest, settings: NetworkSettings, source: Network | None) -> tuple[Network, list[str]]:
     """A network as it is to be, but for its pools; and warnings.
 
     Args:
@@ -49,7 +49,7 @@ def draft(request: api.NetworkCreateRequest, settings: NetworkDefaults, source: 
     _check_driver(driver)
     given = dict(request.options or {})
     if source is None:
-        given = {**settings.default_options.get(driver, {}), **given}
+        given = {**settings.default_network_opts.get(driver, {}), **given}
     ipv4, ipv6 = _families(request, given)
     ipam = request.ipam
     if source is not None:
@@ -153,7 +153,7 @@ def _configured(ipam: api.IPAM | None, *, ipv6: bool) -> tuple[tuple[Subnet, ...
     return tuple(subnets), warnings
 
 
-def with_addresses(network: Network, settings: NetworkDefaults, others: Sequence[Network]) -> Network:
+def with_addresses(network: Network, settings: NetworkSettings, others: Sequence[Network]) -> Network:
     """A drafted network with subnets and gateways; nothing is awaited, so that two drafts never get the same.
 
     Args:
@@ -172,23 +172,16 @@ def with_addresses(network: Network, settings: NetworkDefaults, others: Sequence
     for subnet in subnets:
         check_overlap(subnet.network, taken)
         taken.append(subnet.network)
-    pools = settings.pools
     for version, wanted in ((4, network.ipv4), (6, network.ipv6)):
         mine = [subnet for subnet in subnets if subnet.version == version]
         if len(mine) > 1 and network.driver == "bridge":
             raise Forbidden("bridge driver doesn't support multiple subnets")
         if wanted and not mine:
-            chosen = free_subnet(_with_local(pools, settings.identity), version, [*taken, *connected_networks()])
+            chosen = free_subnet(settings.default_address_pools, version, [*taken, *connected_networks()])
             subnets.append(Subnet(pool=str(chosen)))
         if not wanted:
             subnets = [subnet for subnet in subnets if subnet.version != version]
     return replace(network, subnets=tuple(_with_gateway(network, subnet) for subnet in subnets))
-
-
-def _with_local(pools: Iterable[AddressPool], identity: str) -> list[AddressPool]:
-    """The pools; where none is of IPv6, with one of our own."""
-    found = list(pools)
-    return found if any(":" in pool.base for pool in found) else [*found, local_pool(identity)]
 
 
 def _with_gateway(network: Network, subnet: Subnet) -> Subnet:

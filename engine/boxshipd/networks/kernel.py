@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from boxrun.network import contract
 from boxrun.network.contract import Networks as Service
 from boxrun.supervisor.contract import RuntimeEvent
+from msgspec import convert
 
 from boxshipd.errors import DaemonError, InternalError, InvalidParameter, NotImplementedHere
 from boxshipd.networks import options
@@ -150,12 +151,8 @@ def _driver(name: str) -> contract.Driver:
 
 
 def _mode(given: Mapping[str, str], name: str) -> contract.GatewayMode:
-    modes: dict[str, contract.GatewayMode] = {
-        "nat-unprotected": "nat-unprotected",
-        "routed": "routed",
-        "isolated": "isolated",
-    }
-    return modes.get(given.get(name, ""), "nat")
+    mode: contract.GatewayMode = convert(given.get(name, "nat"), contract.GatewayMode)
+    return mode
 
 
 def _host_addresses(network: Network) -> tuple[str, ...]:

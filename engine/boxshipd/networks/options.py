@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import get_args
 
+from boxrun.network.contract import GatewayMode
 from boxship.booleans import TRUE, parse_boolean
 
 from boxshipd.errors import InvalidParameter
@@ -35,7 +37,7 @@ IPVLAN_FLAG = "ipvlan_flag"
 ENDPOINT_IFNAME = "com.docker.network.endpoint.ifname"
 ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
 
-GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
+GATEWAY_MODES = get_args(GatewayMode)
 _GENERAL = frozenset({MTU, ENABLE_4, ENABLE_6, PREFIX})
 KNOWN: Mapping[str, frozenset[str]] = {
     "bridge": _GENERAL

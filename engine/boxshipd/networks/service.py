@@ -16,7 +16,7 @@ from boxshipd.networks.default_bridge import default_bridge, exists, without_int
 from boxshipd.networks.kernel import NetworkKernel
 from boxshipd.networks.leases import Leases
 from boxshipd.networks.model import BRIDGE, DEFAULT_MODES, PREDEFINED, Network
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.settings import NetworkSettings
 from boxshipd.scheduler.jobs import Job, Scheduler
 from boxshipd.state.store import Store
 
@@ -34,7 +34,7 @@ class Networks:
     """
 
     def __init__(
-        self, *, store: Store, settings: NetworkDefaults, kernel: NetworkKernel, scheduler: Scheduler, publish: Publish
+        self, *, store: Store, settings: NetworkSettings, kernel: NetworkKernel, scheduler: Scheduler, publish: Publish
     ) -> None:
         self._store = store
         self.settings = settings

@@ -47,7 +47,7 @@ class Box:
 
     ``ready`` is the host's end's name and number while nothing is plugged in but a cable without an address. ``servers`` are
     the name server's sockets until they are handed over. ``installed`` is what the firewall has of it, ``relays`` what the
-    relay is to carry, with the holders that it accepts on.
+    relay is to carry, with the holders that it accepts on; ``neighbourly`` are the ports that neighbours have by the relay.
     """
 
     namespace: int
@@ -63,6 +63,7 @@ class Box:
     resolver: Resolver | None = None
     installed: list[Element] = field(default_factory=list)
     relays: Mapping[Relay, socket.socket] = field(default_factory=dict)
+    neighbourly: frozenset[Port] = frozenset()
 
     def close(self) -> None:
         """Let go of everything; where no process is in it, the kernel takes the namespace apart."""
@@ -130,6 +131,9 @@ class Box:
             yield rules.opened(port.protocol, address, port.container_port)
         else:
             yield rules.published(port.protocol, host, port.host_port, address, port.container_port)
+        if port in self.neighbourly:
+            yield rules.apart(port.protocol, host, port.host_port, cable.network.interface)
+            yield rules.relayed(port.protocol, port.host_port)
 
 
 def routed(network: NetworkSpec, version: int) -> bool:

@@ -290,7 +290,8 @@ class Policy(Struct, frozen=True, kw_only=True):
             if a program of the host listened there.
         forward_drop: where the host forwards only because a network needed it, nothing is forwarded between the interfaces
             that it had before.
-        relay_loopback: published ports are relayed at ``::1`` where the firewall can't serve them there.
+        relay_loopback: published ports are relayed at ``::1``, and to neighbours without icc, where the firewall can't serve
+            them there.
     """
 
     guarded: tuple[Listener, ...] = ()

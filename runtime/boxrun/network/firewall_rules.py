@@ -8,7 +8,8 @@ Published ports are elements of maps, looked at by a handful of rules, so a pack
     local        output, nat        the same for those of the host itself
     leaving      postrouting, nat   masquerading, by the network that a packet comes from
     forward      forward, filter    who may reach which network
-    api          input, filter      containers don't reach the engine's own listeners, nor the relay from internal networks
+    api          input, filter      containers don't reach the engine's own listeners, nor the relay from internal networks, nor
+                                    anything of the host from isolated ones
 """
 
 from __future__ import annotations
@@ -64,6 +65,14 @@ def relayed(protocol: Protocol, host_port: int) -> Element:
     return "relayed", _key(bytes([PROTOCOLS[protocol]]), _port(host_port)), b""
 
 
+def apart(protocol: Protocol, host: Address, host_port: int, bridge: str) -> Element:
+    """The element of a published port that isn't translated for who is on this bridge."""
+    here = interface(bridge), bytes([PROTOCOLS[protocol]])
+    if host.is_unspecified:
+        return f"apart_any{host.version}", _key(*here, _port(host_port)), b""
+    return f"apart{host.version}", _key(*here, host.packed, _port(host_port)), b""
+
+
 def opened(protocol: Protocol, container: Address, container_port: int) -> Element:
     """The element of a port that a routed network opens."""
     key = _key(bytes([PROTOCOLS[protocol]]), container.packed, _port(container_port))
@@ -117,6 +126,8 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False, rela
     if relayed_loopback:
         destination6 = [nft.address_field(6, "destination"), nft.compare(_LOOPBACK6)]
         batch.rule("local", nft.version(6), destination6, nft.verdict("return"))
+    for rule in exceptions():
+        batch.rule("arriving", rule)
     for chain in ("arriving", "local"):
         for rule in translations():
             batch.rule(chain, rule)
@@ -130,6 +141,10 @@ def skeleton(table: str, *, gate: bool = False, forward_drop: bool = False, rela
     if forward_drop:
         old = [nft.meta("iifname"), nft.lookup("before"), nft.meta("oifname"), nft.lookup("before")]
         batch.rule("forward", old, nft.verdict("drop"))
+    for version in (4, 6):
+        # The host has no address there, but would take a packet for one that it has elsewhere.
+        isolated = [nft.meta("iifname"), nft.lookup(f"isolated{version}")]
+        batch.rule("api", nft.version(version), isolated, nft.verdict("drop"))
     _, by_port = port_lookups(4)
     inner = [nft.meta("iifname"), nft.lookup("internal")]
     batch.rule("api", inner, by_port, nft.lookup("relayed"), nft.verdict("drop"))
@@ -150,13 +165,15 @@ def _sets(batch: Batch) -> None:
         value, values = size + 4, concatenated(address, "port")
         batch.add_set(f"ports{version}", size + 8, concatenated("protocol", address, "port"), value, values)
         batch.add_set(f"any{version}", 8, concatenated("protocol", "port"), value, values)
+        batch.add_set(f"apart{version}", size + 24, concatenated("interface", "protocol", address, "port"))
+        batch.add_set(f"apart_any{version}", 24, concatenated("interface", "protocol", "port"))
         batch.add_set(f"open{version}", size + 8, concatenated("protocol", address, "port"))
         batch.add_set(f"several{version}", size, concatenated(address))
         batch.add_set(f"guarded{version}", size + 4, concatenated(address, "port"))
     batch.add_set("guarded", 2, concatenated("port"))
     batch.add_set("relayed", 8, concatenated("protocol", "port"))
     batch.add_set("ways", 16, concatenated("address4", "address4", "protocol", "port"))
-    for name in ("networks", "internal", "inside", "before"):
+    for name in ("networks", "internal", "isolated4", "isolated6", "inside", "before"):
         batch.add_set(name, 16, concatenated("interface"))
     for name in ("entering_networks", "leaving_networks", "from_networks", "to_networks"):
         batch.add_set(name, 16, concatenated("interface"), verdicts=True)
@@ -177,15 +194,15 @@ def translated() -> list[Expression]:
     return nft.conntrack("status", _DNAT)
 
 
-def port_lookups(version: int) -> tuple[list[Expression], list[Expression]]:
+def port_lookups(version: int, register: int = REGISTER) -> tuple[list[Expression], list[Expression]]:
     """Registers filled with the keys of ``ports`` and of ``any``; what is behind them is to look them up."""
     words = 1 if version == 4 else 4
     exact = [
-        nft.meta("l4proto"),
-        nft.address_field(version, "destination", REGISTER + 1),
-        nft.port_field("destination", REGISTER + 1 + words),
+        nft.meta("l4proto", register),
+        nft.address_field(version, "destination", register + 1),
+        nft.port_field("destination", register + 1 + words),
     ]
-    return exact, [nft.meta("l4proto"), nft.port_field("destination", REGISTER + 1)]
+    return exact, [nft.meta("l4proto", register), nft.port_field("destination", register + 1)]
 
 
 def translations() -> list[list[Expression]]:
@@ -201,6 +218,16 @@ def translations() -> list[list[Expression]]:
     return rules
 
 
+def exceptions() -> list[list[Expression]]:
+    """The rules that leave what isn't translated for who is on a bridge to the host."""
+    rules = []
+    for version in (4, 6):
+        for name, fields in zip(("apart", "apart_any"), port_lookups(version, REGISTER + 4), strict=True):
+            place = [nft.meta("iifname"), *fields, nft.lookup(f"{name}{version}")]
+            rules.append([*nft.version(version), *place, nft.verdict("return")])
+    return rules
+
+
 def chains_of(network: NetworkSpec) -> tuple[str, str, str, str]:
     """The names of a network's chains."""
     name = network.interface
@@ -211,9 +238,13 @@ def network_elements(network: NetworkSpec) -> list[Element]:
     """The elements by which packets find a network's chains."""
     name = nft.interface_name(network.interface)
     outgoing, incoming, leaving, entering = chains_of(network)
-    inner: list[Element] = [("internal", name, b"")] if network.internal else []
+    kinds = {
+        "internal": network.internal,
+        "isolated4": network.gateway_mode_v4 == "isolated",
+        "isolated6": network.gateway_mode_v6 == "isolated",
+    }
     return [
-        *inner,
+        *((kind, name, b"") for kind, so in kinds.items() if so),
         ("entering_networks", name, nft.jump_data(entering)),
         ("networks", name, b""),
         ("from_networks", name, nft.jump_data(outgoing)),

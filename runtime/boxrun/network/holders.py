@@ -11,9 +11,10 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+from collections.abc import Sequence
 from errno import EADDRINUSE, EADDRNOTAVAIL
-from ipaddress import IPv6Address, ip_address
-from typing import Final, Literal
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -23,14 +24,27 @@ from boxrun.network.relay.protocol import QUEUE
 
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
-_RETURN, _LOAD, _IF_EQUAL = 0x06, 0x20, 0x15
+_RETURN, _LOAD, _AND, _IF_EQUAL = 0x06, 0x20, 0x54, 0x15
+_ACCEPT: Final = [(_RETURN, 0, 0, 0xFFFFFFFF)]
 _DROP: Final = [(_RETURN, 0, 0, 0)]
-_DESTINATION6: Final = 0xFFF00000 + 24
-"""Of an IPv6 packet, from where the network's header begins."""
+_HEADER: Final = 0xFFF00000
+"""From here on offsets count from where the network's header begins (``SKF_NET_OFF``)."""
+
+_ENDS: Final = {("source", 4): 12, ("destination", 4): 16, ("source", 6): 8, ("destination", 6): 24}
 _SCTP: Final = 132
 
 
-Admitted = Literal["nothing", "loopback", "everything"]
+class Some(NamedTuple):
+    """Packets that have an address of a network at this end."""
+
+    end: Literal["source", "destination"]
+    network: IPv4Network | IPv6Network
+
+
+TO_LOOPBACK: Final = Some("destination", IPv6Network("::1"))
+
+Admitted = Literal["everything"] | Sequence[Some]
+"""What a socket lets in."""
 
 
 def hold(port: Port) -> tuple[Port, socket.socket]:
@@ -59,12 +73,12 @@ def hold(port: Port) -> tuple[Port, socket.socket]:
 
 
 def let_in(sock: socket.socket, what: Admitted) -> None:
-    """Let a holder have what is relayed; ``loopback`` is what is sent to ``::1``. Raises OSError."""
+    """Let a holder have what is relayed. Raises OSError."""
     if sock.type == socket.SOCK_STREAM:
         # Who comes while there is no relay waits here for the next.
-        sock.listen(1 if what == "nothing" else QUEUE)
+        sock.listen(QUEUE if what else 1)
     if what != "everything":
-        _filter(sock, _DROP if what == "nothing" else _to_loopback())
+        _filter(sock, [*(step for some in what for step in _accept(some)), *_DROP])
         return
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
@@ -72,13 +86,16 @@ def let_in(sock: socket.socket, what: Admitted) -> None:
         return  # an earlier supervisor has let everything in already
 
 
-def _to_loopback() -> list[tuple[int, int, int, int]]:
-    words = struct.unpack("!4I", IPv6Address("::1").packed)
+def _accept(some: Some) -> list[tuple[int, int, int, int]]:
+    """The steps of a filter that accept such packets, and for all others go on behind them."""
+    first = _HEADER + _ENDS[some.end, some.network.version]
+    masks, words = some.network.netmask.packed, some.network.network_address.packed
     program = []
-    for number, word in enumerate(words):
-        left = 2 * (len(words) - number) - 1
-        program += [(_LOAD, 0, 0, _DESTINATION6 + 4 * number), (_IF_EQUAL, 0, left, word)]
-    return [*program, (_RETURN, 0, 0, 0xFFFFFFFF), *_DROP]
+    for offset in range(0, len(words), 4):
+        behind = 3 * (len(words) - offset) // 4 - 2
+        (bits,), (word,) = struct.unpack_from("!I", masks, offset), struct.unpack_from("!I", words, offset)
+        program += [(_LOAD, 0, 0, first + offset), (_AND, 0, 0, bits), (_IF_EQUAL, 0, behind, word)]
+    return [*program, *_ACCEPT]
 
 
 def _filter(sock: socket.socket, program: list[tuple[int, int, int, int]]) -> None:

@@ -65,7 +65,7 @@ class NetworksService(Networks):
         self._pool = Pool()
         self._server = NameServer(self._state.path)
         self._relays = Relays(self._state.path)
-        self._loopback = False
+        self._bridged: frozenset[int] = frozenset()
         self._monitor: Monitor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -83,7 +83,7 @@ class NetworksService(Networks):
             await self._thread.run(self._board.recover, running, await self._relays.find())
         except (NetworkError, OSError) as error:
             log.error("networks: %s", error)
-        self._loopback = self._board.loopback
+        self._bridged = self._board.bridged
         await self._relays.recover(self._board.boxes)
         for network in self._board.networks.values():
             self._server.network(network)
@@ -130,12 +130,12 @@ class NetworksService(Networks):
     async def _relay(self, board: Switchboard, box: Box) -> None:
         """Have the relay carry what it is to carry of a sandbox."""
         await self._relays.have(box)
-        await self._follow_loopback(board)
+        await self._follow_bridges(board)
 
-    async def _follow_loopback(self, board: Switchboard) -> None:
-        """Whether ``::1`` is relayed is so for every sandbox."""
-        if board.loopback != self._loopback:
-            self._loopback = board.loopback
+    async def _follow_bridges(self, board: Switchboard) -> None:
+        """What bridges make impossible is relayed of every sandbox, or of none."""
+        if board.bridged != self._bridged:
+            self._bridged = board.bridged
             await self._relays.recover(board.boxes)
 
     async def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -150,7 +150,7 @@ class NetworksService(Networks):
         """Have this policy from now on."""
         board = self._ready_board
         await self._do(board.set_policy, request)
-        await self._follow_loopback(board)
+        await self._follow_bridges(board)
         return Nothing()
 
     async def ensure(self, request: NetworkSpec, context: Context) -> Nothing:

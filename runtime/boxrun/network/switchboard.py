@@ -18,7 +18,7 @@ from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, 
 from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
 from boxrun.network.holders import hold
-from boxrun.network.relay.wanted import Sockets, loopback_needs_relay, name_of, settle
+from boxrun.network.relay.wanted import Sockets, bridged_versions, name_of, settle
 from boxrun.network.sandboxes import Plumber
 from boxrun.network.state import Forwarding, NetworkState
 
@@ -35,8 +35,8 @@ class Switchboard:
         self.firewall = Firewall(table)
         self.networks: dict[str, NetworkSpec] = {}
         self.boxes: dict[str, Box] = {}
-        self.loopback = False
-        """Whether ``::1`` is relayed."""
+        self.bridged: frozenset[int] = frozenset()
+        """The IP versions of which is relayed what bridges that show packets to the firewall make impossible otherwise."""
         self._policy = Policy()
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Switchboard:
             held: sockets behind published ports that the relay has kept; what isn't needed of them is closed.
         """
         self._policy = self._state.policy
-        self._look_at_loopback()
+        self._look_at_bridges()
         self.networks = {network.id: network for network in self._state.networks()}
         for sandbox in self._state.sandboxes():
             try:
@@ -64,7 +64,7 @@ class Switchboard:
                 continue
             self.boxes[sandbox.container] = box
             self._hold_again(box, held)
-            settle(box, loopback=self.loopback)
+            settle(box, bridged=self.bridged)
             box.installed = box.elements()
         for sock in held.values():
             sock.close()
@@ -107,7 +107,7 @@ class Switchboard:
         """Have this policy. Raises NetworkError, OSError."""
         self._state.put_policy(policy)
         self._policy = policy
-        self._look_at_loopback()
+        self._look_at_bridges()
         self.firewall.policy(policy, self._forward_drop)
 
     def ensure(self, network: NetworkSpec) -> None:
@@ -340,16 +340,17 @@ class Switchboard:
         had, held = box.ports, dict(box.holders)
         new: dict[Port, socket.socket] = {}
         chosen: list[Port] = []
-        self._look_at_loopback()
+        if ports:
+            self._look_at_bridges()
         try:
             chosen.extend(self._have_port(box, port, new) for port in ports)
             box.ports = tuple(chosen)
             box.holders = {port: sock for port, sock in (held | new).items() if port in chosen}
-            settle(box, loopback=self.loopback)
+            settle(box, bridged=self.bridged)
             self._install(box)
         except BaseException:
             box.ports, box.holders = had, held
-            settle(box, loopback=self.loopback)
+            settle(box, bridged=self.bridged)
             for sock in new.values():
                 sock.close()
             raise
@@ -359,15 +360,18 @@ class Switchboard:
         for endpoint in {port.endpoint for port in box.holders if port not in held}:
             self._plumber.reflect(box, endpoint)
 
-    def _look_at_loopback(self) -> None:
-        """Somebody may have loaded br_netfilter since the last time. Where ``::1`` is relayed once, that goes on."""
-        wanted = self._policy.relay_loopback and (self.loopback or loopback_needs_relay())
-        if wanted == self.loopback:
+    def _look_at_bridges(self) -> None:
+        """Somebody may have loaded br_netfilter since the last time. What is relayed once, that goes on."""
+        wanted: frozenset[int] = frozenset()
+        if self._policy.relay_loopback:
+            wanted = self.bridged if len(self.bridged) == 2 else self.bridged | bridged_versions()
+        if wanted == self.bridged:
             return
-        self.loopback = wanted
-        self.firewall.relay_loopback(wanted)
+        self.bridged = wanted
+        self.firewall.relay_loopback(6 in wanted)
         for box in self.boxes.values():
-            settle(box, loopback=self.loopback)
+            settle(box, bridged=self.bridged)
+            self._install(box)
 
     def _have_port(self, box: Box, port: Port, new: dict[Port, socket.socket]) -> Port:
         cable = box.cables.get(port.endpoint)

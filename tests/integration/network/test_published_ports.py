@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 
 import msgspec
 import pytest
 from boxrun.bus import BusError
+from boxrun.network import firewall_rules as rules
+from boxrun.network import nftables
 from boxrun.network.contract import Listener, NetworkFailure, Networks, Nothing, Policy, Port, PublishRequest
+from support import sctp
 from support.networks import Lab, address
 from support.runtime import eventually
 from support.topology import (
@@ -317,3 +321,24 @@ async def test_the_host_forwards_only_for_networks(lab: Lab) -> None:
     await lab.supervisor.end()
     assert lab.net.run(lab.net.host, "sysctl", "-n", "net.ipv4.ip_forward") == "0\n"
     lab.net.ip(lab.net.host, "link", "delete", "side0")
+
+
+async def test_the_firewall_translates_sctp_like_all_else(lab: Lab) -> None:
+    """Packets and the firewall's element alone: a kernel without sockets for SCTP translates it, but lets no port be held."""
+    network = await lab.network(1)
+    one = await lab.on(network, ports=(("tcp", 8080, 80, "0.0.0.0"),))
+    table = next(line.split()[-1] for line in lab.net.run(lab.net.host, "nft", "list", "tables").splitlines())
+    asked = (("0.0.0.0", 0), (HOST6, 1))
+    elements = [rules.published("sctp", ip_address(host), 8080, ip_address(address(one, index)), 80) for host, index in asked]
+
+    def publish() -> None:
+        batch = nftables.Batch("inet", table)
+        rules.add_elements(batch, elements)
+        with nftables.socket_here() as sock:
+            nftables.commit(sock, batch)
+
+    inside(lab.host, publish)
+    for path in (lab.neighbour, lab.far, lab.host):
+        for host in (HOST, HOST6):
+            assert sctp.arrives(path, host, 8080, one.path, expected=True, inner=80), (path, host)
+    assert not sctp.arrives(lab.neighbour, HOST, 8081, one.path, expected=False, inner=80)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from boxrun.bus import BusError
-from boxrun.network.contract import Endpoint, NetworkFailure, Networks, Port, PublishRequest
-from support.networks import Lab, identity
+from boxrun.network.contract import Endpoint, NetworkFailure, Networks, Policy, Port, PublishRequest
+from support.networks import Lab, address, identity
 from support.runtime import eventually
 from support.topology import HOST, HOST6, NEIGHBOUR, PATIENCE, ask_udp, inside, listening, reach, unreachable
 
@@ -263,6 +263,47 @@ async def test_an_internal_network_does_not_reach_the_relay(lab: Lab) -> None:
             assert reach(inner_one.path, "fd00:3::1", 9090, program) == "fd00:3::2"
 
 
+async def test_neighbours_that_are_kept_apart_have_published_ports_by_the_relay(lab: Lab) -> None:
+    """Where bridges show packets to the firewall, and where it is wanted."""
+    if not os.path.exists(BRIDGE_SETTING):
+        pytest.skip("br_netfilter isn't loaded")
+    network, other = await lab.network(1, icc=False), await lab.network(2)
+    one = await lab.on(network, ports=(("tcp", 8080, 80, "0.0.0.0"), ("udp", 5353, 53, HOST)))
+    same, stranger = await lab.on(network), await lab.on(other)
+    with listening(one.path, 80) as server, listening(one.path, 53, udp=True) as datagrams:
+        assert reach(same.path, HOST, 8080, server) == "10.1.0.1"
+        assert ask_udp(same.path, HOST, 5353, datagrams) == "10.1.0.1"
+        # Everybody else is translated still, and seen as who it is.
+        assert reach(stranger.path, HOST, 8080, server) == address(stranger)
+        assert reach(lab.neighbour, HOST, 8080, server) == NEIGHBOUR
+        assert unreachable(same.path, address(one), 80)
+        await lab.supervisor.kill()
+        assert reach(same.path, HOST, 8080, server) == "10.1.0.1"
+        await lab.supervisor.start()
+        assert reach(same.path, HOST, 8080, server) == "10.1.0.1"
+        with without_rules(lab):
+            # The socket that holds the port lets in what comes from the neighbours alone.
+            assert unreachable(lab.neighbour, HOST, 8080)
+            assert unreachable(lab.host, "127.0.0.1", 8080)
+            assert reach(same.path, HOST, 8080, server) == "10.1.0.1"
+        await lab.supervisor.bus.unary(Networks.policy, Policy(relay_loopback=False), timeout=10)
+        assert unreachable(same.path, HOST, 8080)
+        await lab.supervisor.bus.unary(Networks.policy, Policy(), timeout=10)
+        assert reach(same.path, HOST, 8080, server) == "10.1.0.1"
+
+
+@contextmanager
+def without_rules(lab: Lab) -> Iterator[None]:
+    """The firewall's table is gone, and nobody makes it anew meanwhile."""
+    table = next(line.split()[-1] for line in lab.net.run(lab.net.host, "nft", "list", "tables").splitlines())
+    os.kill(lab.supervisor.process.pid, signal.SIGSTOP)
+    try:
+        lab.net.run(lab.net.host, "nft", "delete", "table", "inet", table)
+        yield
+    finally:
+        os.kill(lab.supervisor.process.pid, signal.SIGCONT)
+
+
 async def test_it_is_allowed_nothing(lab: Lab) -> None:
     network = await lab.network(1, v6=False)
     one = await lab.on(network, ports=EVERYWHERE)
@@ -279,15 +320,9 @@ async def test_others_do_not_reach_what_is_for_loopback(lab: Lab) -> None:
     with listening(one.path, 80, v6=True) as server:
         assert reach(lab.host, "::1", 8080, server) == "fd00:1::1"
         assert unreachable(lab.neighbour, HOST6, 8080)
-        # Without its rules for a moment: the socket that holds the other port lets in what is for ::1 alone.
-        table = next(line.split()[-1] for line in lab.net.run(lab.net.host, "nft", "list", "tables").splitlines())
-        os.kill(lab.supervisor.process.pid, signal.SIGSTOP)
-        try:
-            lab.net.run(lab.net.host, "nft", "delete", "table", "inet", table)
+        with without_rules(lab):  # The socket that holds the other port lets in what is for ::1 alone.
             assert unreachable(lab.neighbour, HOST6, 8081)
             assert reach(lab.host, "::1", 8081, server) == "fd00:1::1"
-        finally:
-            os.kill(lab.supervisor.process.pid, signal.SIGCONT)
 
 
 async def test_what_can_not_be_relayed_is_refused(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
+from boxrun.network.links import read_sysctl
 from conftest import needs_root
 from support import sctp
 from support.daemon import wait_until
@@ -22,7 +23,6 @@ from support.topology import (
     listening,
     none_reach,
     reach,
-    set_sysctl,
     unheard,
 )
 
@@ -151,10 +151,16 @@ def test_without_icc_containers_reach_only_what_is_published(site: Site) -> None
         assert unheard(servers.udp, [(same.path, one.v4, 80)])
         assert unheard(servers.udp6, [(same.path, one.v6, 80)])
         assert reach(site.neighbour, HOST, 8080, servers.tcp) == NEIGHBOUR
-        # Where bridges show packets to the firewall, what it translates goes from port to port, which are kept apart.
-        inside(site.host, lambda: set_sysctl("bridge/bridge-nf-call-iptables", "0"))
-        stack.callback(inside, site.host, lambda: set_sysctl("bridge/bridge-nf-call-iptables", "1"))
-        assert reach(same.path, HOST, 8080, servers.tcp) == one.gateway
+        # Bridges show packets to the firewall here: what it translates would go from port to port, which are kept apart.
+        assert inside(site.host, lambda: read_sysctl("bridge/bridge-nf-call-iptables")) == "1"
+        for asking in (same, one):
+            for host in (HOST, one.gateway):
+                assert reach(asking.path, host, 8080, servers.tcp) == one.gateway
+                assert ask_udp(asking.path, host, 8080, servers.udp) == one.gateway
+            assert reach(asking.path, HOST6, 8080, servers.tcp6) == one.gateway6
+            assert ask_udp(asking.path, HOST6, 8080, servers.udp6) == one.gateway6
+        assert reach(site.host, HOST, 8080, servers.tcp) == HOST
+        assert none_reach([(same.path, *place) for place in everywhere(one)]) == []
 
 
 @pytest.mark.parametrize("mode", ["nat", "nat-unprotected", "routed"])
@@ -211,15 +217,60 @@ def test_sctp_is_refused_by_name_where_the_kernel_has_none(site: Site) -> None:
 
 
 def test_an_isolated_network_is_without_the_host_too(site: Site) -> None:
+    """Even for a container that looks for a way to the host: one that may change its routes and knows the bridge's address."""
     network = site.network(internal=True, gateway_mode_ipv4="isolated", gateway_mode_ipv6="isolated")
     one, same = site.container(network), site.container(network)
-    site.net.ip(site.net.host, "route", "add", f"{one.v4}/32", "dev", _bridge(site, network))
+    bridge = _bridge(site, network)
+    assert "inet" not in site.net.ip(site.net.host, "address", "show", bridge)
     with ExitStack() as stack:
         servers = Servers(stack, one)
         assert reach(same.path, one.v4, 80, servers.tcp) == same.v4
         assert reach(same.path, one.v6, 80, servers.tcp6) == same.v6
-        shown = site.net.ip(site.net.host, "-4", "address", "show", _bridge(site, network))
-        assert "inet " not in shown
+        assert none_reach([(site.host, *place) for place in everywhere(one)]) == []
+        assert unheard(servers.udp, [(site.host, one.v4, 80)])
+        assert unheard(servers.udp6, [(site.host, one.v6, 80)])
+        # The host listens at all of its addresses, and there is one for each way by which a container might find it.
+        stack.enter_context(listening(site.host, 90))
+        stack.enter_context(listening(site.host, 91, v6=True))
+        heard = stack.enter_context(listening(site.host, 90, udp=True))
+        heard6 = stack.enter_context(listening(site.host, 91, v6=True, udp=True))
+        mac = site.net.ip(site.net.host, "-o", "link", "show", bridge).partition("link/ether ")[2].split()[0]
+        hosts = {4: (HOST, HOST_ALIAS, one.v4.rpartition(".")[0] + ".1"), 6: (HOST6, one.v6.rpartition(":")[0] + ":1")}
+        _look_for_the_host(site, one, mac, [*hosts[4], *hosts[6]])
+        assert none_reach([(one.path, host, port) for host in (*hosts[4], *hosts[6]) for port in (90, 91)]) == []
+        assert unheard(heard, [(one.path, host, 90) for host in hosts[4]])
+        assert unheard(heard6, [(one.path, host, 91) for host in hosts[6]])
+
+
+def _look_for_the_host(site: Site, container: Placed, mac: str, hosts: list[str]) -> None:
+    """Have a container send what is for these addresses to the bridge itself."""
+    for host in hosts:
+        site.net.run(
+            site.net.host,
+            "nsenter",
+            f"--net={container.path}",
+            "ip",
+            "route",
+            "replace",
+            host,
+            "dev",
+            "eth0",
+            "src",
+            container.v6 if ":" in host else container.v4,
+        )
+        site.net.run(
+            site.net.host,
+            "nsenter",
+            f"--net={container.path}",
+            "ip",
+            "neighbour",
+            "replace",
+            host,
+            "lladdr",
+            mac,
+            "dev",
+            "eth0",
+        )
 
 
 def _bridge(site: Site, network: str) -> str:

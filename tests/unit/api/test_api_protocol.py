@@ -57,6 +57,26 @@ async def test_every_absent_operation_is_refused_by_name(api, operation):
         assert message.endswith("is not supported in Boxship 0.1")
 
 
+@pytest.mark.parametrize("version", ["1.24", "1.43"])
+async def test_older_clients_may_name_one_network_at_a_containers_creation(api, version):
+    """Source: moby's TestCreateWithMultipleEndpointSettings."""
+
+    async def create(name: str, *networks: str) -> tuple[int, dict]:
+        body = {"Image": "x", "NetworkingConfig": {"EndpointsConfig": {network: {} for network in networks}}}
+        path = f"POST /v{version}/containers/create?name={name}"
+        status, _, answer = await api.request(path, json.dumps(body).encode(), Content_Type="application/json")
+        return status, json.loads(answer)
+
+    message = "Container cannot be created with multiple network endpoints: one, two"
+    assert await create("several", "one", "two") == (400, {"message": message})
+    assert "several" not in api.containers.created
+    assert (await create("single", "one"))[0] == 201
+    assert (await create("none"))[0] == 201
+    version = "1.44"
+    assert (await create("several", "one", "two"))[0] == 201
+    assert list(api.containers.created["several"].networking_config.endpoints_config) == ["one", "two"]
+
+
 async def test_errors_have_dockers_status_and_shape(api):
     assert await _message(api, "POST /containers/x/start") == (404, "No such container: x")
     assert await _message(api, "POST /containers/x/kill") == (500, "kill container: the kernel said no")

@@ -109,8 +109,8 @@ def test_networks_are_configured_as_dockerd_is(tmp_path):
         "default-address-pools": ["base=10.1.0.0/16,size=24"],
         "default-network-opts": ["bridge=com.docker.network.driver.mtu=1400"],
     }
-    assert config.network_defaults(by_file) == config.network_defaults(load(tmp_path, flags))
-    assert config.network_defaults(by_file).host_gateway == ("10.0.0.7",)
+    assert by_file == load(tmp_path, flags)
+    assert by_file.host_gateway_ips == ("10.0.0.7",)
     for key, value in (("default-address-pools", "10.1.0.0/16"), ("default-network-opts", "bridge=mtu")):
         with pytest.raises(ConfigError, match="invalid argument"):
             load(tmp_path, {key: [value]})

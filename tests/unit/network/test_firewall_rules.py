@@ -24,6 +24,14 @@ def test_a_published_port_is_one_element() -> None:
     assert rules.guarded(Listener(address="0.0.0.0", port=2375))[:2] == ("guarded", b"\x09\x47")
 
 
+def test_what_is_not_translated_for_a_bridge_is_an_element_as_well() -> None:
+    bridge, tcp, port = b"br0" + bytes(13), b"\x06\0\0\0", b"\x1f\x90\0\0"
+    assert rules.apart("tcp", ip_address("0.0.0.0"), 8080, "br0") == ("apart_any4", bridge + tcp + port, b"")
+    one = rules.apart("tcp", ip_address("192.0.2.1"), 8080, "br0")
+    assert one == ("apart4", bridge + tcp + bytes([192, 0, 2, 1]) + port, b"")
+    assert rules.apart("udp", ip_address("::"), 53, "br0")[0] == "apart_any6"
+
+
 def verdicts(network: NetworkSpec) -> list[bytes]:
     """The last expression of each rule about what is sent to a network."""
     return [rule[-1] for rule in rules.incoming_rules(network)]

@@ -358,7 +358,7 @@ async def test_host_gateway(tmp_path):
         container = await bench.create("c", extra_hosts=entries)
         await bench.start(container)
         assert bench.hosts(container)[:3] == ["10.9.0.1\tgw", "192.0.2.1\tother", "fd00::1\tsix"]
-    async with ContainerBench(tmp_path, host_gateway=("192.0.2.7",)) as bench:
+    async with ContainerBench(tmp_path, host_gateway_ips=("192.0.2.7",)) as bench:
         bench.number = 1
         container = await bench.create("d", extra_hosts=entries)
         await bench.start(container)

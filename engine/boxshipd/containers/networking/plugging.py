@@ -204,8 +204,8 @@ class ContainerNetworking:
         """What ``host-gateway`` means."""
         if not any(entry.endswith("host-gateway") for entry in container.config.host_config.extra_hosts or ()):
             return []
-        if self._networks.settings.host_gateway:
-            return list(self._networks.settings.host_gateway)
+        if self._networks.settings.host_gateway_ips:
+            return list(self._networks.settings.host_gateway_ips)
         bridge = self._networks.of_mode(BRIDGE)
         found = [subnet.gateway for subnet in bridge.subnets if subnet.gateway] if bridge is not None else []
         if not found:

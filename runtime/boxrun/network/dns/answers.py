@@ -9,8 +9,9 @@ from ipaddress import ip_address
 from boxrun.network.contract import Resolver
 from boxrun.network.dns import codec
 from boxrun.network.dns.cache import Cache
-from boxrun.network.dns.codec import Query, Response
+from boxrun.network.dns.codec import Answer, Query, Response
 from boxrun.network.dns.names import Directory
+from boxrun.network.dns.prepared import Prepared
 from boxrun.network.dns.upstream import Server, ask, parse_server
 
 TTL = 600
@@ -45,11 +46,17 @@ class Client:
 class Answers:
     """Answers for every container."""
 
-    def __init__(self, directory: Directory, cache: Cache) -> None:
+    def __init__(self, directory: Directory, cache: Cache, prepared: Prepared) -> None:
+        """``prepared`` is to be cleared by whoever changes ``directory`` or a client."""
         self._directory = directory
         self._cache = cache
+        self._prepared = prepared
         self._asking: dict[Hashable, asyncio.Task[Response | None]] = {}
         self._under_way = 0
+
+    def datagram(self, client: Client, data: bytes) -> bytes | Query | None:
+        """As ``at_once``, for what came in a datagram."""
+        return self._prepared.find(client, data) or self.at_once(client, data, tcp=False)
 
     def at_once(self, client: Client, data: bytes, *, tcp: bool) -> bytes | Query | None:
         """The answer where none else is to be asked, or the query that ``later`` answers; None where none is deserved."""
@@ -64,7 +71,9 @@ class Answers:
         limit = _limit(query, tcp)
         local = self._local(client, query, limit)
         if local is not None:
-            return local
+            if not tcp:
+                self._prepared.keep(client, data, local)
+            return local.to(data[:2])
         if not client.resolver.forward or not client.servers:
             return codec.failure(query, codec.SERVFAIL)
         kept = self._cache.get(_key(client, query, tcp)) if query.plain else None
@@ -75,9 +84,8 @@ class Answers:
             return codec.failure(query, codec.SERVFAIL)
         return query
 
-    def _local(self, client: Client, query: Query, limit: int) -> bytes | None:
-        linked = client.links.get(query.name)
-        found = self._directory.rotated(linked) if linked else self._directory.find(query.name, client.networks)
+    def _local(self, client: Client, query: Query, limit: int) -> Answer | None:
+        found = client.links.get(query.name) or self._directory.find(query.name, client.networks)
         if found is not None:
             return codec.address_answer(query, found, TTL, limit)
         if query.kind == codec.PTR and (address := codec.reverse_address(query.name)) is not None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
+from random import randrange
 from typing import Final, NamedTuple
 
 A, PTR, SOA, AAAA, OPT, ANY = 1, 12, 6, 28, 41, 255
@@ -155,37 +157,55 @@ def write_name(name: str) -> bytes:
     return packed
 
 
-def address_answer(query: Query, addresses: Sequence[Address], ttl: int, limit: int) -> bytes:
-    """The addresses of the kind that was asked for, or their absence; what doesn't fit into ``limit`` bytes is cut off."""
+class Answer:
+    """An answer from here, for whoever asks with the same bytes: all but its number, with another record first each time."""
+
+    __slots__ = ("_fitting", "_head", "_records", "_tail", "_turn")
+
+    def __init__(self, query: Query, records: Sequence[bytes], limit: int) -> None:
+        """What doesn't fit into ``limit`` bytes is cut off."""
+        self._records = tuple(records)
+        self._tail = _opt(NOERROR) if query.edns else b""
+        self._turn = randrange(len(records)) if len(records) > 1 else 0
+        room = limit - HEADER.size - len(query.question) - len(self._tail)
+        self._fitting = min(len(records), max(0, room) // max(map(len, records), default=1))
+        flags = _RESPONSE | _AUTHORITATIVE | _RECURSION | query.flags & (_RECURSION_DESIRED | _CHECKING_DISABLED)
+        if self.truncated:
+            flags |= _TRUNCATED
+        self._head = HEADER.pack(0, flags, 1, self._fitting, 0, int(query.edns))[2:] + query.question
+
+    @property
+    def truncated(self) -> bool:
+        """Whether not all of it fits."""
+        return self._fitting < len(self._records)
+
+    def to(self, identity: bytes) -> bytes:
+        """The answer to the query that begins with these two bytes."""
+        records = self._records
+        if len(records) > 1:
+            turn = self._turn = (self._turn + 1) % len(records)
+            records = records[turn:] + records[:turn]
+        return b"".join((identity, self._head, *records[: self._fitting], self._tail))
+
+
+def address_answer(query: Query, addresses: Sequence[Address], ttl: int, limit: int) -> Answer:
+    """The addresses of the kind that was asked for, or their absence."""
     version = {A: 4, AAAA: 6}.get(query.kind)
     records = [
         b"\xc0\x0c" + _RECORD.pack(query.kind, IN, ttl, len(address.packed)) + address.packed
         for address in addresses
         if address.version == version
     ]
-    return _answer(query, records, limit)
+    return Answer(query, records, limit)
 
 
-def name_answer(query: Query, names: Sequence[str], ttl: int, limit: int) -> bytes:
-    """The names of an address."""
-    packed = [write_name(name) for name in names]
-    return _answer(query, [b"\xc0\x0c" + _RECORD.pack(PTR, IN, ttl, len(name)) + name for name in packed], limit)
-
-
-def _answer(query: Query, records: Sequence[bytes], limit: int) -> bytes:
-    edns = _opt(NOERROR) if query.edns else b""
-    room = limit - HEADER.size - len(query.question) - len(edns)
-    fitting, used = 0, 0
-    for record in records:
-        if used + len(record) > room:
-            break
-        used += len(record)
-        fitting += 1
-    flags = _RESPONSE | _AUTHORITATIVE | _RECURSION | query.flags & (_RECURSION_DESIRED | _CHECKING_DISABLED)
-    if fitting < len(records):
-        flags |= _TRUNCATED
-    head = HEADER.pack(query.id, flags, 1, fitting, 0, int(query.edns))
-    return head + query.question + b"".join(records[:fitting]) + edns
+def name_answer(query: Query, names: Sequence[str], ttl: int, limit: int) -> Answer:
+    """The names of an address, but those that are too long for a message."""
+    packed = []
+    for name in names:
+        with suppress(MalformedError):
+            packed.append(write_name(name))
+    return Answer(query, [b"\xc0\x0c" + _RECORD.pack(PTR, IN, ttl, len(name)) + name for name in packed], limit)
 
 
 def _opt(extended: int) -> bytes:

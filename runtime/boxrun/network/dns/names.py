@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from ipaddress import ip_address
 
 from boxrun.network.contract import NamesChange, Record
@@ -65,7 +65,6 @@ class Directory:
 
     def __init__(self) -> None:
         self._networks: defaultdict[str, NetworkNames] = defaultdict(NetworkNames)
-        self._turn = 0
 
     def change(self, change: NamesChange) -> None:
         """Names of a network have changed."""
@@ -80,7 +79,7 @@ class Directory:
         self._networks.pop(network, None)
 
     def find(self, name: str, networks: Iterable[str]) -> list[Address] | None:
-        """The addresses of a name as seen from these networks, another one first each time; None: there is no such name."""
+        """The addresses of a name as seen from these networks; None: there is no such name."""
         head, _, tail = name.rpartition(".")
         found: list[Address] = []
         for network in networks:
@@ -92,17 +91,7 @@ class Directory:
                 found += names.find(head)
         if not found:
             return None
-        return self.rotated(list(dict.fromkeys(found)))
-
-    def rotated(self, addresses: Sequence[Address]) -> list[Address]:
-        """The same addresses, beginning with another one each time."""
-        self._turn += 1
-        turned: list[Address] = []
-        for version in (4, 6):
-            found = [address for address in addresses if address.version == version]
-            start = self._turn % len(found) if found else 0
-            turned += [*found[start:], *found[:start]]
-        return turned
+        return list(dict.fromkeys(found))
 
     def owners(self, address: Address, networks: Iterable[str]) -> list[str]:
         """The names of whoever has an address on one of these networks."""

@@ -8,16 +8,18 @@ import socket
 from contextlib import suppress
 from typing import Final
 
+from boxrun.linux.datagrams import Datagrams
 from boxrun.network.companion.process import Orders
 from boxrun.network.dns import protocol
 from boxrun.network.dns.answers import Answers, Client
 from boxrun.network.dns.cache import Cache
 from boxrun.network.dns.codec import Query
 from boxrun.network.dns.names import Directory
+from boxrun.network.dns.prepared import Prepared
 
 log = logging.getLogger(__name__)
 
-_BATCH: Final = 16
+_BATCH: Final = 32
 """Datagrams of a container before it is another's turn."""
 
 _DATAGRAM: Final = 4096
@@ -29,9 +31,9 @@ _PIECE: Final = 500
 class Listener:
     """A container's sockets."""
 
-    def __init__(self, client: Client, answers: Answers, udp: socket.socket, tcp: socket.socket) -> None:
+    def __init__(self, client: Client, answers: Answers, datagrams: Datagrams, udp: socket.socket, tcp: socket.socket) -> None:
         self.client = client
-        self._answers = answers
+        self._answers, self._datagrams = answers, datagrams
         self._udp, self._tcp = udp, tcp
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -55,23 +57,23 @@ class Listener:
             writer.close()
 
     def _readable(self) -> None:
-        for _ in range(_BATCH):
-            try:
-                data, address = self._udp.recvfrom(_DATAGRAM)
-            except OSError:
-                return
-            answer = self._answers.at_once(self.client, data, tcp=False)
-            if isinstance(answer, bytes):
-                self._send(answer, address)
-            elif answer is not None:
-                task = asyncio.get_running_loop().create_task(self._later(answer, data, address))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        answers: list[bytes | None] = []
+        with suppress(OSError):
+            for number, data in enumerate(self._datagrams.receive(self._udp.fileno())):
+                answer = self._answers.datagram(self.client, data)
+                if isinstance(answer, Query):
+                    self._ask(answer, data, self._datagrams.sender(number))
+                    answer = None
+                answers.append(answer)
+        self._datagrams.answer(self._udp.fileno(), answers)
+
+    def _ask(self, query: Query, data: bytes, address: tuple[str, int]) -> None:
+        task = asyncio.get_running_loop().create_task(self._later(query, data, address))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _later(self, query: Query, data: bytes, address: tuple[str, int]) -> None:
-        self._send(await self._answers.later(self.client, query, data, tcp=False), address)
-
-    def _send(self, answer: bytes, address: tuple[str, int]) -> None:
+        answer = await self._answers.later(self.client, query, data, tcp=False)
         with suppress(OSError):  # a full queue is the client's loss, as on every network
             self._udp.sendto(answer, address)
 
@@ -106,7 +108,9 @@ class NameServerProcess:
     def __init__(self, listening: socket.socket) -> None:
         self._orders = Orders(listening, self._do)
         self._directory = Directory()
-        self._answers = Answers(self._directory, Cache())
+        self._prepared = Prepared()
+        self._answers = Answers(self._directory, Cache(), self._prepared)
+        self._datagrams = Datagrams(_BATCH, _DATAGRAM)
         self._listeners: dict[str, Listener] = {}
         self._keep: set[str] = set()
 
@@ -124,15 +128,18 @@ class NameServerProcess:
             case protocol.Moved():
                 if order.container in self._listeners:
                     self._listeners[order.container].client.settle(order.networks, order.resolver)
+                    self._prepared.clear()
             case protocol.Drop():
                 self._drop(order.container)
             case protocol.Change():
                 self._directory.change(order.change)
+                self._prepared.clear()
             case protocol.Network():
                 if order.name:
                     self._directory.call(order.id, order.name)
                 else:
                     self._directory.forget(order.id)
+                self._prepared.clear()
             case protocol.Keep():
                 await self._kept(order)
             case protocol.End():
@@ -151,13 +158,14 @@ class NameServerProcess:
             log.error("container %s: %s", order.container, error)
         for sock in socks:
             sock.setblocking(False)
-        listener = self._listeners[order.container] = Listener(client, self._answers, *socks)
+        listener = self._listeners[order.container] = Listener(client, self._answers, self._datagrams, *socks)
         await listener.listen()
 
     def _drop(self, container: str) -> None:
         listener = self._listeners.pop(container, None)
         if listener is not None:
             listener.close()
+            self._prepared.clear()
 
     async def _kept(self, order: protocol.Keep) -> None:
         self._keep.update(order.containers)

@@ -13,7 +13,7 @@ from boxship.types.host import HostConfig
 from boxship.types.networks import NetworkCreateRequest
 from boxshipd.errors import InvalidParameter
 from boxshipd.networks.pools import AddressPool
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.settings import NetworkSettings
 from support.building import Building
 from support.daemon import Slot
 from support.engine import IMAGE, Engine, running_engine
@@ -24,7 +24,9 @@ async def engine(home: Path) -> AsyncIterator[Engine]:
     """An engine with a default bridge of its own."""
     with closing(Slot()) as slot:
         pools = (AddressPool(base=slot.subnets, size=24),)
-        async with running_engine(home, network=NetworkDefaults(bridge=f"bxt{slot.number}", pools=pools)) as engine:
+        async with running_engine(
+            home, network=NetworkSettings(bridge=f"bxt{slot.number}", default_address_pools=pools)
+        ) as engine:
             yield engine
 
 

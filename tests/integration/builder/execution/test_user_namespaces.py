@@ -12,7 +12,7 @@ from boxrun.container.spec import IDMapping
 from boxship.types.networks import NetworkCreateRequest
 from boxshipd.builder.graph import Mount
 from boxshipd.networks.pools import AddressPool
-from boxshipd.networks.settings import NetworkDefaults
+from boxshipd.networks.settings import NetworkSettings
 from support.building import Building
 from support.daemon import Slot
 from support.engine import Engine, running_engine
@@ -25,7 +25,7 @@ async def engine(home: Path) -> AsyncIterator[Engine]:
     """An engine whose containers have user namespaces."""
     ids = (IDMapping(inside=0, outside=_FIRST, size=65536),)
     with closing(Slot()) as slot:
-        network = NetworkDefaults(bridge="none", pools=(AddressPool(base=slot.subnets, size=24),))
+        network = NetworkSettings(bridge="none", default_address_pools=(AddressPool(base=slot.subnets, size=24),))
         async with running_engine(home, network=network, uid_mappings=ids, gid_mappings=ids) as engine:
             yield engine
 
