@@ -23,13 +23,16 @@ FIRST_INDEX: Final = 64
 
 @dataclass
 class Cable:
-    """An endpoint that is plugged in; ``index`` is its interface's number in the sandbox."""
+    """An endpoint that is plugged in; ``index`` is its interface's number in the sandbox, ``port`` that of the bridge's port, 0
+    where there is none or nobody knows it any more.
+    """
 
     endpoint: Endpoint
     network: NetworkSpec
     index: int
     interface: str
     mac: str
+    port: int = 0
 
     @cached_property
     def addresses(self) -> list[rtnetlink.Interface]:

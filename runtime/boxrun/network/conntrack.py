@@ -19,7 +19,6 @@ from boxrun.network.nftables import be32
 
 log = logging.getLogger(__name__)
 
-_COUNT: Final = "/proc/sys/net/netfilter/nf_conntrack_count"
 _DELETE: Final = 1 << 8 | 2
 _ORIGINAL, _REPLY, _FILTER = 1, 2, 25
 _BY_SOURCE: Final = 1
@@ -28,11 +27,12 @@ _STATUS, _STATUS_MASK, _SEEN_REPLY = 3, 26, 2
 
 def forget(addresses: Iterable[Address]) -> None:
     """Delete what goes to or comes from ``addresses``, in the calling thread's namespace. Failing is no more than logged."""
-    if not _any():
-        return  # the kernel would go through all of its table to find nothing
+    wanted = list(addresses)
+    if not wanted:
+        return
     try:
         with NetlinkSocket(NETFILTER) as sock:
-            for address in addresses:
+            for address in wanted:
                 sock.run([_request(address, tuple_) for tuple_ in (_ORIGINAL, _REPLY)])
     except (KernelRefusalError, OSError) as error:
         log.warning("%s", error)
@@ -46,15 +46,6 @@ def forget_unanswered() -> None:
             sock.run([Request(_DELETE, 0, body, "forget unanswered connections", frozenset({ENOENT}))])
     except (KernelRefusalError, OSError) as error:
         log.warning("%s", error)
-
-
-def _any() -> bool:
-    """Whether there are connections at all."""
-    try:
-        with open(_COUNT, "rb") as file:
-            return int(file.read()) > 0
-    except (OSError, ValueError):
-        return True
 
 
 def _request(address: Address, which: int) -> Request:

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import struct
 import sys
-from errno import EADDRNOTAVAIL, EEXIST, ENODEV, EPERM, ESRCH
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EEXIST, ENODEV, EPERM, ESRCH
 from typing import Final
 
 from boxrun.network.netlink import CREATE, EXCLUSIVE, REPLACE, Request, attribute, attributes, nested, text, u16, u32
@@ -21,6 +21,9 @@ _REACHABLE: Final = 0x02
 _NTF_MASTER: Final = 0x04
 _ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_FD, _PROTINFO, _IFALIAS = 1, 3, 4, 10, 18, 28, 12, 20
 _INFO_KIND, _INFO_DATA = 1, 2
+_STATS64: Final = 23
+_AF_SPEC: Final = 26
+_ADDR_GEN_MODE: Final = 8
 _PEER: Final = 1
 _BRPORT_HAIRPIN: Final = 4
 _BRPORT_ISOLATED: Final = 33
@@ -87,10 +90,14 @@ def link_down(index: int, name: str = "") -> Request:
     return Request(_NEWLINK, 0, _link(index, 0, _UP) + (text(_IFNAME, name) if not index else b""), f"set {name or index} down")
 
 
-def enslave(name: str, bridge: int) -> Request:
-    """Make a link a port of a bridge, and set it up."""
+def enslave(name: str, bridge: int) -> list[Request]:
+    """Make a link a port of a bridge, and set it up. A port needs no address: it would only announce one to everybody."""
+    mute = nested(_AF_SPEC, nested(socket.AF_INET6, attribute(_ADDR_GEN_MODE, b"\1")))
     body = _link(0, _UP, _UP) + text(_IFNAME, name) + u32(_MASTER, bridge)
-    return Request(_NEWLINK, 0, body, f"plug {name} into its bridge")
+    return [
+        Request(_NEWLINK, 0, _link() + text(_IFNAME, name) + mute, f"have {name} find no address", frozenset({EAFNOSUPPORT})),
+        Request(_NEWLINK, 0, body, f"plug {name} into its bridge"),
+    ]
 
 
 def reflect(index: int) -> Request:
@@ -125,6 +132,13 @@ def link_by_index(index: int) -> Request:
 def peer_of(link: bytes) -> int:
     """The number of the other end of a veth, from the answer to a question about one."""
     return next((int.from_bytes(value, sys.byteorder) for kind, value in attributes(link[16:]) if kind == 5), 0)
+
+
+def packets_of(link: bytes) -> tuple[int, int]:
+    """How many packets a link has received and sent, from the answer to a question about it."""
+    found = next(value for kind, value in attributes(link[16:]) if kind == _STATS64)
+    received, sent = struct.unpack_from("=QQ", found)
+    return received, sent
 
 
 def link_by_name(name: str) -> bytes:

@@ -89,7 +89,7 @@ class Plumber:
 
     def _plug_host_end(self, host: str, network: NetworkSpec) -> int:
         """Plug the host's end in; returns its number."""
-        self._route.run([rtnetlink.enslave(host, links.index_of(network))])
+        self._route.run(rtnetlink.enslave(host, links.index_of(network)))
         index = socket.if_nametoindex(host)
         if not network.icc:
             self._route.run([rtnetlink.isolate(index)])
@@ -138,10 +138,10 @@ class Plumber:
         index = FIRST_INDEX if taken else box.next_index
         cable = Cable(endpoint, network, index, name, mac)
         try:
-            port = self._port(box, cable)
+            cable.port = self._port(box, cable)
             self._configure(box, cable, _default_routes({endpoint.id: cable}) if alone else [])
-            if port:
-                self._route.run([rtnetlink.learn(port, mac)])
+            if cable.port:
+                self._route.run([rtnetlink.learn(cable.port, mac)])
         except BaseException:
             with suppress(NetworkError):
                 box.route.run([rtnetlink.delete_link(index)])
@@ -231,6 +231,15 @@ class Plumber:
             for name in ("all", cable.interface):
                 links.write_sysctl(f"ipv4/conf/{name}/accept_redirects", "0")
         box.route.run([rtnetlink.add_route(cable.index, ipaddress.ip_network(target), host)])
+
+    def used(self, cable: Cable) -> bool:
+        """Whether anything has passed through a cable; where nobody knows, it has."""
+        if not cable.port:
+            return True
+        try:
+            return rtnetlink.packets_of(self._route.ask(rtnetlink.link_by_index(cable.port))) != (0, 0)
+        except KernelRefusalError:  # the container has removed it
+            return True
 
     def silence(self, box: Box) -> None:
         """Take the addresses away: nobody answers for them from this moment on, though the kernel takes its time."""

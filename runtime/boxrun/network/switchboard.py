@@ -13,7 +13,7 @@ from ipaddress import ip_address
 import msgspec
 
 from boxrun.network import conntrack, links, ways
-from boxrun.network.boxes import Box, Cable, routed
+from boxrun.network.boxes import Box, routed
 from boxrun.network.contract import Endpoint, NetworkSpec, PlugRequest, Policy, Port, Resolver
 from boxrun.network.errors import NetworkError
 from boxrun.network.firewall import Firewall
@@ -270,7 +270,8 @@ class Switchboard:
         self._have_ports(box, [port for port in box.ports if port.endpoint != endpoint])
         cable = box.cables[endpoint]
         self._plumber.disconnect(box, endpoint)
-        _forget([cable])
+        if cable.network.driver == "bridge":
+            conntrack.forget([address.ip for address in cable.addresses])
         self._install(box)
         self._plumber.route_by_default(box)
         self._have_resolver(box, resolver)
@@ -313,7 +314,10 @@ class Switchboard:
         box.holders.clear()
         box.relays = {}
         self._plumber.silence(box)
-        _forget(box.cables.values())
+        # While nobody else has the addresses: of his connections, none may go.
+        bridged = (cable for cable in box.cables.values() if cable.network.driver == "bridge")
+        # To look for them takes the kernel long, so not where there can't be any.
+        conntrack.forget([address.ip for cable in bridged if self._plumber.used(cable) for address in cable.addresses])
 
     def _discard(self, box: Box) -> None:
         if box.installed or box.holders:
@@ -396,12 +400,6 @@ class Switchboard:
 def _place(port: Port) -> tuple[str, str, int]:
     """Where on the host a port is."""
     return port.protocol, port.host_address, port.host_port
-
-
-def _forget(cables: Iterable[Cable]) -> None:
-    """Forget connections while nobody else has the addresses: of his, none may go."""
-    bridged = (cable for cable in cables if cable.network.driver == "bridge")
-    conntrack.forget([address.ip for cable in bridged for address in cable.addresses])
 
 
 def _ready_first(box: Box, endpoints: Iterable[tuple[Endpoint, NetworkSpec]]) -> list[tuple[Endpoint, NetworkSpec]]:
