@@ -15,7 +15,12 @@ from conftest import needs_root
 from support.archives import SourceImage, digest, files, member, oci_archive, tar
 from support.daemon import DOCKER, Daemon
 
-pytestmark = [needs_root, pytest.mark.skipif(DOCKER is None, reason="no docker command")]
+pytestmark = [
+    needs_root,
+    pytest.mark.skipif(DOCKER is None, reason="no docker command"),
+    # An interpreter is registered for all of the machine, so one process has all of these.
+    pytest.mark.xdist_group("interpreters"),
+]
 
 HERE = platform.host().architecture
 MAGIC = b"\x7fBoxship's tests'"

@@ -228,7 +228,9 @@ def test_damaged_files_are_read_as_far_as_they_go(daemon: Daemon) -> None:
             daemon.wait_state(ident, "exited")
             (log,) = (daemon.data_root / "containers" / ident).rglob("*.log")
             whole = log.read_bytes()
-            if b"line 990\n" in whole[len(whole) // 3 :].replace(b"\\n", b"\n"):
+            # A frame of the local driver's has many lines, which are all lost where it is damaged in its midst.
+            at = len(whole) // 3 if driver == "json-file" else 0
+            if b"line 990\n" in whole[at:].replace(b"\\n", b"\n"):
                 break
             daemon.cli("docker", "rm", "-f", ident)
         damaged = sorted(log.parent.glob("*.log.*"))
@@ -240,7 +242,7 @@ def test_damaged_files_are_read_as_far_as_they_go(daemon: Daemon) -> None:
                 path.write_bytes(b"")
             else:
                 path.write_bytes(b"\x00\xff" * 500 + content)
-        log.write_bytes(whole[: len(whole) // 3] + b"\x7f\x00garbage\n" * 3 + whole[len(whole) // 3 :])
+        log.write_bytes(whole[:at] + b"\x7f\x00garbage\n" * 3 + whole[at:])
         shown = daemon.cli("docker", "logs", ident).stdout.splitlines()
         assert shown[-1] == b"line 999"
         assert daemon.cli("docker", "logs", "--tail=2", ident).stdout.splitlines() == [b"line 998", b"line 999"]

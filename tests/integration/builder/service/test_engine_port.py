@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from aiohttp import web
-from conftest import needs_root, stop_and_check
+from conftest import needs_root
 from support.build_api import build, dockerfile
 from support.daemon import Daemon
+from support.daemons import running
 
 pytestmark = needs_root
 
@@ -18,12 +19,8 @@ REFUSED = "that is where this engine itself listens"
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Daemon, str]]:
     """A daemon that serves TCP, and its port."""
-    daemon = Daemon("-H", "tcp://0.0.0.0:0", "--insecure-tcp")
-    try:
-        daemon.start()
+    with running(Daemon("-H", "tcp://0.0.0.0:0", "--insecure-tcp")) as daemon:
         yield daemon, daemon.log().rpartition("tcp://0.0.0.0:")[2].split('"')[0]
-    finally:
-        stop_and_check(daemon)
 
 
 @pytest.fixture
