@@ -28,8 +28,7 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	.ci/packages test
-	$(BIN)/pytest -m alone $(TESTS)
-	$(BIN)/pytest -n 6 --dist loadgroup -m "not alone" $(TESTS)
+	$(BIN)/pytest -m alone $(TESTS); alone=$$?; $(BIN)/pytest -n 6 --dist loadgroup -m "not alone" $(TESTS) && exit $$alone
 
 # What is about control groups, on real cgroup v2: in a virtual machine with Debian's cloud kernel.
 test-vm: $(VENV)/installed-test
