@@ -103,8 +103,11 @@ async def test_a_policy_that_is_changed_counts_from_the_next_exit(engine):
 
 
 async def test_a_restart_that_was_due_when_the_daemon_died_comes_with_the_next(engine):
-    id_ = await engine.run("sh", "-c", "echo >> /n; [ $(wc -l < /n) -gt 1 ] && exec sleep 1000; exit 1", restart_policy=ALWAYS)
-    await (await engine.containers.wait(id_, "next-exit"))
+    script = "[ -e /go ] && exec sleep 1000; while [ ! -e /go ]; do usleep 5000; done; exit 1"
+    id_ = await engine.run("sh", "-c", script, restart_policy=ALWAYS)
+    exited = await engine.containers.wait(id_, "next-exit")
+    Path(f"/proc/{(await engine.containers.inspect(id_)).state.pid}/root/go").touch()
+    await exited
     next_life = await engine.reborn()
     container = next_life.containers._registry.find(id_)
     await next_life.until(lambda: container.state.running and not container.state.restarting and container.state.pid, "it runs")

@@ -140,7 +140,7 @@ class Companion:
 
     async def kill(self) -> None:
         """End one that doesn't do what it is told, and wait for its end; it counts as one that has died."""
-        if self._socket is None:
+        if (its := self._socket) is None:
             return
         # While its connection is there it is alive, and its number nobody else's.
         with suppress(OSError, TimeoutError):
@@ -151,7 +151,8 @@ class Companion:
                     await _ended(pidfd)
             finally:
                 os.close(pidfd)
-        self._died()
+        if self._socket is its:  # else its end was heard of, and there may be another by now
+            self._died()
 
     def _hang_up(self) -> None:
         if self._socket is not None:
