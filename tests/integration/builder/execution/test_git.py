@@ -189,9 +189,8 @@ async def test_a_token_is_sent_where_it_belongs_and_shown_nowhere(
         assert path.is_dir() or b"very-secret-token" not in path.read_bytes()
 
 
-async def test_submodules_come_along_from_the_network_only(
-    checkouts: Checkouts, server: GitServer, repository: Repository, tmp_path: Path
-) -> None:
+def with_submodule(repository: Repository, server: GitServer, tmp_path: Path) -> Repository:
+    """Give a repository another one for a submodule, which is returned."""
     other = Repository(tmp_path / "other", server.root / "other.git")
     other.commit({"module": "module\n"})
     other.publish()
@@ -199,6 +198,13 @@ async def test_submodules_come_along_from_the_network_only(
     repository.git("config", "--file", ".gitmodules", "submodule.deps/other.url", "../other.git")
     repository.commit({})
     repository.publish()
+    return other
+
+
+async def test_submodules_come_along_from_the_network_only(
+    checkouts: Checkouts, server: GitServer, repository: Repository, tmp_path: Path
+) -> None:
+    other = with_submodule(repository, server, tmp_path)
     remote = f"{server.url}/project.git"
     files = await checkouts.files(remote)
     assert files["deps/other/module"] == "module\n"
@@ -214,13 +220,7 @@ async def test_submodules_come_along_from_the_network_only(
 async def test_submodules_stay_away_where_they_are_not_wanted(
     checkouts: Checkouts, server: GitServer, repository: Repository, tmp_path: Path
 ) -> None:
-    other = Repository(tmp_path / "other", server.root / "other.git")
-    other.commit({"module": "module\n"})
-    other.publish()
-    repository.git("submodule", "--quiet", "add", str(other.served), "deps/other")
-    repository.git("config", "--file", ".gitmodules", "submodule.deps/other.url", "../other.git")
-    repository.commit({})
-    repository.publish()
+    with_submodule(repository, server, tmp_path)
     remote = f"{server.url}/project.git"
     # In both orders: neither is taken for the other.
     for submodules in (False, True, False):
