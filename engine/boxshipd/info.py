@@ -14,7 +14,7 @@ from pathlib import Path
 from boxrun.supervisor.contract import Features
 from boxship.types.system import Commit, IndexInfo, Info, Plugins, RegistryConfig, RuntimeInfo, SwarmInfo
 
-from boxshipd import __version__, host
+from boxshipd import __version__, file_systems, host
 from boxshipd.config import Config, known_runtimes
 from boxshipd.containers.log.config import DRIVERS
 
@@ -57,6 +57,7 @@ def engine_info(
     running, paused, stopped = counts
     controllers = frozenset(features.cgroup_controllers if features else ())
     proxies = config.registry_client.proxies.over().masked()
+    file_system = file_systems.of_path(config.data_root)
     cpu, unified = "cpu" in controllers, features is not None and features.cgroup_version == "2"
     return Info(
         id=identity,
@@ -66,7 +67,7 @@ def engine_info(
         containers_stopped=stopped,
         images=images,
         driver="overlay2",
-        driver_status=[["Backing Filesystem", _file_system(config.data_root)], ["Supports d_type", "true"]],
+        driver_status=[["Backing Filesystem", file_system.kind if file_system else "<unknown>"], ["Supports d_type", "true"]],
         docker_root_dir=config.data_root,
         plugins=Plugins(volume=["local"], network=NETWORK_DRIVERS, authorization=None, log=list(DRIVERS)),
         memory_limit="memory" in controllers,
@@ -170,15 +171,3 @@ def _warnings(
 
 def _swap_accounting(unified: bool) -> bool:
     return unified or os.path.exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
-
-
-def _file_system(path: str) -> str:
-    """The type of the file system that ``path`` is on."""
-    device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields, _, rest = line.partition(" - ")
-            if fields.split()[2] == wanted:
-                return rest.split()[0]
-    return "<unknown>"

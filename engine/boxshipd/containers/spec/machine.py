@@ -9,6 +9,7 @@ from boxrun.supervisor.contract import CheckRequest, Runtime
 from boxship.types.host import HostConfig
 from msgspec.structs import replace
 
+from boxshipd import file_systems
 from boxshipd.errors import InvalidParameter, NotImplementedHere
 from boxshipd.runtime.link import RuntimeLink
 
@@ -81,15 +82,8 @@ def validate_storage(host: HostConfig, data_root: str) -> None:
 
 def _has_project_quotas(path: str) -> bool:
     """Whether the file system of ``path`` is XFS that counts by project."""
-    device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields, _, rest = line.partition(" - ")
-            if fields.split()[2] == wanted:
-                kind, _, options = rest.split()
-                return kind == "xfs" and bool({"prjquota", "pquota"} & set(options.split(",")))
-    return False
+    found = file_systems.of_path(path)
+    return found is not None and found.kind == "xfs" and bool({"prjquota", "pquota"} & found.options)
 
 
 def has_apparmor() -> bool:
