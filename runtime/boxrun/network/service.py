@@ -191,7 +191,7 @@ class NetworksService(Networks):
 
         Args:
             request: what it is to have.
-            ready: what ``take`` gave for it.
+            ready: what ``take`` gave for it; no longer the caller's.
             namespace: its own network namespace, where it has made one; the descriptor stays the caller's.
 
         Raises:
@@ -199,7 +199,12 @@ class NetworksService(Networks):
         """
         board = self._ready_board
         try:
-            await self.unplugged(request.container)
+            try:
+                await self.unplugged(request.container)
+            except BaseException:
+                if ready is not None:
+                    ready.close()
+                raise
             box = await self._do(board.plug, request, ready, namespace)
             await self._server.serve(box)
             await self._relay(board, box)

@@ -122,7 +122,11 @@ class Starter:
             if _own_user(request.spec):
                 container.on_clone = lambda namespace: plug(None, namespace)
             elif (ready := self._networks.take(sandbox)) is not None:
-                network = os.dup(ready.namespace)
+                try:
+                    network = os.dup(ready.namespace)
+                except OSError:
+                    ready.close()
+                    raise
                 stack.callback(os.close, network)
                 plug(ready, -1)
             else:
